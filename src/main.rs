@@ -1,0 +1,2 @@
+//! Hako.
+fn main() {}

@@ -1,0 +1,87 @@
+//! What joins the processor to everything else: memory, ports, interrupt lines and the clock.
+
+pub mod clock;
+pub mod irq;
+pub mod ram;
+pub mod signals;
+
+use std::ptr::NonNull;
+
+use clock::Nanos;
+use ram::GuestRam;
+use signals::Signals;
+
+/// The width of one access on a bus, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Width {
+    /// 8 bits.
+    Byte = 1,
+    /// 16 bits.
+    Word = 2,
+    /// 32 bits.
+    Dword = 4,
+    /// 64 bits (memory only).
+    Qword = 8,
+}
+
+impl Width {
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self as u64
+    }
+
+    /// A mask of the bits that fit: `0xff`, `0xffff` …
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - 8 * self as u32)
+    }
+}
+
+/// How code on a physical page may be cached by the processor's block cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodePolicy {
+    /// Guest RAM: cache, and have [`GuestRam::mark_code`] watch for writes.
+    Ram,
+    /// Read-only memory: cache; only a change of the memory map drops it.
+    Rom,
+    /// Video memory or a device: decode anew each time.
+    Volatile,
+}
+
+/// One 4 KiB page of the physical address space, as the processor's TLB wants to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct PhysPage {
+    /// Host address of the page's first byte where reads are plain memory; `None`: call [`Bus::read`].
+    pub read: Option<NonNull<u8>>,
+    /// The same for writes; `None`: call [`Bus::write`] (ROM, device or watched memory).
+    pub write: Option<NonNull<u8>>,
+    /// How code on this page is cached.
+    pub code: CodePolicy,
+}
+
+/// All that the processor knows of the rest of the machine.
+///
+/// Addresses are physical and already masked by the A20 gate ([`Signals::a20`] is applied by the processor, which
+/// flushes its TLB when the gate moves).
+pub trait Bus {
+    /// How the page that holds `address` is mapped now. Valid until [`Signals::map_generation`] changes.
+    fn page(&self, address: u64) -> PhysPage;
+    /// Guest RAM; its offset 0 is physical address 0.
+    fn ram(&self) -> &GuestRam;
+    /// A read that [`Bus::page`] did not map. Never crosses a multiple of its width. Nothing there: all ones.
+    fn read(&mut self, address: u64, width: Width) -> u64;
+    /// A write that [`Bus::page`] did not map. Never crosses a multiple of its width. Nothing there: ignored.
+    fn write(&mut self, address: u64, width: Width, value: u64);
+    /// IN. `width` is at most `Dword`.
+    fn port_in(&mut self, port: u16, width: Width) -> u32;
+    /// OUT. `width` is at most `Dword`.
+    fn port_out(&mut self, port: u16, width: Width, value: u32);
+    /// The level of the processor's INTR pin.
+    fn interrupt_pending(&mut self) -> bool;
+    /// The interrupt-acknowledge cycle: the vector.
+    fn acknowledge_interrupt(&mut self) -> u8;
+    /// Attention flag, A20, map generation.
+    fn signals(&self) -> &Signals;
+    /// Guest time since power-on; the TSC is derived from it.
+    fn now(&self) -> Nanos;
+}

@@ -1,0 +1,112 @@
+//! What a machine is made of.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Least memory of a machine in MiB.
+pub const MIN_MEMORY_MIB: u32 = 1;
+/// Most memory in MiB: below the PCI hole of a 32-bit machine.
+pub const MAX_MEMORY_MIB: u32 = 3072;
+
+/// The part of a machine that a drive sits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DriveSlot {
+    /// Floppy drive A (0) or B (1).
+    Floppy(u8),
+    /// IDE drive: 0 and 1 on the primary channel, 2 and 3 on the secondary.
+    Ide(u8),
+}
+
+/// What kind of drive it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DriveKind {
+    /// A hard disk.
+    Disk,
+    /// A CD-ROM drive.
+    Cd,
+    /// A floppy drive.
+    Floppy,
+}
+
+/// A drive and the medium in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveConfig {
+    /// Where it sits.
+    pub slot: DriveSlot,
+    /// What it is.
+    pub kind: DriveKind,
+    /// The image file; `None`: the drive is empty.
+    pub path: Option<PathBuf>,
+    /// The person asked for read-only.
+    pub read_only: bool,
+    /// Writes go to a temporary place and are gone at the end (`snapshot=on`).
+    pub temporary: bool,
+}
+
+/// A kernel that is started directly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelConfig {
+    /// A bzImage or multiboot image.
+    pub kernel: PathBuf,
+    /// Initial RAM disk; for multiboot a comma-separated list of modules, each with arguments after a space.
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    pub append: String,
+}
+
+/// Where the battery-backed clock starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RtcBase {
+    /// The host's time in UTC.
+    #[default]
+    Utc,
+    /// The host's local time.
+    LocalTime,
+    /// This Unix time.
+    At(i64),
+}
+
+/// A machine's hardware.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// For titles and messages.
+    pub name: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// The processor's model name (`pentium2`).
+    pub cpu: String,
+    /// Drives.
+    pub drives: Vec<DriveConfig>,
+    /// Boot order as letters: a floppy, c disk, d CD, n network.
+    pub boot: String,
+    /// Directly started kernel.
+    pub kernel: Option<KernelConfig>,
+    /// With a display adapter.
+    pub vga: bool,
+    /// The clock.
+    pub rtc: RtcBase,
+    /// `isa-debug-exit` at this port, so many bytes wide.
+    pub debug_exit: Option<(u16, u16)>,
+    /// A reset by the guest ends the machine.
+    pub no_reboot: bool,
+    /// Power-off by the guest pauses instead of ending.
+    pub no_shutdown: bool,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            name: "hako".to_owned(),
+            memory_mib: 128,
+            cpu: "pentium2".to_owned(),
+            drives: Vec::new(),
+            boot: "cad".to_owned(),
+            kernel: None,
+            vga: true,
+            rtc: RtcBase::Utc,
+            debug_exit: None,
+            no_reboot: false,
+            no_shutdown: false,
+        }
+    }
+}

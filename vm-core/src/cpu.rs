@@ -1,0 +1,70 @@
+//! The processor.
+//!
+//! ```text
+//! bytes ─ iced-x86 ─▶ instruction ─ lift ─▶ micro-ops ─ pass ─▶ block ─▶ interp
+//! ```
+//! x86 semantics are written once, in `lift` and in the `helper`s that it calls for awkward instructions.
+
+pub mod access;
+pub mod block;
+pub mod cpuid;
+pub mod fault;
+pub mod flags;
+pub mod fpu;
+pub mod helper;
+pub mod interp;
+pub mod interrupt;
+pub mod lift;
+pub mod msr;
+pub mod paging;
+pub mod pass;
+pub mod segment;
+pub mod state;
+pub mod tlb;
+pub mod uop;
+
+use fault::Fault;
+use state::CpuState;
+
+use crate::bus::Bus;
+
+/// Why [`Cpu::run`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The budget of instructions is used up.
+    Budget,
+    /// [`Signals::raised`](crate::bus::signals::Signals::raised): somebody wants attention (taken by the caller, not here).
+    Attention,
+    /// HLT with nothing to wake it; an interrupt will.
+    Halted,
+    /// Shutdown after a triple fault; only a reset helps.
+    TripleFault,
+}
+
+/// How a helper wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// With the next instruction; RIP is untouched.
+    Next,
+    /// The helper has set RIP (and perhaps mode or CS): leave the block.
+    Jump,
+    /// Execute the same instruction again after a look at interrupts (REP after a bounded number of rounds). RIP is untouched.
+    Again,
+    /// Like `Next`, but what is cached about the mode, mapping or interrupt state may have changed: leave the block.
+    Resync,
+}
+
+/// An awkward instruction: far transfers, system instructions, strings, BCD, x87.
+///
+/// On entry `state.rip` is the address (offset in CS) of the instruction itself and flags are whatever
+/// [`flags::Flags`] says. On `Err` nothing that the instruction would have changed may have changed, except what the
+/// manual says (a page fault in the middle of a REP leaves the counters at the faulting element).
+pub type Helper = fn(&mut Cpu, &mut dyn Bus, &iced_x86::Instruction) -> Result<Flow, Fault>;
+
+/// An x86 processor.
+pub struct Cpu {
+    /// Registers.
+    pub state: CpuState,
+    /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
+    pub retired: u64,
+}

@@ -1,0 +1,1 @@
+//! Linear and segmented memory accesses.

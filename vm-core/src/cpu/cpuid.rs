@@ -1,0 +1,1 @@
+//! CPUID and processor models.

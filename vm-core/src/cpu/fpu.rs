@@ -1,0 +1,1 @@
+//! x87 state and 80-bit arithmetic.

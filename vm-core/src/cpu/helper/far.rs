@@ -1,0 +1,1 @@
+//! Far transfers: CALL, JMP, RET, IRET, INT, gates, SYSENTER.

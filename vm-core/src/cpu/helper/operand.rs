@@ -1,0 +1,1 @@
+//! Operands of a decoded instruction.

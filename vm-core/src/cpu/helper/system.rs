@@ -1,0 +1,1 @@
+//! System instructions: control registers, descriptor tables, HLT, CPUID, MSRs.

@@ -1,0 +1,1 @@
+//! Instruction to micro-ops.

@@ -1,0 +1,1 @@
+//! Segmentation: descriptors, loading segment registers, limit and rights checks.

@@ -1,0 +1,4 @@
+//! Looking in from outside: monitor and QMP.
+
+pub mod monitor;
+pub mod qmp;

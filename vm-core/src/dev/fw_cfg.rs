@@ -1,0 +1,1 @@
+//! fw_cfg, the firmware configuration port.

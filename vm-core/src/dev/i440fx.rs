@@ -1,0 +1,1 @@
+//! 82441FX host bridge.

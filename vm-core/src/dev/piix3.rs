@@ -1,0 +1,1 @@
+//! PIIX3 ISA bridge.

@@ -1,0 +1,1 @@
+//! System control port B (0x61) and the speaker.

@@ -1,0 +1,4 @@
+//! A whole PC.
+
+pub mod board;
+pub mod run;

@@ -1,0 +1,1 @@
+//! The one file that names every chip and says where it sits.

@@ -1,0 +1,1 @@
+//! One slice of a machine's work.

@@ -1,0 +1,71 @@
+//! What a machine tells.
+
+use std::path::PathBuf;
+
+use crate::bus::signals::StopReason;
+
+/// What a machine is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Being put together.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The person paused it.
+    Paused,
+    /// It stopped by itself and can go on (disk error) or be reset (triple fault).
+    Stopped(StopReason),
+    /// A state is being written.
+    Saving,
+    /// The thread has ended; nothing more comes.
+    Ended(EndReason),
+}
+
+/// Why a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The guest or the person switched it off.
+    PowerOff,
+    /// Saved and closed; the next start resumes.
+    Saved(PathBuf),
+    /// The guest asked for a reset and `no_reboot` is set.
+    NoReboot,
+    /// `isa-debug-exit`; the process leaves with (value << 1) | 1.
+    DebugExit(u32),
+    /// It could not start or go on, in words.
+    Failed(String),
+}
+
+/// Figures of a running machine, for the status line.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// Guest instructions executed since power-on.
+    pub instructions: u64,
+    /// Millions of instructions a second over the last second of work.
+    pub mips: f64,
+    /// Guest time in nanoseconds.
+    pub guest_time: u64,
+    /// How late the latest timer event was, in nanoseconds.
+    pub timer_lateness: u64,
+    /// Caps, Num and Scroll Lock as the guest set them: bits 2, 1, 0 as in the keyboard's ED command.
+    pub leds: u8,
+    /// Requests so far, per slot: floppy 0, 1, then IDE 0 – 3.
+    pub disk_requests: [u64; 6],
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The state changed.
+    State(RunState),
+    /// The guest (or a person) reset the machine.
+    Reset,
+    /// The guest was asked to shut down.
+    PowerButton,
+    /// A state is being written: done so far and in all, in bytes.
+    SaveProgress(u64, u64),
+    /// A save failed, in words; the machine is paused and whole.
+    SaveFailed(String),
+    /// Something that a person should know and that stopped nothing.
+    Notice(String),
+}

@@ -1,0 +1,3 @@
+//! Saved states.
+
+pub mod section;
