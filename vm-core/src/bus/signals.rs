@@ -1,7 +1,9 @@
 //! Wires and requests that reach across the board: attention, A20, reset, power, stop.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
 
 /// Why the machine stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub struct Signals {
     a20: AtomicBool,
     reset: AtomicBool,
     stop: Mutex<Option<StopReason>>,
+    /// The machine's thread while it sleeps in [`Signals::wait`].
+    sleeper: Mutex<Option<Thread>>,
+    sleeping: AtomicBool,
 }
 
 impl Signals {
@@ -36,7 +41,25 @@ impl Signals {
 
     /// Asks the processor to leave its fast loop at the next block boundary. Any thread may call it.
     pub fn raise(&self) {
-        self.attention.store(1, Ordering::Release);
+        // Sequentially consistent with `wait`: either this store is seen there, or the sleeper is seen here.
+        self.attention.store(1, Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst)
+            && let Some(thread) = &*self.sleeper.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Sleeps until attention is raised or `timeout` has passed. Only the machine's thread calls it.
+    pub fn wait(&self, timeout: Duration) {
+        let lock = || self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        *lock() = Some(std::thread::current());
+        self.sleeping.store(true, Ordering::SeqCst);
+        if self.attention.load(Ordering::SeqCst) == 0 {
+            std::thread::park_timeout(timeout);
+        }
+        self.sleeping.store(false, Ordering::SeqCst);
+        *lock() = None;
     }
 
     /// Whether somebody asked for attention.
@@ -86,12 +109,12 @@ impl Signals {
 
     /// Stops the machine for `reason`; the first reason wins until it is taken.
     pub fn request_stop(&self, reason: StopReason) {
-        self.stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(reason);
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.raise();
     }
 
     /// Takes the reason to stop.
     pub fn take_stop(&self) -> Option<StopReason> {
-        self.stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
