@@ -1,2 +1,7 @@
-//! Hako.
-fn main() {}
+//! Hako: without arguments the manager's window, else the command line.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if arguments.is_empty() { hako::manager() } else { hako::cli::main(arguments) }
+}

@@ -1,0 +1,1 @@
+//! Keys of the host to keys of a PC, by place.

@@ -1,0 +1,1 @@
+//! The machines that a person has made, on disk.

@@ -1,0 +1,1 @@
+//! What a person has set once for all machines.

@@ -1,0 +1,1 @@
+//! Colours, sizes and spacing: the only place that names them.

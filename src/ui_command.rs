@@ -1,0 +1,1 @@
+//! Every action: its text, tooltip and shortcut.
