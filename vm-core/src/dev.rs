@@ -6,6 +6,7 @@
 
 pub mod ata;
 pub mod atapi;
+pub mod bytes;
 pub mod debug_exit;
 pub mod debug_port;
 pub mod dma;
@@ -24,6 +25,8 @@ pub mod pm;
 pub mod rtc;
 pub mod serial;
 pub mod speaker;
+#[cfg(test)]
+pub mod suite;
 pub mod vga;
 
 use crate::bus::clock::Nanos;
