@@ -20,11 +20,16 @@ pub mod paging;
 pub mod pass;
 pub mod segment;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod testbus;
 pub mod tlb;
 pub mod uop;
 
+use cpuid::CpuModel;
 use fault::Fault;
+use fpu::Fpu;
 use state::CpuState;
+use tlb::Tlb;
 
 use crate::bus::Bus;
 
@@ -65,6 +70,33 @@ pub type Helper = fn(&mut Cpu, &mut dyn Bus, &iced_x86::Instruction) -> Result<F
 pub struct Cpu {
     /// Registers.
     pub state: CpuState,
+    /// Translations of linear addresses.
+    pub tlb: Tlb,
+    /// The x87's registers.
+    pub fpu: Fpu,
+    /// Which processor it is.
+    pub model: CpuModel,
     /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
     pub retired: u64,
+}
+
+impl Cpu {
+    /// A processor just after power-on.
+    pub fn new(model: CpuModel) -> Self {
+        Self { state: CpuState::reset(model.signature()), tlb: Tlb::new(), fpu: Fpu::default(), model, retired: 0 }
+    }
+
+    /// The RESET pin: everything but the count of retired instructions starts anew.
+    pub fn reset(&mut self) {
+        self.state = CpuState::reset(self.model.signature());
+        self.fpu = Fpu::default();
+        self.state_changed();
+    }
+
+    /// To be called after `state` was replaced from outside (a reset, a restore, a debugger, a test): what is derived
+    /// from it and cached elsewhere is made anew.
+    pub fn state_changed(&mut self) {
+        self.set_cpl(self.state.cpl);
+        self.tlb.flush();
+    }
 }

@@ -1,1 +1,377 @@
-//! Linear and segmented memory accesses.
+//! Loads and stores through segments and the TLB.
+//!
+//! Two layers: [`Cpu::linear`] checks a segmented address and yields a linear one; [`Cpu::load`], [`Cpu::store`] and
+//! their relatives take linear addresses. What hits the TLB is plain memory and inlined; all else goes the slow way:
+//! page walks, devices, accesses across pages, pages that hold translated code.
+
+use std::ptr::NonNull;
+
+use super::Cpu;
+use super::fault::Fault;
+use super::paging::Wish;
+use super::state::{SegReg, Segment};
+use super::tlb::PAGE;
+use crate::bus::{Bus, Width};
+
+/// An unsigned integer that one access moves: `u8`, `u16`, `u32` or `u64`.
+pub trait Unsigned: Copy + sealed::Sealed {
+    /// Bytes.
+    const SIZE: u32;
+    /// Widened.
+    fn wide(self) -> u64;
+    /// The low bits of `value`.
+    fn narrow(value: u64) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! unsigned {
+    ($($kind:ty),*) => {$(
+        impl sealed::Sealed for $kind {}
+        impl Unsigned for $kind {
+            const SIZE: u32 = size_of::<$kind>() as u32;
+            #[inline(always)]
+            fn wide(self) -> u64 {
+                self as u64
+            }
+            #[inline(always)]
+            fn narrow(value: u64) -> Self {
+                value as Self
+            }
+        }
+    )*};
+}
+unsigned!(u8, u16, u32, u64);
+
+/// Reads a little-endian `T` from host memory.
+///
+/// # Safety
+/// `host` must be valid for reads of `T::SIZE` bytes.
+#[inline(always)]
+unsafe fn read_host<T: Unsigned>(host: *const T) -> T {
+    const { assert!(cfg!(target_endian = "little"), "guest memory is little-endian") };
+    // SAFETY: the caller's promise.
+    unsafe { host.read_unaligned() }
+}
+
+impl Segment {
+    /// Types that may be read: all data, and readable code.
+    const READABLE: u32 = 0b1100_1100_1111_1111;
+    /// Types that may be written: writable data.
+    const WRITABLE: u32 = 0b0000_0000_1100_1100;
+
+    /// The linear address of `size` bytes at `offset`, where limit and type allow the access.
+    #[inline(always)]
+    pub fn translate(&self, offset: u64, size: u32, write: bool) -> Option<u64> {
+        let kinds = if write { Self::WRITABLE } else { Self::READABLE };
+        let rights = u32::from(self.rights);
+        if rights >> 7 & kinds >> (rights & 15) & 1 == 0 {
+            return None;
+        }
+        let last = offset + u64::from(size) - 1;
+        if rights & 0b1100 == 0b0100 {
+            let top = if rights & Self::BIG == 0 { 0xffff } else { 0xffff_ffff };
+            if offset <= u64::from(self.limit) || last > top {
+                return None;
+            }
+        } else if last > u64::from(self.limit) {
+            return None;
+        }
+        Some(self.base.wrapping_add(offset) & 0xffff_ffff)
+    }
+}
+
+impl Cpu {
+    /// The linear address of `size` bytes (1 and up) at `offset` in a segment. `offset` is already cut to the address size.
+    ///
+    /// # Errors
+    /// #SS(0) for the stack segment and #GP(0) for the others, where limit or rights forbid the access.
+    #[inline(always)]
+    pub fn linear(&self, seg: SegReg, offset: u64, size: u32, write: bool) -> Result<u64, Fault> {
+        match self.state.seg[seg as usize].translate(offset, size, write) {
+            Some(linear) => Ok(linear),
+            None => Err(if seg == SegReg::Ss { Fault::ss(0) } else { Fault::gp(0) }),
+        }
+    }
+
+    /// Reads at a linear address with the rights of the current privilege level.
+    ///
+    /// # Errors
+    /// A page fault.
+    #[inline(always)]
+    pub fn load<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64) -> Result<T, Fault> {
+        let linear = linear as u32;
+        let entry = self.tlb.entry(linear);
+        if linear ^ entry.read <= PAGE - T::SIZE {
+            let host = std::ptr::with_exposed_provenance(entry.addend.wrapping_add(linear as usize));
+            // SAFETY: the tag matched: the whole access lies in the page that the bus has mapped at this address.
+            return Ok(unsafe { read_host::<T>(host) });
+        }
+        self.load_slow(bus, linear, T::SIZE, self.state.cpl == 3).map(T::narrow)
+    }
+
+    /// Reads at a linear address that the same instruction will write: what a write there raises is raised now.
+    ///
+    /// # Errors
+    /// A page fault.
+    #[inline(always)]
+    pub fn load_for_write<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64) -> Result<T, Fault> {
+        let at = linear as u32;
+        let entry = self.tlb.entry(at);
+        if at ^ entry.write <= PAGE - T::SIZE {
+            let host = std::ptr::with_exposed_provenance(entry.addend.wrapping_add(at as usize));
+            // SAFETY: the tag matched: the whole access lies in the page that the bus has mapped at this address.
+            return Ok(unsafe { read_host::<T>(host) });
+        }
+        self.prepare_write(bus, linear, u64::from(T::SIZE))?;
+        self.load_slow(bus, at, T::SIZE, self.state.cpl == 3).map(T::narrow)
+    }
+
+    /// Writes at a linear address with the rights of the current privilege level.
+    ///
+    /// # Errors
+    /// A page fault; then no byte has been written.
+    #[inline(always)]
+    pub fn store<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64, value: T) -> Result<(), Fault> {
+        let linear = linear as u32;
+        let entry = self.tlb.entry(linear);
+        if linear ^ entry.write <= PAGE - T::SIZE {
+            let host = std::ptr::with_exposed_provenance_mut::<T>(entry.addend.wrapping_add(linear as usize));
+            // SAFETY: the tag matched: the whole access lies in the writable page that the bus has mapped at this address.
+            unsafe { host.write_unaligned(value) };
+            return Ok(());
+        }
+        self.store_slow(bus, linear, T::SIZE, value.wide(), self.state.cpl == 3)
+    }
+
+    /// Reads descriptor tables and task state: with supervisor rights at any privilege level.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn load_system<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64) -> Result<T, Fault> {
+        self.load_as(bus, linear, false)
+    }
+
+    /// Writes descriptor tables and task state: with supervisor rights at any privilege level.
+    ///
+    /// # Errors
+    /// A page fault; then no byte has been written.
+    pub fn store_system<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64, value: T) -> Result<(), Fault> {
+        self.store_as(bus, linear, value, false)
+    }
+
+    /// Reads with the rights of a user (true) or a supervisor.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn load_as<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64, user: bool) -> Result<T, Fault> {
+        if user == (self.state.cpl == 3) {
+            return self.load(bus, linear);
+        }
+        self.load_slow(bus, linear as u32, T::SIZE, user).map(T::narrow)
+    }
+
+    /// Writes with the rights of a user (true) or a supervisor.
+    ///
+    /// # Errors
+    /// A page fault; then no byte has been written.
+    pub fn store_as<T: Unsigned>(&mut self, bus: &mut dyn Bus, linear: u64, value: T, user: bool) -> Result<(), Fault> {
+        if user == (self.state.cpl == 3) {
+            return self.store(bus, linear, value);
+        }
+        self.store_slow(bus, linear as u32, T::SIZE, value.wide(), user)
+    }
+
+    /// Raises now what a read of `len` bytes would raise.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn prepare_read(&mut self, bus: &mut dyn Bus, linear: u64, len: u64) -> Result<(), Fault> {
+        self.prepare(bus, linear, len, Wish { write: false, user: self.state.cpl == 3 })
+    }
+
+    /// Raises now what a write of `len` bytes would raise, so that the writes themselves cannot fault.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn prepare_write(&mut self, bus: &mut dyn Bus, linear: u64, len: u64) -> Result<(), Fault> {
+        self.prepare(bus, linear, len, Wish { write: true, user: self.state.cpl == 3 })
+    }
+
+    /// [`Cpu::prepare_read`] or [`Cpu::prepare_write`] with given rights. `len` is cut to 64 KiB.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn prepare(&mut self, bus: &mut dyn Bus, linear: u64, len: u64, wish: Wish) -> Result<(), Fault> {
+        let len = len.clamp(1, 0x1_0000);
+        let mut at = linear;
+        while at < linear + len {
+            self.translate(bus, at as u32, wish)?;
+            at = (at & !0xfff) + 0x1000;
+        }
+        Ok(())
+    }
+
+    /// The physical page (low 12 bits clear) that code at `linear` is fetched from.
+    ///
+    /// # Errors
+    /// A page fault.
+    #[inline]
+    pub fn fetch_page(&mut self, bus: &mut dyn Bus, linear: u64) -> Result<u64, Fault> {
+        let user = self.state.cpl == 3;
+        match self.tlb.code_page(user, linear) {
+            Some(physical) => Ok(physical),
+            None => self.fetch_page_slow(bus, linear, user),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fetch_page_slow(&mut self, bus: &mut dyn Bus, linear: u64, user: bool) -> Result<u64, Fault> {
+        let mapping = self.walk(bus, linear as u32, Wish { write: false, user })?;
+        self.tlb.fill_code(user, linear, mapping.physical, mapping.global, mapping.large);
+        Ok(mapping.physical)
+    }
+
+    /// Copies up to 15 bytes of code from `linear`, at most `into.len()`; returns how many before a page that cannot be fetched from.
+    ///
+    /// # Errors
+    /// A page fault for the very first byte.
+    pub fn fetch(&mut self, bus: &mut dyn Bus, linear: u64, into: &mut [u8]) -> Result<usize, Fault> {
+        let mut done = 0;
+        let mut page = self.fetch_page(bus, linear)?;
+        while done < into.len() {
+            let at = linear.wrapping_add(done as u64) & 0xffff_ffff;
+            if done > 0 && at & 0xfff == 0 {
+                let cr2 = self.state.cr[2];
+                match self.fetch_page(bus, at) {
+                    Ok(next) => page = next,
+                    Err(_) => {
+                        // Nothing has faulted yet: the instruction may end before this page.
+                        self.state.cr[2] = cr2;
+                        break;
+                    }
+                }
+            }
+            into[done] = self.read_physical(bus, page | at & 0xfff, 1) as u8;
+            done += 1;
+        }
+        Ok(done)
+    }
+
+    /// The block cache now holds code from this physical page: stores there take the slow way.
+    pub fn protect_code(&mut self, bus: &mut dyn Bus, physical: u64) {
+        bus.ram().mark_code(physical >> 12, true);
+        if let Some(host) = bus.page(physical & !0xfff).write {
+            self.tlb.protect(host);
+        }
+    }
+
+    /// Flushes what depends on A20 and the physical map where either moved; true where it did.
+    #[inline]
+    pub fn sync_map(&mut self, bus: &dyn Bus) -> bool {
+        self.tlb.sync(bus.signals())
+    }
+
+    /// Reads `len` (1–8) bytes of physical memory within one page. The A20 gate is not applied again.
+    pub fn read_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32) -> u64 {
+        if let Some(host) = bus.page(physical & !0xfff).read {
+            let mut bytes = [0; 8];
+            let from = at(host, physical);
+            // SAFETY: so many bytes fit into the buffer and are left in the page that the bus maps.
+            unsafe { bytes.as_mut_ptr().copy_from_nonoverlapping(from, in_page(physical, len)) };
+            return u64::from_le_bytes(bytes);
+        }
+        let mut value = 0;
+        for (offset, width) in parts(physical, len) {
+            value |= (bus.read(physical + u64::from(offset), width) & width.mask()) << (8 * offset);
+        }
+        value
+    }
+
+    /// Writes `len` (1–8) bytes of physical memory within one page. The A20 gate is not applied again.
+    pub fn write_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32, value: u64) {
+        if let Some(host) = bus.page(physical & !0xfff).write {
+            let bytes = value.to_le_bytes();
+            // SAFETY: so many bytes are in the buffer and are left in the page that the bus maps.
+            unsafe { at(host, physical).copy_from_nonoverlapping(bytes.as_ptr(), in_page(physical, len)) };
+            if bus.ram().has_code(physical >> 12) {
+                self.invalidate_code(bus, physical, u64::from(len));
+            }
+            return;
+        }
+        for (offset, width) in parts(physical, len) {
+            bus.write(physical + u64::from(offset), width, value >> (8 * offset) & width.mask());
+        }
+    }
+
+    /// Physical address of a linear one; fills the TLB where the page is plain memory.
+    fn translate(&mut self, bus: &mut dyn Bus, linear: u32, wish: Wish) -> Result<u64, Fault> {
+        self.tlb.misses += 1;
+        let mapping = self.walk(bus, linear, wish)?;
+        let page = bus.page(mapping.physical);
+        if let Some(host) = page.read {
+            let write = mapping.writable && page.write == Some(host) && !bus.ram().has_code(mapping.physical >> 12);
+            self.tlb.fill(wish.user, linear, host, write, mapping.global, mapping.large);
+        }
+        Ok(mapping.physical | u64::from(linear & 0xfff))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn load_slow(&mut self, bus: &mut dyn Bus, linear: u32, size: u32, user: bool) -> Result<u64, Fault> {
+        let wish = Wish { write: false, user };
+        let first = (PAGE - (linear & (PAGE - 1))).min(size);
+        let low = self.translate(bus, linear, wish)?;
+        if first == size {
+            return Ok(self.read_physical(bus, low, size));
+        }
+        let high = self.translate(bus, linear.wrapping_add(first), wish)?;
+        Ok(self.read_physical(bus, low, first) | self.read_physical(bus, high, size - first) << (8 * first))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_slow(&mut self, bus: &mut dyn Bus, linear: u32, size: u32, value: u64, user: bool) -> Result<(), Fault> {
+        let wish = Wish { write: true, user };
+        let first = (PAGE - (linear & (PAGE - 1))).min(size);
+        let low = self.translate(bus, linear, wish)?;
+        if first == size {
+            self.write_physical(bus, low, size, value);
+            return Ok(());
+        }
+        let high = self.translate(bus, linear.wrapping_add(first), wish)?;
+        self.write_physical(bus, low, first, value);
+        self.write_physical(bus, high, size - first, value >> (8 * first));
+        Ok(())
+    }
+}
+
+/// The host address of a physical one in the page at `host`.
+fn at(host: NonNull<u8>, physical: u64) -> *mut u8 {
+    // SAFETY: the page has 4096 bytes.
+    unsafe { host.as_ptr().add(physical as usize & 0xfff) }
+}
+
+/// `len`, but no more than a `u64` holds and than is left in the page.
+fn in_page(physical: u64, len: u32) -> usize {
+    (len as usize).min(8).min(0x1000 - (physical as usize & 0xfff))
+}
+
+/// Cuts an access into naturally aligned parts, lowest address first.
+fn parts(address: u64, len: u32) -> impl Iterator<Item = (u32, Width)> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let left = len.checked_sub(offset).filter(|&left| left > 0)?;
+        let here = address + u64::from(offset);
+        let width = [Width::Qword, Width::Dword, Width::Word]
+            .into_iter()
+            .find(|width| width.bytes() <= u64::from(left) && here.is_multiple_of(width.bytes()))
+            .unwrap_or(Width::Byte);
+        let part = (offset, width);
+        offset += width.bytes() as u32;
+        Some(part)
+    })
+}

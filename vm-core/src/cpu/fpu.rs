@@ -1,1 +1,7 @@
-//! x87 state and 80-bit arithmetic.
+//! x87 state and its 80-bit arithmetic.
+
+use serde::{Deserialize, Serialize};
+
+/// The x87's registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fpu {}

@@ -1,8 +1,21 @@
 //! Awkward instructions, one family a file.
 
+use iced_x86::Code;
+
+use super::Helper;
+
 pub mod bcd;
 pub mod far;
 pub mod operand;
 pub mod string;
 pub mod system;
 pub mod x87;
+
+/// The helper of an instruction, where it has one.
+pub fn find(code: Code) -> Option<Helper> {
+    far::find(code)
+        .or_else(|| system::find(code))
+        .or_else(|| string::find(code))
+        .or_else(|| bcd::find(code))
+        .or_else(|| x87::find(code))
+}

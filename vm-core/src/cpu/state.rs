@@ -1,6 +1,38 @@
 //! The registers.
 
+use serde::{Deserialize, Serialize};
+
 use super::flags::Flags;
+
+/// Bits of CR0.
+pub mod cr0 {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const PE: u64 = 1 << 0;
+    pub const MP: u64 = 1 << 1;
+    pub const EM: u64 = 1 << 2;
+    pub const TS: u64 = 1 << 3;
+    pub const ET: u64 = 1 << 4;
+    pub const NE: u64 = 1 << 5;
+    pub const WP: u64 = 1 << 16;
+    pub const AM: u64 = 1 << 18;
+    pub const NW: u64 = 1 << 29;
+    pub const CD: u64 = 1 << 30;
+    pub const PG: u64 = 1 << 31;
+}
+
+/// Bits of CR4 that this processor has.
+pub mod cr4 {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const VME: u64 = 1 << 0;
+    pub const PVI: u64 = 1 << 1;
+    pub const TSD: u64 = 1 << 2;
+    pub const DE: u64 = 1 << 3;
+    pub const PSE: u64 = 1 << 4;
+    pub const PAE: u64 = 1 << 5;
+    pub const MCE: u64 = 1 << 6;
+    pub const PGE: u64 = 1 << 7;
+    pub const PCE: u64 = 1 << 8;
+}
 
 /// Segment register numbers, in the order of the instruction encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +47,13 @@ pub enum SegReg {
     Gs = 5,
 }
 
+impl SegReg {
+    /// All six.
+    pub const ALL: [Self; 6] = [Self::Es, Self::Cs, Self::Ss, Self::Ds, Self::Fs, Self::Gs];
+}
+
 /// A segment register with its hidden part (Intel SDM vol. 3A, 3.4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct Segment {
     /// Base address.
@@ -31,7 +68,7 @@ pub struct Segment {
 }
 
 /// GDTR or IDTR.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct TableRegister {
     /// Linear address.
@@ -51,6 +88,19 @@ pub mod gpr {
     pub const RBP: usize = 5;
     pub const RSI: usize = 6;
     pub const RDI: usize = 7;
+}
+
+/// Model-specific registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Msrs {
+    /// Added to the count that guest time gives.
+    pub tsc_offset: u64,
+    /// `IA32_SYSENTER_CS`.
+    pub sysenter_cs: u32,
+    /// `IA32_SYSENTER_ESP`.
+    pub sysenter_esp: u32,
+    /// `IA32_SYSENTER_EIP`.
+    pub sysenter_eip: u32,
 }
 
 /// All that an instruction can see and that is not memory. Micro-ops address it by byte offset.
@@ -85,6 +135,65 @@ pub struct CpuState {
     pub idtr: TableRegister,
     /// Control registers; 1 and above 4 unused.
     pub cr: [u64; 5],
-    /// Debug registers.
+    /// Debug registers; 4 and 5 unused.
     pub dr: [u64; 8],
+    /// Model-specific registers.
+    pub msr: Msrs,
+}
+
+impl CpuState {
+    /// The state after RESET (Intel SDM vol. 3A, table 9-1); EDX holds the processor's signature.
+    pub fn reset(signature: u32) -> Self {
+        let mut state = Self {
+            gpr: [0; 16],
+            zero: 0,
+            temp: [0; 7],
+            rip: 0xfff0,
+            flags: Flags::RESET,
+            cpl: 0,
+            interrupt_shadow: false,
+            halted: false,
+            seg: [Segment::real(0); 6],
+            ldtr: Segment { base: 0, limit: 0xffff, rights: 0x82, selector: 0 },
+            tr: Segment { base: 0, limit: 0xffff, rights: 0x8b, selector: 0 },
+            gdtr: TableRegister { base: 0, limit: 0xffff },
+            idtr: TableRegister { base: 0, limit: 0xffff },
+            cr: [cr0::CD | cr0::NW | cr0::ET, 0, 0, 0, 0],
+            dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            msr: Msrs::default(),
+        };
+        state.gpr[gpr::RDX] = u64::from(signature);
+        state.seg[SegReg::Cs as usize] = Segment { base: 0xffff_0000, selector: 0xf000, ..Segment::real(0) };
+        state
+    }
+
+    /// A segment register.
+    #[inline(always)]
+    pub fn segment(&self, seg: SegReg) -> &Segment {
+        &self.seg[seg as usize]
+    }
+
+    /// CR0.PE: protected mode, virtual-8086 mode included.
+    #[inline]
+    pub fn protected(&self) -> bool {
+        self.cr[0] & cr0::PE != 0
+    }
+
+    /// Virtual-8086 mode.
+    #[inline]
+    pub fn v86(&self) -> bool {
+        self.flags.has(super::flags::VM)
+    }
+
+    /// Real or virtual-8086 mode: a selector is a paragraph number.
+    #[inline]
+    pub fn paragraphs(&self) -> bool {
+        !self.protected() || self.v86()
+    }
+
+    /// The mask of the stack pointer: SS.B.
+    #[inline]
+    pub fn stack_mask(&self) -> u64 {
+        if self.segment(SegReg::Ss).big() { 0xffff_ffff } else { 0xffff }
+    }
 }
