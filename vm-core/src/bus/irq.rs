@@ -10,6 +10,8 @@ use super::signals::Signals;
 pub struct IrqLines {
     level: AtomicU32,
     rose: AtomicU32,
+    /// What the interrupt controller says of its requests: unmasked, and not yet acknowledged.
+    pending: AtomicU32,
 }
 
 impl IrqLines {
@@ -21,6 +23,38 @@ impl IrqLines {
     /// Lines that rose since the last call, whatever their level is now.
     pub fn take_rose(&self) -> u32 {
         self.rose.swap(0, Ordering::Relaxed)
+    }
+
+    /// The interrupt controller publishes which requests wait, unmasked, for the processor to acknowledge them.
+    pub fn set_pending(&self, requests: u32) {
+        self.pending.store(requests, Ordering::Relaxed);
+    }
+}
+
+/// The number of the first of the four lines that stand for the PCI interrupt requests PIRQA#–PIRQD#.
+pub const FIRST_PIRQ: u32 = 16;
+
+/// Which of the interrupt controller's inputs each of PIRQA#–PIRQD# is steered to: written by the ISA bridge,
+/// read by the interrupt controller. Clones are the same wires.
+#[derive(Clone, Debug, Default)]
+pub struct PirqRoutes(Arc<AtomicU32>);
+
+impl PirqRoutes {
+    /// Steers each PIRQ to an input (0–15) or to none.
+    pub fn set(&self, routes: [Option<u8>; 4]) {
+        let bytes = routes.map(|route| route.map_or(0, |input| input & 15 | 0x80));
+        self.0.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
+    }
+
+    /// `lines` as the controller's 16 inputs see them: 0–15 as they are, and 16–19 where they are steered to.
+    pub fn apply(&self, lines: u32) -> u16 {
+        let mut inputs = lines as u16;
+        for (pirq, route) in self.0.load(Ordering::Relaxed).to_le_bytes().into_iter().enumerate() {
+            if route & 0x80 != 0 && lines >> (FIRST_PIRQ as usize + pirq) & 1 != 0 {
+                inputs |= 1 << (route & 15);
+            }
+        }
+        inputs
     }
 }
 
@@ -70,5 +104,10 @@ impl IrqLine {
     /// The level now.
     pub fn is_high(&self) -> bool {
         self.lines.level() & self.bit != 0
+    }
+
+    /// Whether the last rise still waits, unmasked, for the processor to acknowledge it.
+    pub fn is_pending(&self) -> bool {
+        self.lines.pending.load(Ordering::Relaxed) & self.bit != 0
     }
 }
