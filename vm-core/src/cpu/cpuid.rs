@@ -1,18 +1,87 @@
-//! Processor models and what CPUID says of them.
+//! Processor models and what CPUID says of them (Intel SDM vol. 2A, CPUID).
+//!
+//! A feature bit is set only where the feature is there. MMX, FXSR, MTRRs, the local APIC, debugging extensions and
+//! virtual-8086 extensions are not there yet, so no model has them.
+
+use super::state::cr4;
 
 /// A processor model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CpuModel {
-    /// Intel 486DX2: no CMOV, no TSC.
+    /// A late 486DX2, the kind that has CPUID.
     I486,
     /// Pentium (P54C).
     Pentium,
-    /// Pentium II (Deschutes) without MMX and FXSR as yet.
+    /// Pentium II (Deschutes).
     #[default]
     Pentium2,
 }
 
+/// Why a model cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Planned.
+    #[error("the processor “{0}” is not there yet; 486, pentium and pentium2 are")]
+    NotYet(String),
+    /// Never heard of.
+    #[error("there is no processor called “{0}”; 486, pentium and pentium2 are there")]
+    Unknown(String),
+}
+
+/// A row of the table of models: its names, and the model where it is there.
+type Row = (&'static [&'static str], Option<CpuModel>);
+
+/// The models by the names that people know.
+#[rustfmt::skip]
+const MODELS: &[Row] = &[
+    (&["486"],                  Some(CpuModel::I486)),
+    (&["pentium"],              Some(CpuModel::Pentium)),
+    (&["pentium2"],             Some(CpuModel::Pentium2)),
+    (&["pentium3"],             None),
+    (&["pentium-m"],            None),
+    (&["max"],                  None),
+];
+
+/// Feature bits of leaf 1, EDX.
+pub mod feature {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const FPU: u32 = 1 << 0;
+    pub const PSE: u32 = 1 << 3;
+    pub const TSC: u32 = 1 << 4;
+    pub const MSR: u32 = 1 << 5;
+    pub const CX8: u32 = 1 << 8;
+    pub const SEP: u32 = 1 << 11;
+    pub const PGE: u32 = 1 << 13;
+    pub const CMOV: u32 = 1 << 15;
+}
+
 impl CpuModel {
+    /// The model called `name`.
+    ///
+    /// # Errors
+    /// Where there is none, or none yet.
+    pub fn from_name(name: &str) -> Result<Self, ModelError> {
+        match MODELS.iter().find(|(names, _)| names.contains(&name)) {
+            Some((_, Some(model))) => Ok(*model),
+            Some((_, None)) => Err(ModelError::NotYet(name.to_owned())),
+            None => Err(ModelError::Unknown(name.to_owned())),
+        }
+    }
+
+    /// Every known name, and whether the model can be chosen.
+    pub fn names() -> impl Iterator<Item = (&'static str, bool)> {
+        MODELS.iter().flat_map(|(names, model)| names.iter().map(|name| (*name, model.is_some())))
+    }
+
+    /// The model's first name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I486 => "486",
+            Self::Pentium => "pentium",
+            Self::Pentium2 => "pentium2",
+        }
+    }
+
     /// Family, model and stepping, as CPUID leaf 1 has them in EAX and a reset has them in EDX.
     pub const fn signature(self) -> u32 {
         match self {
@@ -20,5 +89,72 @@ impl CpuModel {
             Self::Pentium => 0x052c,
             Self::Pentium2 => 0x0652,
         }
+    }
+
+    /// The feature bits.
+    pub const fn features(self) -> u32 {
+        use feature::{CMOV, CX8, FPU, MSR, PGE, PSE, SEP, TSC};
+        match self {
+            Self::I486 => FPU,
+            Self::Pentium => FPU | PSE | TSC | MSR | CX8,
+            Self::Pentium2 => FPU | PSE | TSC | MSR | CX8 | SEP | PGE | CMOV,
+        }
+    }
+
+    /// Whether all of these feature bits are there.
+    pub const fn has(self, features: u32) -> bool {
+        self.features() & features == features
+    }
+
+    /// The bits of CR4 that can be set; none: there is no CR4.
+    pub const fn cr4_mask(self) -> u64 {
+        match self {
+            Self::I486 => 0,
+            Self::Pentium => cr4::TSD | cr4::PSE,
+            Self::Pentium2 => cr4::TSD | cr4::PSE | cr4::PGE,
+        }
+    }
+
+    /// EAX, EBX, ECX, EDX of a leaf.
+    pub fn cpuid(self, leaf: u32) -> [u32; 4] {
+        let highest = match self {
+            Self::I486 | Self::Pentium => 1,
+            Self::Pentium2 => 2,
+        };
+        // A leaf above the highest gives the highest (Intel SDM vol. 2A, CPUID).
+        match leaf.min(highest) {
+            0 => [highest, text("Genu"), text("ntel"), text("ineI")],
+            1 => [self.signature(), 0, 0, self.features()],
+            // Instruction TLB 4 KiB ×32 and 4 MiB ×2; data TLB 4 KiB ×64 and 4 MiB ×8; L2 512 KiB; L1 16 KiB each.
+            _ => [0x0302_0101, 0, 0, 0x0c04_0843],
+        }
+    }
+}
+
+/// Four letters as a register holds them.
+fn text(letters: &str) -> u32 {
+    letters.bytes().rev().fold(0, |word, letter| word << 8 | u32::from(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_models() {
+        assert_eq!(CpuModel::from_name("pentium2"), Ok(CpuModel::Pentium2));
+        assert_eq!(CpuModel::from_name("max"), Err(ModelError::NotYet("max".to_owned())));
+        assert_eq!(CpuModel::from_name("z80"), Err(ModelError::Unknown("z80".to_owned())));
+        for (name, ready) in CpuModel::names() {
+            assert_eq!(CpuModel::from_name(name).is_ok(), ready);
+        }
+    }
+
+    #[test]
+    fn the_vendor_reads_genuineintel() {
+        let [_, b, c, d] = CpuModel::Pentium2.cpuid(0);
+        let bytes: Vec<u8> = [b, d, c].into_iter().flat_map(u32::to_le_bytes).collect();
+        assert_eq!(bytes, b"GenuineIntel");
+        assert_eq!(CpuModel::Pentium2.cpuid(0x8000_0000), CpuModel::Pentium2.cpuid(2));
     }
 }

@@ -24,6 +24,31 @@ pub enum Vector {
     SimdFloatingPoint = 19,
 }
 
+impl Vector {
+    /// Whether an error code is pushed.
+    pub const fn has_error_code(self) -> bool {
+        match self {
+            Self::DoubleFault
+            | Self::InvalidTss
+            | Self::SegmentNotPresent
+            | Self::StackFault
+            | Self::GeneralProtection
+            | Self::PageFault
+            | Self::AlignmentCheck => true,
+            Self::DivideError
+            | Self::Debug
+            | Self::Breakpoint
+            | Self::Overflow
+            | Self::BoundRange
+            | Self::InvalidOpcode
+            | Self::DeviceNotAvailable
+            | Self::FloatingPoint
+            | Self::MachineCheck
+            | Self::SimdFloatingPoint => false,
+        }
+    }
+}
+
 /// A fault raised by an instruction that has changed nothing. For a page fault CR2 has been written by whoever raises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -1,1 +1,401 @@
-//! Interrupt and exception delivery.
+//! Delivery of interrupts and exceptions (Intel SDM vol. 3A, chapter 6).
+//!
+//! [`Cpu::deliver`] enters one handler or says what fault came up on the way. [`Cpu::raise`] and [`Cpu::interrupt`]
+//! deliver with the rules for a fault on top of a fault. Pushes go straight to memory but the stack pointer moves
+//! only when nothing can fault any more: after a fault a part of a frame may lie below the top of the stack, as on silicon.
+
+use super::Cpu;
+use super::fault::{Fault, Vector};
+use super::flags;
+use super::segment::{Descriptor, is_null, selector_error, system};
+use super::state::{SegReg, Segment, TableRegister, gpr};
+use crate::bus::{Bus, Width};
+
+/// The processor has shut down: a fault came up while a double fault was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TripleFault;
+
+/// Where an event comes from; decides on privilege checks, the EXT bit and the RF flag that is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A pin: no privilege check, EXT set.
+    Hardware,
+    /// An instruction that did not complete: RF is set in the pushed flags.
+    Fault,
+    /// Reported after an instruction (single step).
+    Trap,
+    /// INT n, INT3 or INTO: the gate's DPL is checked, EXT clear.
+    Software,
+}
+
+/// One interrupt or exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// 0–255.
+    pub vector: u8,
+    /// Pushed in protected mode.
+    pub error: Option<u32>,
+    /// Where it comes from.
+    pub source: Source,
+    /// The return address that is pushed.
+    pub rip: u64,
+}
+
+/// How a fault behaves on top of another (Intel SDM vol. 3A, table 6-4).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Benign,
+    Contributory,
+    PageFault,
+}
+
+impl Fault {
+    fn class(self) -> Class {
+        match self.vector {
+            Vector::DivideError
+            | Vector::InvalidTss
+            | Vector::SegmentNotPresent
+            | Vector::StackFault
+            | Vector::GeneralProtection => Class::Contributory,
+            Vector::PageFault => Class::PageFault,
+            Vector::Debug
+            | Vector::Breakpoint
+            | Vector::Overflow
+            | Vector::BoundRange
+            | Vector::InvalidOpcode
+            | Vector::DeviceNotAvailable
+            | Vector::DoubleFault
+            | Vector::FloatingPoint
+            | Vector::AlignmentCheck
+            | Vector::MachineCheck
+            | Vector::SimdFloatingPoint => Class::Benign,
+        }
+    }
+
+    /// The same fault with more bits in its error code, unless it is a page fault.
+    pub(super) fn or_error(mut self, bits: u32) -> Self {
+        if self.vector != Vector::PageFault {
+            self.error |= bits;
+        }
+        self
+    }
+}
+
+/// A stack that is being pushed to before anybody switches to it.
+pub(super) struct Frame {
+    /// Stack segment.
+    pub segment: Segment,
+    /// Stack pointer after the pushes so far.
+    pub top: u64,
+    /// With the rights of privilege level 3.
+    pub user: bool,
+    /// Size of each push.
+    pub width: Width,
+}
+
+impl Frame {
+    /// A frame on the current stack.
+    pub fn current(cpu: &Cpu, width: Width) -> Self {
+        let segment = *cpu.state.segment(SegReg::Ss);
+        Self { segment, top: cpu.state.gpr[gpr::RSP], user: cpu.state.cpl == 3, width }
+    }
+
+    fn mask(&self) -> u64 {
+        if self.segment.big() { 0xffff_ffff } else { 0xffff }
+    }
+
+    /// Pushes one value.
+    pub fn push(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, value: u64) -> Result<(), Fault> {
+        let mask = self.mask();
+        let top = self.top.wrapping_sub(self.width.bytes()) & mask;
+        let linear = self.segment.translate(top, self.width.bytes() as u32, true).ok_or(Fault::ss(0))?;
+        match self.width {
+            Width::Word => cpu.store_as(bus, linear, value as u16, self.user)?,
+            _ => cpu.store_as(bus, linear, value as u32, self.user)?,
+        }
+        self.top = self.top & !mask | top;
+        Ok(())
+    }
+
+    /// Makes it the processor's stack.
+    pub fn commit(self, cpu: &mut Cpu) {
+        cpu.state.seg[SegReg::Ss as usize] = self.segment;
+        cpu.state.gpr[gpr::RSP] = self.top & 0xffff_ffff;
+    }
+}
+
+impl Event {
+    /// An interrupt from a pin.
+    pub fn hardware(cpu: &Cpu, vector: u8) -> Self {
+        Self { vector, error: None, source: Source::Hardware, rip: cpu.state.rip }
+    }
+
+    /// The exception of an instruction that did not complete.
+    pub fn fault(cpu: &Cpu, fault: Fault) -> Self {
+        let error = fault.vector.has_error_code().then_some(fault.error);
+        Self { vector: fault.vector as u8, error, source: Source::Fault, rip: cpu.state.rip }
+    }
+
+    /// An exception between two instructions.
+    pub fn trap(cpu: &Cpu, vector: Vector) -> Self {
+        Self { vector: vector as u8, error: None, source: Source::Trap, rip: cpu.state.rip }
+    }
+
+    /// INT n, INT3 or INTO; `next` is the address of the instruction after it.
+    pub fn software(vector: u8, next: u64) -> Self {
+        Self { vector, error: None, source: Source::Software, rip: next }
+    }
+
+    /// The EXT bit in error codes of faults that come up while this is delivered.
+    fn ext(&self) -> u32 {
+        u32::from(self.source != Source::Software)
+    }
+
+    /// The flags to push.
+    fn pushed_flags(&self, cpu: &Cpu) -> u64 {
+        let rf = if self.source == Source::Fault { flags::RF } else { 0 };
+        u64::from(cpu.state.flags.get() | rf)
+    }
+}
+
+impl Cpu {
+    /// Enters the handler of an event.
+    ///
+    /// # Errors
+    /// The fault that came up on the way; then no register has changed.
+    pub fn deliver(&mut self, bus: &mut dyn Bus, event: Event) -> Result<(), Fault> {
+        if self.state.protected() {
+            self.deliver_protected(bus, &event)?;
+        } else {
+            self.deliver_real(bus, &event)?;
+        }
+        self.state.halted = false;
+        self.state.interrupt_shadow = false;
+        Ok(())
+    }
+
+    /// Delivers a fault of the current instruction, and what follows from it: faults on the way, the double fault.
+    ///
+    /// # Errors
+    /// Where the processor shuts down.
+    pub fn raise(&mut self, bus: &mut dyn Bus, fault: Fault) -> Result<(), TripleFault> {
+        let mut fault = fault;
+        // Each turn goes to a more serious class, so this ends after a few.
+        loop {
+            let Err(second) = self.deliver(bus, Event::fault(self, fault)) else { return Ok(()) };
+            if fault.vector == Vector::DoubleFault {
+                tracing::warn!(?second, rip = self.state.rip, "triple fault");
+                return Err(TripleFault);
+            }
+            let doubled = match fault.class() {
+                Class::Benign => false,
+                Class::Contributory => second.class() == Class::Contributory,
+                Class::PageFault => second.class() != Class::Benign,
+            };
+            fault = if doubled { Fault::new(Vector::DoubleFault) } else { second };
+        }
+    }
+
+    /// Delivers an interrupt or trap that happened between two instructions.
+    ///
+    /// # Errors
+    /// Where the processor shuts down.
+    pub fn interrupt(&mut self, bus: &mut dyn Bus, event: Event) -> Result<(), TripleFault> {
+        match self.deliver(bus, event) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.raise(bus, fault),
+        }
+    }
+
+    /// Takes a pending interrupt where IF and the interrupt shadow allow it; true where one was taken.
+    ///
+    /// # Errors
+    /// Where the processor shuts down.
+    pub fn take_interrupt(&mut self, bus: &mut dyn Bus) -> Result<bool, TripleFault> {
+        if !self.state.flags.has(flags::IF) || self.state.interrupt_shadow || !bus.interrupt_pending() {
+            return Ok(false);
+        }
+        let vector = bus.acknowledge_interrupt();
+        self.state.halted = false;
+        self.interrupt(bus, Event::hardware(self, vector))?;
+        Ok(true)
+    }
+
+    /// The trap after an instruction that started with TF set.
+    ///
+    /// # Errors
+    /// Where the processor shuts down.
+    pub fn single_step(&mut self, bus: &mut dyn Bus) -> Result<(), TripleFault> {
+        self.state.dr[6] |= 1 << 14;
+        self.interrupt(bus, Event::trap(self, Vector::Debug))
+    }
+
+    fn deliver_real(&mut self, bus: &mut dyn Bus, event: &Event) -> Result<(), Fault> {
+        let at = u32::from(event.vector) * 4;
+        if at + 3 > u32::from(self.state.idtr.limit) {
+            return Err(Fault::gp(idt_error(event)));
+        }
+        let entry: u32 = self.load(bus, self.state.idtr.base.wrapping_add(u64::from(at)) & 0xffff_ffff)?;
+        let offset = u64::from(entry & 0xffff);
+        if offset > u64::from(self.state.segment(SegReg::Cs).limit) {
+            return Err(Fault::gp(0));
+        }
+        let mut frame = Frame::current(self, Width::Word);
+        frame.push(self, bus, u64::from(self.state.flags.get()))?;
+        frame.push(self, bus, u64::from(self.state.segment(SegReg::Cs).selector))?;
+        frame.push(self, bus, event.rip)?;
+        frame.commit(self);
+        self.load_code_real((entry >> 16) as u16);
+        self.state.rip = offset;
+        self.state.flags.update(flags::IF | flags::TF | flags::AC | flags::RF, 0);
+        Ok(())
+    }
+
+    fn deliver_protected(&mut self, bus: &mut dyn Bus, event: &Event) -> Result<(), Fault> {
+        let ext = event.ext();
+        let error = idt_error(event);
+        let gate = self.gate(bus, event)?;
+        if event.source == Source::Software && gate.dpl() < self.state.cpl {
+            return Err(Fault::gp(error));
+        }
+        if !gate.is_present() {
+            return Err(Fault::with_error(Vector::SegmentNotPresent, error));
+        }
+        if gate.kind() == system::TASK_GATE {
+            return self.switch_task(bus, gate.gate_selector()).map_err(|fault| fault.or_error(ext));
+        }
+
+        let selector = gate.gate_selector();
+        if is_null(selector) {
+            return Err(Fault::gp(ext));
+        }
+        let bad_code = Fault::gp(selector_error(selector) | ext);
+        let mut code = self.descriptor(bus, selector)?.ok_or(bad_code)?;
+        if !code.is_code() || code.dpl() > self.state.cpl {
+            return Err(bad_code);
+        }
+        if !code.is_present() {
+            return Err(Fault::with_error(Vector::SegmentNotPresent, selector_error(selector) | ext));
+        }
+        let inner = !code.is_conforming() && code.dpl() < self.state.cpl;
+        let v86 = self.state.v86();
+        if v86 && (!inner || code.dpl() != 0) {
+            return Err(bad_code);
+        }
+        let offset = gate.gate_offset();
+        if offset > code.limit() {
+            return Err(Fault::gp(ext));
+        }
+
+        let width = if gate.kind() & 8 == 0 { Width::Word } else { Width::Dword };
+        let cpl = if inner { code.dpl() } else { self.state.cpl };
+        let mut frame = if inner {
+            self.inner_stack(bus, cpl, width).map_err(|fault| fault.or_error(ext))?
+        } else {
+            Frame::current(self, width)
+        };
+        let pushed = self.push_frame(bus, &mut frame, event, inner);
+        pushed.map_err(|fault| {
+            // A fault on a new stack names its selector.
+            let named =
+                if inner && fault.vector == Vector::StackFault { selector_error(frame.segment.selector) } else { 0 };
+            fault.or_error(named | ext)
+        })?;
+        self.mark_accessed(bus, &mut code)?;
+
+        frame.commit(self);
+        if v86 {
+            for seg in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+                self.state.seg[seg as usize] = Segment::null(0);
+            }
+        }
+        self.state.seg[SegReg::Cs as usize] = code.segment(selector & !3 | u16::from(cpl));
+        self.state.rip = u64::from(offset);
+        self.set_cpl(cpl);
+        let interrupt_gate = gate.kind() & 1 == 0;
+        let cleared = flags::TF | flags::NT | flags::RF | flags::VM | if interrupt_gate { flags::IF } else { 0 };
+        self.state.flags.update(cleared, 0);
+        Ok(())
+    }
+
+    /// The gate of an event in the interrupt descriptor table.
+    fn gate(&mut self, bus: &mut dyn Bus, event: &Event) -> Result<Descriptor, Fault> {
+        let TableRegister { base, limit } = self.state.idtr;
+        let offset = u32::from(event.vector) * 8;
+        let bad = Fault::gp(idt_error(event));
+        if offset + 7 > u32::from(limit) {
+            return Err(bad);
+        }
+        let at = base.wrapping_add(u64::from(offset)) & 0xffff_ffff;
+        let both: u64 = self.load_system(bus, at)?;
+        let gate = Descriptor { low: both as u32, high: (both >> 32) as u32, at };
+        let known = matches!(
+            gate.kind(),
+            system::TASK_GATE
+                | system::INTERRUPT_GATE16
+                | system::TRAP_GATE16
+                | system::INTERRUPT_GATE32
+                | system::TRAP_GATE32
+        );
+        if gate.is_system() && known { Ok(gate) } else { Err(bad) }
+    }
+
+    fn push_frame(&mut self, bus: &mut dyn Bus, frame: &mut Frame, event: &Event, inner: bool) -> Result<(), Fault> {
+        if self.state.v86() {
+            for seg in [SegReg::Gs, SegReg::Fs, SegReg::Ds, SegReg::Es] {
+                frame.push(self, bus, u64::from(self.state.segment(seg).selector))?;
+            }
+        }
+        if inner {
+            frame.push(self, bus, u64::from(self.state.segment(SegReg::Ss).selector))?;
+            frame.push(self, bus, self.state.gpr[gpr::RSP])?;
+        }
+        frame.push(self, bus, event.pushed_flags(self))?;
+        frame.push(self, bus, u64::from(self.state.segment(SegReg::Cs).selector))?;
+        frame.push(self, bus, event.rip)?;
+        if let Some(error) = event.error {
+            frame.push(self, bus, u64::from(error))?;
+        }
+        Ok(())
+    }
+
+    /// The stack of privilege level `cpl` (0–2), from the task's TSS.
+    ///
+    /// # Errors
+    /// #TS, #SS or a page fault.
+    pub(super) fn inner_stack(&mut self, bus: &mut dyn Bus, cpl: u8, width: Width) -> Result<Frame, Fault> {
+        let tr = self.state.tr;
+        let big = tr.rights & 8 != 0;
+        let (offset, size) = if big { (4 + 8 * u32::from(cpl), 6) } else { (2 + 4 * u32::from(cpl), 4) };
+        if tr.rights & 0x80 == 0 || offset + size - 1 > tr.limit {
+            return Err(Fault::with_error(Vector::InvalidTss, selector_error(tr.selector)));
+        }
+        let at = tr.base.wrapping_add(u64::from(offset)) & 0xffff_ffff;
+        let (top, selector) = if big {
+            (self.load_system::<u32>(bus, at)?, self.load_system::<u16>(bus, at.wrapping_add(4))?)
+        } else {
+            (u32::from(self.load_system::<u16>(bus, at)?), self.load_system::<u16>(bus, at.wrapping_add(2))?)
+        };
+        let segment = self.stack_segment(bus, selector, cpl, Vector::InvalidTss)?;
+        Ok(Frame { segment, top: u64::from(top), user: cpl == 3, width })
+    }
+
+    /// A switch to the task of a TSS selector: not there yet, so it is refused as an unusable TSS.
+    ///
+    /// # Errors
+    /// Always, with #TS(`selector`).
+    pub(super) fn switch_task(&mut self, bus: &mut dyn Bus, selector: u16) -> Result<(), Fault> {
+        let _ = bus;
+        tracing::warn!(
+            selector,
+            rip = self.state.rip,
+            "the guest asked for a hardware task switch, which Hako does not have yet"
+        );
+        Err(Fault::with_error(Vector::InvalidTss, selector_error(selector)))
+    }
+}
+
+/// The error code of a fault about an event's own gate.
+fn idt_error(event: &Event) -> u32 {
+    u32::from(event.vector) * 8 | 2 | event.ext()
+}

@@ -1,11 +1,553 @@
-//! System instructions: control registers, descriptor tables, HLT, CPUID, MSRs.
+//! System instructions (Intel SDM vol. 2), port I/O, and the flags that only some may change.
 
-use iced_x86::Code;
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
-use crate::cpu::Helper;
+use super::far::{iopl, operand_width};
+use crate::bus::{Bus, Width};
+use crate::cpu::cpuid::feature;
+use crate::cpu::fault::{Fault, Vector};
+use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
+use crate::cpu::state::{Segment, TableRegister, cr0, cr4, gpr};
+use crate::cpu::{Cpu, Flow, Helper, flags};
+
+type Outcome = Result<Flow, Fault>;
 
 /// The helper of an instruction of this family.
 pub fn find(code: Code) -> Option<Helper> {
-    let _ = code;
-    None
+    let helper: Helper = match code {
+        Code::Mov_r32_cr => read_control,
+        Code::Mov_cr_r32 => write_control,
+        Code::Mov_r32_dr => read_debug,
+        Code::Mov_dr_r32 => write_debug,
+        _ => match code.mnemonic() {
+            Mnemonic::Lmsw => lmsw,
+            Mnemonic::Smsw => smsw,
+            Mnemonic::Clts => clts,
+            Mnemonic::Lgdt | Mnemonic::Lidt => load_table,
+            Mnemonic::Sgdt | Mnemonic::Sidt => store_table,
+            Mnemonic::Lldt => lldt,
+            Mnemonic::Ltr => ltr,
+            Mnemonic::Sldt | Mnemonic::Str => store_selector,
+            Mnemonic::Lar => lar,
+            Mnemonic::Lsl => lsl,
+            Mnemonic::Verr | Mnemonic::Verw => verify,
+            Mnemonic::Arpl => arpl,
+            Mnemonic::Invlpg => invlpg,
+            Mnemonic::Invd | Mnemonic::Wbinvd => flush_caches,
+            Mnemonic::Hlt => hlt,
+            Mnemonic::Cpuid => cpuid,
+            Mnemonic::Rdtsc => rdtsc,
+            Mnemonic::Rdpmc => rdpmc,
+            Mnemonic::Rdmsr => rdmsr,
+            Mnemonic::Wrmsr => wrmsr,
+            Mnemonic::Cli => cli,
+            Mnemonic::Sti => sti,
+            Mnemonic::Pushf | Mnemonic::Pushfd => pushf,
+            Mnemonic::Popf | Mnemonic::Popfd => popf,
+            Mnemonic::Cmpxchg8b => cmpxchg8b,
+            Mnemonic::Xlatb => xlat,
+            Mnemonic::In => input,
+            Mnemonic::Out => output,
+            // System-management mode is not there yet; outside it RSM is undefined.
+            Mnemonic::Rsm | Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 | Mnemonic::INVALID => undefined,
+            _ => return None,
+        },
+    };
+    Some(helper)
+}
+
+fn undefined(_: &mut Cpu, _: &mut dyn Bus, _: &Instruction) -> Outcome {
+    Err(Fault::ud())
+}
+
+impl Cpu {
+    /// #GP(0) outside privilege level 0.
+    fn require_level_0(&self) -> Result<(), Fault> {
+        if self.state.cpl == 0 { Ok(()) } else { Err(Fault::gp(0)) }
+    }
+
+    /// #UD in real and virtual-8086 mode.
+    fn require_selectors(&self) -> Result<(), Fault> {
+        if self.state.paragraphs() { Err(Fault::ud()) } else { Ok(()) }
+    }
+
+    /// Whether IN, OUT, INS or OUTS may touch these ports: by privilege, else by the bitmap in the TSS
+    /// (Intel SDM vol. 1, 19.5).
+    ///
+    /// # Errors
+    /// #GP(0) where not, or a page fault in the TSS.
+    pub fn check_io(&mut self, bus: &mut dyn Bus, port: u16, width: Width) -> Result<(), Fault> {
+        if !self.state.protected() || !self.state.v86() && self.state.cpl <= iopl(self) {
+            return Ok(());
+        }
+        let tr = self.state.tr;
+        let has_bitmap = tr.rights & 0x8d == 0x89 && tr.limit >= 103;
+        if !has_bitmap {
+            return Err(Fault::gp(0));
+        }
+        let at = |offset: u32| tr.base.wrapping_add(u64::from(offset)) & 0xffff_ffff;
+        let map = u32::from(self.load_system::<u16>(bus, at(102))?);
+        let offset = map + u32::from(port / 8);
+        // Two bytes are always read; the last byte of a bitmap is followed by one of ones.
+        if offset + 1 > tr.limit {
+            return Err(Fault::gp(0));
+        }
+        let bits = u32::from(self.load_system::<u16>(bus, at(offset))?) >> (port & 7);
+        if bits & ((1 << width as u32) - 1) == 0 { Ok(()) } else { Err(Fault::gp(0)) }
+    }
+
+    /// MOV to CR0 and all that follows from it.
+    ///
+    /// # Errors
+    /// #GP(0) for a combination that is not allowed.
+    pub fn set_cr0(&mut self, value: u64) -> Result<(), Fault> {
+        const KNOWN: u64 =
+            cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
+        let paging_unprotected = value & (cr0::PG | cr0::PE) == cr0::PG;
+        let write_through_uncached = value & (cr0::NW | cr0::CD) == cr0::NW;
+        if paging_unprotected || write_through_uncached {
+            return Err(Fault::gp(0));
+        }
+        let value = value & KNOWN | cr0::ET;
+        let changed = value ^ self.state.cr[0];
+        self.state.cr[0] = value;
+        if changed & (cr0::PE | cr0::WP | cr0::PG) != 0 {
+            self.tlb.flush();
+        }
+        Ok(())
+    }
+}
+
+fn control_number(register: Register) -> usize {
+    register.number()
+}
+
+fn read_control(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let number = control_number(insn.op1_register());
+    let known = matches!(number, 0 | 2 | 3) || number == 4 && cpu.model.cr4_mask() != 0;
+    if !known {
+        return Err(Fault::ud());
+    }
+    cpu.require_level_0()?;
+    let value = cpu.state.cr[number];
+    cpu.set_register(insn.op0_register(), value);
+    Ok(Flow::Next)
+}
+
+fn write_control(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let number = control_number(insn.op0_register());
+    let value = cpu.register(insn.op1_register());
+    let known = matches!(number, 0 | 2 | 3) || number == 4 && cpu.model.cr4_mask() != 0;
+    if !known {
+        return Err(Fault::ud());
+    }
+    cpu.require_level_0()?;
+    match number {
+        0 => cpu.set_cr0(value)?,
+        2 => cpu.state.cr[2] = value,
+        3 => {
+            cpu.state.cr[3] = value & 0xffff_f018;
+            cpu.tlb.flush_local();
+        }
+        _ => {
+            if value & !cpu.model.cr4_mask() != 0 {
+                return Err(Fault::gp(0));
+            }
+            if (value ^ cpu.state.cr[4]) & (cr4::PSE | cr4::PGE) != 0 {
+                cpu.tlb.flush();
+            }
+            cpu.state.cr[4] = value;
+        }
+    }
+    Ok(Flow::Resync)
+}
+
+/// The debug register that a number means: 4 and 5 are 6 and 7. #DB where DR7.GD guards them.
+fn debug_number(cpu: &mut Cpu, register: Register) -> Result<usize, Fault> {
+    cpu.require_level_0()?;
+    if cpu.state.dr[7] & 1 << 13 != 0 {
+        cpu.state.dr[6] |= 1 << 13;
+        cpu.state.dr[7] &= !(1 << 13);
+        return Err(Fault::new(Vector::Debug));
+    }
+    Ok(match register.number() & 7 {
+        4 => 6,
+        5 => 7,
+        number => number,
+    })
+}
+
+fn read_debug(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let number = debug_number(cpu, insn.op1_register())?;
+    let value = cpu.state.dr[number];
+    cpu.set_register(insn.op0_register(), value);
+    Ok(Flow::Next)
+}
+
+fn write_debug(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let value = cpu.register(insn.op1_register());
+    let number = debug_number(cpu, insn.op0_register())?;
+    cpu.state.dr[number] = match number {
+        6 => value & 0xe00f | 0xffff_0ff0,
+        7 => value & 0xffff_23ff | 0x400,
+        _ => value,
+    };
+    Ok(Flow::Resync)
+}
+
+fn lmsw(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    let value = cpu.read_operand(bus, insn, 0, Width::Word)?;
+    // PE can be set but not cleared.
+    let changed = cr0::MP | cr0::EM | cr0::TS | if value & cr0::PE != 0 { cr0::PE } else { 0 };
+    cpu.set_cr0(cpu.state.cr[0] & !changed | value & changed)?;
+    Ok(Flow::Resync)
+}
+
+fn smsw(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let value = cpu.state.cr[0];
+    store_word(cpu, bus, insn, value)
+}
+
+/// Stores 16 bits to memory, or as many as a register has.
+fn store_word(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction, value: u64) -> Outcome {
+    let width = if insn.op0_kind() == OpKind::Memory { Width::Word } else { operand_width(insn) };
+    cpu.write_operand(bus, insn, 0, width, value)?;
+    Ok(Flow::Next)
+}
+
+fn clts(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    cpu.state.cr[0] &= !cr0::TS;
+    Ok(Flow::Resync)
+}
+
+fn load_table(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    let limit_at = cpu.memory_part(insn, 0, 2, false)?;
+    let base_at = cpu.memory_part(insn, 2, 4, false)?;
+    let limit = cpu.load::<u16>(bus, limit_at)?;
+    let base = u64::from(cpu.load::<u32>(bus, base_at)?);
+    let base = if operand_width(insn) == Width::Word { base & 0x00ff_ffff } else { base };
+    let table = TableRegister { base, limit };
+    if insn.mnemonic() == Mnemonic::Lgdt {
+        cpu.state.gdtr = table;
+    } else {
+        cpu.state.idtr = table;
+    }
+    Ok(Flow::Next)
+}
+
+/// All 32 bits of the base are stored, whatever the operand size.
+fn store_table(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let table = if insn.mnemonic() == Mnemonic::Sgdt { cpu.state.gdtr } else { cpu.state.idtr };
+    let limit_at = cpu.memory_part(insn, 0, 2, true)?;
+    let base_at = cpu.memory_part(insn, 2, 4, true)?;
+    cpu.prepare_write(bus, base_at, 4)?;
+    cpu.store(bus, limit_at, table.limit)?;
+    cpu.store(bus, base_at, table.base as u32)?;
+    Ok(Flow::Next)
+}
+
+/// The descriptor of LLDT or LTR: in the GDT.
+fn system_descriptor(cpu: &mut Cpu, bus: &mut dyn Bus, selector: u16) -> Result<Descriptor, Fault> {
+    if selector & 4 != 0 {
+        return Err(Fault::gp(selector_error(selector)));
+    }
+    cpu.descriptor_or(bus, selector, Vector::GeneralProtection)
+}
+
+fn present(descriptor: &Descriptor, selector: u16) -> Result<(), Fault> {
+    if descriptor.is_present() {
+        Ok(())
+    } else {
+        Err(Fault::with_error(Vector::SegmentNotPresent, selector_error(selector)))
+    }
+}
+
+fn lldt(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    cpu.require_level_0()?;
+    let selector = cpu.read_operand(bus, insn, 0, Width::Word)? as u16;
+    if is_null(selector) {
+        cpu.state.ldtr = Segment::null(selector);
+        return Ok(Flow::Next);
+    }
+    let descriptor = system_descriptor(cpu, bus, selector)?;
+    if !descriptor.is_system() || descriptor.kind() != system::LDT {
+        return Err(Fault::gp(selector_error(selector)));
+    }
+    present(&descriptor, selector)?;
+    cpu.state.ldtr = descriptor.segment(selector);
+    Ok(Flow::Next)
+}
+
+fn ltr(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    cpu.require_level_0()?;
+    let selector = cpu.read_operand(bus, insn, 0, Width::Word)? as u16;
+    if is_null(selector) {
+        return Err(Fault::gp(0));
+    }
+    let mut descriptor = system_descriptor(cpu, bus, selector)?;
+    if !descriptor.is_system() || !matches!(descriptor.kind(), system::TSS16 | system::TSS32) {
+        return Err(Fault::gp(selector_error(selector)));
+    }
+    present(&descriptor, selector)?;
+    // Busy.
+    descriptor.high |= 1 << 9;
+    cpu.store_system::<u8>(bus, descriptor.at.wrapping_add(5) & 0xffff_ffff, (descriptor.high >> 8) as u8)?;
+    cpu.state.tr = descriptor.segment(selector);
+    Ok(Flow::Next)
+}
+
+fn store_selector(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    let register = if insn.mnemonic() == Mnemonic::Sldt { &cpu.state.ldtr } else { &cpu.state.tr };
+    let value = u64::from(register.selector);
+    store_word(cpu, bus, insn, value)
+}
+
+/// The descriptor that LAR, LSL, VERR and VERW look at, where there is one and this level may see it.
+fn visible(cpu: &mut Cpu, bus: &mut dyn Bus, selector: u16) -> Result<Option<Descriptor>, Fault> {
+    if is_null(selector) {
+        return Ok(None);
+    }
+    let level = cpu.state.cpl.max((selector & 3) as u8);
+    let descriptor = cpu.descriptor(bus, selector)?;
+    Ok(descriptor.filter(|descriptor| descriptor.is_conforming() || level <= descriptor.dpl()))
+}
+
+fn set_zero_flag(cpu: &mut Cpu, on: bool) {
+    cpu.state.flags.update(flags::ZF, if on { flags::ZF } else { 0 });
+}
+
+fn lar(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    let selector = cpu.read_operand(bus, insn, 1, Width::Word)? as u16;
+    let descriptor = visible(cpu, bus, selector)?
+        .filter(|descriptor| !descriptor.is_system() || matches!(descriptor.kind(), 1..=5 | 9 | 11 | 12));
+    set_zero_flag(cpu, descriptor.is_some());
+    if let Some(descriptor) = descriptor {
+        cpu.set_register(insn.op0_register(), u64::from(descriptor.high & 0x00ff_ff00));
+    }
+    Ok(Flow::Next)
+}
+
+fn lsl(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    let selector = cpu.read_operand(bus, insn, 1, Width::Word)? as u16;
+    let descriptor = visible(cpu, bus, selector)?
+        .filter(|descriptor| !descriptor.is_system() || matches!(descriptor.kind(), 1..=3 | 9 | 11));
+    set_zero_flag(cpu, descriptor.is_some());
+    if let Some(descriptor) = descriptor {
+        cpu.set_register(insn.op0_register(), u64::from(descriptor.limit()));
+    }
+    Ok(Flow::Next)
+}
+
+fn verify(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    let selector = cpu.read_operand(bus, insn, 0, Width::Word)? as u16;
+    let write = insn.mnemonic() == Mnemonic::Verw;
+    let fits = |descriptor: Descriptor| if write { descriptor.is_writable_data() } else { descriptor.is_readable() };
+    let fits = visible(cpu, bus, selector)?.is_some_and(fits);
+    set_zero_flag(cpu, fits);
+    Ok(Flow::Next)
+}
+
+fn arpl(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_selectors()?;
+    let destination = cpu.read_operand(bus, insn, 0, Width::Word)?;
+    let source = cpu.register(insn.op1_register());
+    let raise = destination & 3 < source & 3;
+    if raise {
+        cpu.write_operand(bus, insn, 0, Width::Word, destination & !3 | source & 3)?;
+    }
+    set_zero_flag(cpu, raise);
+    Ok(Flow::Next)
+}
+
+fn invlpg(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    let base = cpu.state.segment(super::operand::segment_of(insn)).base;
+    let linear = base.wrapping_add(cpu.effective_offset(insn)) & 0xffff_ffff;
+    cpu.tlb.flush_page(linear);
+    Ok(Flow::Resync)
+}
+
+/// INVD, WBINVD: there are no caches that a guest could see.
+fn flush_caches(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    Ok(Flow::Next)
+}
+
+fn hlt(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    cpu.require_level_0()?;
+    cpu.state.halted = true;
+    Ok(Flow::Resync)
+}
+
+fn cpuid(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    let [a, b, c, d] = cpu.model.cpuid(cpu.state.gpr[gpr::RAX] as u32);
+    cpu.state.gpr[gpr::RAX] = u64::from(a);
+    cpu.state.gpr[gpr::RBX] = u64::from(b);
+    cpu.state.gpr[gpr::RCX] = u64::from(c);
+    cpu.state.gpr[gpr::RDX] = u64::from(d);
+    Ok(Flow::Next)
+}
+
+fn set_edx_eax(cpu: &mut Cpu, value: u64) {
+    cpu.state.gpr[gpr::RAX] = value & 0xffff_ffff;
+    cpu.state.gpr[gpr::RDX] = value >> 32;
+}
+
+fn rdtsc(cpu: &mut Cpu, bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if !cpu.model.has(feature::TSC) {
+        return Err(Fault::ud());
+    }
+    if cpu.state.cr[4] & cr4::TSD != 0 {
+        cpu.require_level_0()?;
+    }
+    let count = cpu.tsc(bus);
+    set_edx_eax(cpu, count);
+    Ok(Flow::Next)
+}
+
+/// There are no performance counters.
+fn rdpmc(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if cpu.model.has(feature::CMOV) { Err(Fault::gp(0)) } else { Err(Fault::ud()) }
+}
+
+fn rdmsr(cpu: &mut Cpu, bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if !cpu.model.has(feature::MSR) {
+        return Err(Fault::ud());
+    }
+    cpu.require_level_0()?;
+    let value = cpu.read_msr(bus, cpu.state.gpr[gpr::RCX] as u32)?;
+    set_edx_eax(cpu, value);
+    Ok(Flow::Next)
+}
+
+fn wrmsr(cpu: &mut Cpu, bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if !cpu.model.has(feature::MSR) {
+        return Err(Fault::ud());
+    }
+    cpu.require_level_0()?;
+    let low = cpu.gpr(gpr::RAX, Width::Dword);
+    let value = cpu.gpr(gpr::RDX, Width::Dword) << 32 | low;
+    cpu.write_msr(bus, cpu.state.gpr[gpr::RCX] as u32, value)?;
+    Ok(Flow::Next)
+}
+
+/// Whether IF may be changed: by privilege level, in virtual-8086 mode (which is level 3) with an IOPL of 3.
+fn may_change_if(cpu: &Cpu) -> bool {
+    cpu.state.cpl <= iopl(cpu)
+}
+
+fn cli(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if !may_change_if(cpu) {
+        return Err(Fault::gp(0));
+    }
+    cpu.state.flags.update(flags::IF, 0);
+    Ok(Flow::Next)
+}
+
+fn sti(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+    if !may_change_if(cpu) {
+        return Err(Fault::gp(0));
+    }
+    if cpu.state.flags.has(flags::IF) {
+        return Ok(Flow::Next);
+    }
+    cpu.state.flags.update(flags::IF, flags::IF);
+    cpu.state.interrupt_shadow = true;
+    Ok(Flow::Resync)
+}
+
+fn v86_flags_allowed(cpu: &Cpu) -> Result<(), Fault> {
+    if cpu.state.v86() && iopl(cpu) < 3 { Err(Fault::gp(0)) } else { Ok(()) }
+}
+
+fn pushf(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    v86_flags_allowed(cpu)?;
+    let value = cpu.state.flags.get() & !(flags::VM | flags::RF);
+    cpu.push(bus, operand_width(insn), u64::from(value))?;
+    Ok(Flow::Next)
+}
+
+fn popf(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    v86_flags_allowed(cpu)?;
+    let width = operand_width(insn);
+    let image = cpu.pop(bus, width)? as u32;
+    let mut mask = flags::ARITHMETIC | flags::TF | flags::DF | flags::NT;
+    if width == Width::Dword {
+        mask |= flags::AC | flags::ID;
+    }
+    if may_change_if(cpu) {
+        mask |= flags::IF;
+    }
+    if cpu.state.cpl == 0 {
+        mask |= flags::IOPL;
+    }
+    let before = cpu.state.flags.get();
+    cpu.state.flags.update(mask, image);
+    let changed = before ^ cpu.state.flags.get();
+    Ok(if changed & (flags::IF | flags::TF | flags::IOPL | flags::AC) == 0 { Flow::Next } else { Flow::Resync })
+}
+
+fn cmpxchg8b(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    if !cpu.model.has(feature::CX8) || insn.op0_kind() != OpKind::Memory {
+        return Err(Fault::ud());
+    }
+    let linear = cpu.memory_linear(insn, 8, true)?;
+    let old = cpu.load_for_write::<u64>(bus, linear)?;
+    let expected = cpu.gpr(gpr::RDX, Width::Dword) << 32 | cpu.gpr(gpr::RAX, Width::Dword);
+    let equal = old == expected;
+    // Silicon writes in both cases.
+    let new = if equal { cpu.gpr(gpr::RCX, Width::Dword) << 32 | cpu.gpr(gpr::RBX, Width::Dword) } else { old };
+    cpu.store(bus, linear, new)?;
+    if !equal {
+        set_edx_eax(cpu, old);
+    }
+    set_zero_flag(cpu, equal);
+    Ok(Flow::Next)
+}
+
+fn xlat(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let linear = cpu.memory_linear(insn, 1, false)?;
+    let value = cpu.load::<u8>(bus, linear)?;
+    cpu.set_gpr(gpr::RAX, u64::from(value), Width::Byte);
+    Ok(Flow::Next)
+}
+
+/// The port of IN or OUT: operand `n`, an immediate or DX.
+fn port(cpu: &Cpu, insn: &Instruction, n: u32) -> u16 {
+    if insn.op_kind(n) == OpKind::Register { cpu.state.gpr[gpr::RDX] as u16 } else { u16::from(insn.immediate8()) }
+}
+
+/// The width of the accumulator in IN or OUT.
+fn accumulator(register: Register) -> Width {
+    match register {
+        Register::AL => Width::Byte,
+        Register::AX => Width::Word,
+        _ => Width::Dword,
+    }
+}
+
+fn input(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let width = accumulator(insn.op0_register());
+    let port = port(cpu, insn, 1);
+    cpu.check_io(bus, port, width)?;
+    let value = bus.port_in(port, width);
+    cpu.set_gpr(gpr::RAX, u64::from(value), width);
+    Ok(Flow::Resync)
+}
+
+fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    let width = accumulator(insn.op1_register());
+    let port = port(cpu, insn, 0);
+    cpu.check_io(bus, port, width)?;
+    bus.port_out(port, width, cpu.gpr(gpr::RAX, width) as u32);
+    Ok(Flow::Resync)
 }
