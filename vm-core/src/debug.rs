@@ -2,3 +2,4 @@
 
 pub mod monitor;
 pub mod qmp;
+pub mod screendump;

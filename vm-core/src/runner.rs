@@ -7,6 +7,6 @@ pub mod command;
 pub mod event;
 pub mod handle;
 
-pub use command::{Command, CommandError, Reply};
+pub use command::{BlockInfo, Command, CommandError, Reply};
 pub use event::{Event, RunState, Statistics};
 pub use handle::VmHandle;

@@ -1,1 +1,408 @@
-//! The human monitor.
+//! The human monitor: one line in, text out.
+//!
+//! [`execute`] runs on the machine's thread against a [`MonitorTarget`]. [`serve`](serve::start) is a terminal or socket that sends
+//! its lines there.
+
+pub mod examine;
+pub mod serve;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::screendump::{self, Format};
+use crate::bus::signals::StopReason;
+use crate::config::DriveKind;
+use crate::frame::Frame;
+use crate::input::Key;
+use crate::runner::{BlockInfo, RunState};
+
+/// How long `sendkey` holds its keys, in milliseconds.
+pub const DEFAULT_HOLD_MS: u32 = 100;
+/// Longest hold, in milliseconds.
+pub const MAX_HOLD_MS: u32 = 10_000;
+/// Most keys pressed at once.
+const MAX_KEYS: usize = 16;
+/// Longest line in bytes.
+pub const MAX_LINE: usize = 4096;
+
+/// What the monitor can do with a machine.
+pub trait MonitorTarget {
+    /// All registers, as text for people.
+    fn registers(&self) -> String;
+    /// One register by its name (`eip`, `cs`, `cr3` …), for `$eip` in addresses.
+    fn register(&self, name: &str) -> Option<u64>;
+    /// 16, 32 or 64: how code at the present instruction is decoded.
+    fn code_bits(&self) -> u32;
+    /// What the machine is doing.
+    fn state(&self) -> RunState;
+    /// Drives and media.
+    fn blocks(&self) -> Vec<BlockInfo>;
+    /// Reads physical memory without side effects; false where no memory is at some byte.
+    fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
+    /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
+    fn read_linear(&mut self, address: u64, into: &mut [u8]) -> bool;
+    /// Pauses.
+    fn pause(&mut self);
+    /// Goes on.
+    fn resume(&mut self);
+    /// Presses the reset button.
+    fn reset(&mut self);
+    /// Presses the power button.
+    fn power_button(&mut self);
+    /// Ends the machine.
+    fn quit(&mut self);
+    /// Saves the state under a name.
+    ///
+    /// # Errors
+    /// In words.
+    fn save_state(&mut self, name: &str) -> Result<(), String>;
+    /// Goes to a saved state.
+    ///
+    /// # Errors
+    /// In words; nothing has changed then.
+    fn load_state(&mut self, name: &str) -> Result<(), String>;
+    /// Presses all, holds them, releases in reverse order; returns at once.
+    fn send_keys(&mut self, keys: Vec<Key>, hold_ms: u32);
+    /// The picture now.
+    fn screen(&mut self) -> Option<Arc<Frame>>;
+    /// Changes the medium of the drive called `drive` ([`BlockInfo::name`]); `None` takes it out.
+    ///
+    /// # Errors
+    /// In words.
+    fn change_medium(&mut self, drive: &str, path: Option<&Path>) -> Result<(), String>;
+}
+
+/// A monitor command: name and short name, arguments, what it does, how.
+struct Row {
+    name: &'static str,
+    short: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(&str, &mut dyn MonitorTarget) -> Result<String, String>,
+}
+
+#[rustfmt::skip]
+const COMMANDS: &[Row] = &[
+    Row { name: "change",           short: "",  arguments: "DRIVE FILE",       help: "put another medium into a drive",            run: change },
+    Row { name: "cont",             short: "c", arguments: "",                 help: "go on",                                      run: |_, machine| tell(machine, |machine| machine.resume()) },
+    Row { name: "eject",            short: "",  arguments: "DRIVE",            help: "take the medium out of a drive",             run: eject },
+    Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
+    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block or version",        run: info },
+    Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a saved state",                        run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
+    Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
+    Row { name: "savevm",           short: "",  arguments: "NAME",             help: "save the state under a name",                run: |name, machine| named(name).and_then(|name| machine.save_state(name)).map(|()| String::new()) },
+    Row { name: "screendump",       short: "",  arguments: "FILE [-f FORMAT]", help: "write the picture to a file, as ppm or png", run: dump },
+    Row { name: "sendkey",          short: "",  arguments: "KEYS [HOLD]",      help: "press keys: ctrl-alt-delete; HOLD in ms",    run: sendkey },
+    Row { name: "stop",             short: "s", arguments: "",                 help: "pause",                                      run: |_, machine| tell(machine, |machine| machine.pause()) },
+    Row { name: "system_powerdown", short: "",  arguments: "",                 help: "press the power button",                     run: |_, machine| tell(machine, |machine| machine.power_button()) },
+    Row { name: "system_reset",     short: "",  arguments: "",                 help: "press the reset button",                     run: |_, machine| tell(machine, |machine| machine.reset()) },
+    Row { name: "x",                short: "",  arguments: "/FORMAT ADDRESS",  help: "show linear memory: x/10xw 0x7c00, x/5i $eip", run: |line, machine| examine::examine(line, machine, examine::Space::Linear) },
+    Row { name: "xp",               short: "",  arguments: "/FORMAT ADDRESS",  help: "show physical memory",                       run: |line, machine| examine::examine(line, machine, examine::Space::Physical) },
+];
+
+/// Carries out one line and returns what it prints (lines end with a newline).
+///
+/// # Errors
+/// In words that name what was not understood or did not work.
+pub fn execute(line: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    if line.len() > MAX_LINE {
+        return Err(format!("the line is longer than {MAX_LINE} bytes"));
+    }
+    let line = line.trim();
+    if line.is_empty() {
+        return Ok(String::new());
+    }
+    // "x/4xw 0" has no blank after its name.
+    let end = line.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let row = COMMANDS.iter().find(|row| row.name == name || (!row.short.is_empty() && row.short == name));
+    let row = row.ok_or_else(|| format!("{name}: no such command; “help” lists what there is"))?;
+    (row.run)(rest.trim(), machine)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "rows of the table have one type")]
+fn tell(machine: &mut dyn MonitorTarget, action: fn(&mut dyn MonitorTarget)) -> Result<String, String> {
+    action(machine);
+    Ok(String::new())
+}
+
+fn help(name: &str) -> Result<String, String> {
+    let mut text = String::new();
+    for row in COMMANDS.iter().filter(|row| name.is_empty() || row.name == name || row.short == name) {
+        let names = if row.short.is_empty() { row.name.to_owned() } else { format!("{}|{}", row.name, row.short) };
+        let usage = format!("{names} {}", row.arguments);
+        let _ = writeln!(text, "{usage:<36} {}", row.help);
+    }
+    if text.is_empty() { Err(format!("{name}: no such command")) } else { Ok(text) }
+}
+
+/// A state's name: one word that is safe as a file name.
+fn named(name: &str) -> Result<&str, String> {
+    let safe = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+    if name.is_empty() {
+        Err("a name is missing".to_owned())
+    } else if name.len() > 100 || name.starts_with('.') || !name.chars().all(safe) {
+        Err(format!("{name}: a state's name has up to 100 letters, digits, blanks, “-”, “_” and “.”"))
+    } else {
+        Ok(name)
+    }
+}
+
+fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    match topic {
+        "registers" => {
+            let mut text = machine.registers();
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            Ok(text)
+        }
+        "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
+        "block" => Ok(blocks_in_words(&machine.blocks())),
+        "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
+        "" => Err("info needs a topic: registers, status, block or version".to_owned()),
+        other => Err(format!("info {other}: no such topic; there are registers, status, block and version")),
+    }
+}
+
+/// `running`, or `paused (…)` with the reason.
+pub fn status_in_words(state: &RunState) -> String {
+    match state {
+        RunState::Starting => "paused (starting)".to_owned(),
+        RunState::Running => "running".to_owned(),
+        RunState::Paused => "paused".to_owned(),
+        RunState::Saving => "paused (a state is being saved)".to_owned(),
+        RunState::Stopped(StopReason::TripleFault) => "paused (triple fault: only a reset helps)".to_owned(),
+        RunState::Stopped(StopReason::PowerOff) => "paused (the guest switched the power off)".to_owned(),
+        RunState::Stopped(StopReason::DebugExit(value)) => format!("paused (isa-debug-exit {value})"),
+        RunState::Stopped(StopReason::DiskError(text)) => format!("paused (disk error: {text})"),
+        RunState::Ended(_) => "ended".to_owned(),
+    }
+}
+
+fn blocks_in_words(blocks: &[BlockInfo]) -> String {
+    let mut text = String::new();
+    for block in blocks {
+        let name = block.name();
+        let kind = match block.kind {
+            DriveKind::Disk => "hard disk",
+            DriveKind::Cd => "CD-ROM",
+            DriveKind::Floppy => "floppy",
+        };
+        let _ = match &block.path {
+            None => writeln!(text, "{name}: {kind}, empty"),
+            Some(path) => {
+                let rights = if block.read_only { ", read-only" } else { "" };
+                let fate = if block.temporary { ", changes are dropped at the end" } else { "" };
+                writeln!(text, "{name}: {kind}, {} (raw, {} bytes{rights}{fate})", path.display(), block.bytes)
+            }
+        };
+    }
+    if text.is_empty() { "no drives\n".to_owned() } else { text }
+}
+
+/// The keys of `ctrl-alt-delete`, by name or as `0x1e` (scan-code set 1).
+///
+/// # Errors
+/// Names the key that there is not.
+pub fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
+    let keys = text.split('-').map(key_named).collect::<Result<Vec<_>, _>>()?;
+    if keys.len() > MAX_KEYS {
+        return Err(format!("more than {MAX_KEYS} keys at once"));
+    }
+    Ok(keys)
+}
+
+fn key_named(name: &str) -> Result<Key, String> {
+    if let Some(code) = name.strip_prefix("0x").and_then(|digits| u16::from_str_radix(digits, 16).ok()) {
+        return key_numbered(code).ok_or_else(|| format!("{name}: no key has this code"));
+    }
+    let usual = match name {
+        "enter" => "ret",
+        "escape" => "esc",
+        "space" => "spc",
+        "alt_l" => "alt",
+        "ctrl_l" => "ctrl",
+        "shift_l" => "shift",
+        "asterisk" => "kp_multiply",
+        other => other,
+    };
+    Key::from_qcode(usual).ok_or_else(|| format!("{name}: no key has this name"))
+}
+
+/// The key with this number in the protocol: its set-1 code, plus 0x80 where that has the prefix 0xE0.
+pub fn key_numbered(number: u16) -> Option<Key> {
+    Key::ALL.iter().copied().find(|key| match key.set1() {
+        0xe11d => number == 0xc6,
+        code if code > 0xff => number == (code & 0x7f) | 0x80,
+        code => number == code,
+    })
+}
+
+fn sendkey(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    let mut words = arguments.split_whitespace();
+    let keys = parse_keys(words.next().ok_or("sendkey needs keys, such as ctrl-alt-delete")?)?;
+    let hold = match words.next() {
+        None => DEFAULT_HOLD_MS,
+        Some(word) => word.parse().map_err(|_| format!("{word}: not a time in milliseconds"))?,
+    };
+    machine.send_keys(keys, hold.min(MAX_HOLD_MS));
+    Ok(String::new())
+}
+
+fn dump(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    let (path, format) = match arguments.split_once(" -f ") {
+        Some((path, format)) => (path, format.trim()),
+        None => (arguments, "ppm"),
+    };
+    let format = Format::from_name(format).ok_or_else(|| format!("{format}: not a format; there are ppm and png"))?;
+    if path.trim().is_empty() {
+        return Err("screendump needs a file".to_owned());
+    }
+    let frame = machine.screen().ok_or("the machine shows no picture")?;
+    screendump::write(&frame, Path::new(path.trim()), format)?;
+    Ok(String::new())
+}
+
+fn change(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    let (drive, path) = arguments.split_once(' ').ok_or("change needs a drive (see “info block”) and a file")?;
+    machine.change_medium(drive, Some(Path::new(path.trim())))?;
+    Ok(String::new())
+}
+
+fn eject(drive: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    if drive.is_empty() {
+        return Err("eject needs a drive (see “info block”)".to_owned());
+    }
+    machine.change_medium(drive, None)?;
+    Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DriveSlot;
+
+    #[derive(Default)]
+    pub struct Fake {
+        pub memory: Vec<u8>,
+        said: Vec<String>,
+    }
+
+    impl MonitorTarget for Fake {
+        fn registers(&self) -> String {
+            "EAX=00000001".to_owned()
+        }
+        fn register(&self, name: &str) -> Option<u64> {
+            (name == "eip").then_some(4)
+        }
+        fn code_bits(&self) -> u32 {
+            16
+        }
+        fn state(&self) -> RunState {
+            RunState::Stopped(StopReason::TripleFault)
+        }
+        fn blocks(&self) -> Vec<BlockInfo> {
+            vec![BlockInfo {
+                slot: DriveSlot::Ide(2),
+                kind: DriveKind::Cd,
+                path: Some("/tmp/a.iso".into()),
+                read_only: true,
+                temporary: false,
+                bytes: 2048,
+            }]
+        }
+        fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool {
+            self.memory
+                .get(address as usize..)
+                .and_then(|rest| rest.get(..into.len()))
+                .map(|bytes| into.copy_from_slice(bytes))
+                .is_some()
+        }
+        fn read_linear(&mut self, address: u64, into: &mut [u8]) -> bool {
+            self.read_physical(address, into)
+        }
+        fn pause(&mut self) {
+            self.said.push("pause".to_owned());
+        }
+        fn resume(&mut self) {}
+        fn reset(&mut self) {}
+        fn power_button(&mut self) {}
+        fn quit(&mut self) {}
+        fn save_state(&mut self, name: &str) -> Result<(), String> {
+            self.said.push(format!("save {name}"));
+            Ok(())
+        }
+        fn load_state(&mut self, _: &str) -> Result<(), String> {
+            Err("there is none".to_owned())
+        }
+        fn send_keys(&mut self, keys: Vec<Key>, hold_ms: u32) {
+            self.said.push(format!("{keys:?} {hold_ms}"));
+        }
+        fn screen(&mut self) -> Option<Arc<Frame>> {
+            None
+        }
+        fn change_medium(&mut self, drive: &str, path: Option<&Path>) -> Result<(), String> {
+            self.said.push(format!("{drive} {path:?}"));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_reach_the_machine() {
+        let mut machine = Fake::default();
+        let mut say = |line| execute(line, &mut machine);
+        assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
+        assert!(say("info status").unwrap().contains("triple fault"));
+        assert_eq!(say("info block").unwrap(), "ide1-cd0: CD-ROM, /tmp/a.iso (raw, 2048 bytes, read-only)\n");
+        say("s").unwrap();
+        say("savevm before lunch").unwrap();
+        say("sendkey ctrl-alt-delete 250").unwrap();
+        say("sendkey 0x1e-0xcb").unwrap();
+        say("eject ide1-cd0").unwrap();
+        assert!(say("help").unwrap().lines().count() == COMMANDS.len());
+        assert_eq!(
+            machine.said,
+            ["pause", "save before lunch", "[ControlLeft, AltLeft, Delete] 250", "[A, ArrowLeft] 100", "ide1-cd0 None"]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let mut machine = Fake::default();
+        for (line, word) in [
+            ("frobnicate", "frobnicate"),
+            ("info usb", "usb"),
+            ("sendkey ctrl-hyper", "hyper"),
+            ("savevm ../../etc/x", "../../etc/x"),
+            ("loadvm x", "there is none"),
+            ("screendump /tmp/x", "no picture"),
+            ("screendump /tmp/x -f gif", "gif"),
+            ("sendkey a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a", "16"),
+        ] {
+            let error = execute(line, &mut machine).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn memory_is_shown_in_every_format() {
+        let mut machine = Fake { memory: (0..64).collect(), ..Fake::default() };
+        machine.memory[4..7].copy_from_slice(&[0x31, 0xc0, 0xf4]);
+        let mut say = |line| execute(line, &mut machine);
+        assert_eq!(say("xp/2xw 8").unwrap(), "00000008: 0x0b0a0908 0x0f0e0d0c\n");
+        assert_eq!(say("x /3db 8+2*1").unwrap(), "0000000a: 10 11 12\n");
+        assert_eq!(
+            say("x/2i $eip").unwrap(),
+            "00000004:  31c0                 xor ax,ax\n00000006:  f4                   hlt\n"
+        );
+        assert!(say("xp/17xb 0").unwrap().lines().count() == 2);
+        assert!(say("xp/4xw 62").unwrap_err().contains("0000003e"));
+        assert!(say("xp/99999999xg 0").unwrap_err().contains("at most"));
+        assert!(say("xp/2xw").unwrap_err().contains("address"));
+        assert!(say("xp/2xq 0").unwrap_err().contains('q'));
+        assert!(say("xp 0x").unwrap_err().contains("0x"));
+        assert!(say("x $rip").unwrap_err().contains("rip"));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::DriveSlot;
+use crate::config::{DriveKind, DriveSlot};
 use crate::input::{Key, KeyEvent, PointerEvent};
 
 /// A request to a machine.
@@ -48,6 +48,8 @@ pub enum Command {
     Monitor(String),
     /// The state in words and figures.
     Query,
+    /// What is in the drives.
+    Blocks,
 }
 
 /// The answer to a [`Command`].
@@ -61,6 +63,8 @@ pub enum Reply {
     Screen(Option<std::sync::Arc<crate::frame::Frame>>),
     /// State.
     Status(super::event::RunState, Box<super::event::Statistics>),
+    /// Drives.
+    Blocks(Vec<BlockInfo>),
 }
 
 /// Why a command was not carried out; the text says what to do.
@@ -72,4 +76,34 @@ pub enum CommandError {
     /// Refused or failed, in words.
     #[error("{0}")]
     Refused(String),
+}
+
+/// A drive and what is in it, for people and QMP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Where it sits.
+    pub slot: DriveSlot,
+    /// What it is.
+    pub kind: DriveKind,
+    /// The image; `None`: the drive is empty.
+    pub path: Option<PathBuf>,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Writes are gone at the end.
+    pub temporary: bool,
+    /// Size of the medium in bytes, 0 where there is none.
+    pub bytes: u64,
+}
+
+impl BlockInfo {
+    /// The name that monitors use: `floppy0`, `ide0-hd0`, `ide1-cd0`.
+    pub fn name(&self) -> String {
+        match self.slot {
+            DriveSlot::Floppy(number) => format!("floppy{number}"),
+            DriveSlot::Ide(number) => {
+                let kind = if self.kind == DriveKind::Cd { "cd" } else { "hd" };
+                format!("ide{}-{kind}{}", number / 2, number % 2)
+            }
+        }
+    }
 }
