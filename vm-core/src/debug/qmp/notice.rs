@@ -7,19 +7,13 @@ use crate::runner::Event;
 use crate::runner::event::{EndReason, RunState};
 
 /// Remembers what has been told, so that STOP and RESUME alternate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Notices {
     stopped: bool,
     /// This side asked for the end or a reset: then it was not the guest.
     pub quit_asked: bool,
     /// `system_reset` was asked for here.
     pub reset_asked: bool,
-}
-
-impl Default for Notices {
-    fn default() -> Self {
-        Self { stopped: false, quit_asked: false, reset_asked: false }
-    }
 }
 
 impl Notices {
@@ -41,7 +35,7 @@ impl Notices {
         match state {
             RunState::Running if std::mem::take(&mut self.stopped) => vec![json!({ "event": "RESUME" })],
             RunState::Starting | RunState::Running | RunState::Saving => Vec::new(),
-            RunState::Paused => self.stop(),
+            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_)) => self.stop(),
             RunState::Stopped(StopReason::DiskError(text)) => {
                 let data = json!({ "device": "", "operation": "write", "action": "stop", "reason": text });
                 let mut notices = vec![json!({ "event": "BLOCK_IO_ERROR", "data": data })];
@@ -59,7 +53,6 @@ impl Notices {
                 notices.extend(self.stop());
                 notices
             }
-            RunState::Stopped(StopReason::DebugExit(_)) => self.stop(),
             RunState::Ended(reason) => {
                 let reason = match reason {
                     _ if self.quit_asked => "host-qmp-quit",

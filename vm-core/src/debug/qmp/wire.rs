@@ -66,13 +66,11 @@ impl Inbox {
                     messages.push(Message::Malformed(format!("Invalid JSON syntax: {error}")));
                     // What came up to the end of that line is lost; the next one may be whole.
                     let mut ends = self.bytes[start..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-                    match ends.nth(error.line().saturating_sub(1)).map(|(end, _)| end) {
-                        Some(end) => start += end + 1,
-                        None => {
-                            self.bytes.clear();
-                            return;
-                        }
-                    }
+                    let Some((end, _)) = ends.nth(error.line().saturating_sub(1)) else {
+                        self.bytes.clear();
+                        return;
+                    };
+                    start += end + 1;
                 }
             }
         }
