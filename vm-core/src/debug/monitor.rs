@@ -29,15 +29,15 @@ pub const MAX_LINE: usize = 4096;
 /// What the monitor can do with a machine.
 pub trait MonitorTarget {
     /// All registers, as text for people.
-    fn registers(&self) -> String;
+    fn registers(&mut self) -> String;
     /// One register by its name (`eip`, `cs`, `cr3` …), for `$eip` in addresses.
-    fn register(&self, name: &str) -> Option<u64>;
+    fn register(&mut self, name: &str) -> Option<u64>;
     /// 16, 32 or 64: how code at the present instruction is decoded.
-    fn code_bits(&self) -> u32;
+    fn code_bits(&mut self) -> u32;
     /// What the machine is doing.
     fn state(&self) -> RunState;
     /// Drives and media.
-    fn blocks(&self) -> Vec<BlockInfo>;
+    fn blocks(&mut self) -> Vec<BlockInfo>;
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -291,19 +291,19 @@ mod tests {
     }
 
     impl MonitorTarget for Fake {
-        fn registers(&self) -> String {
+        fn registers(&mut self) -> String {
             "EAX=00000001".to_owned()
         }
-        fn register(&self, name: &str) -> Option<u64> {
+        fn register(&mut self, name: &str) -> Option<u64> {
             (name == "eip").then_some(4)
         }
-        fn code_bits(&self) -> u32 {
+        fn code_bits(&mut self) -> u32 {
             16
         }
         fn state(&self) -> RunState {
             RunState::Stopped(StopReason::TripleFault)
         }
-        fn blocks(&self) -> Vec<BlockInfo> {
+        fn blocks(&mut self) -> Vec<BlockInfo> {
             vec![BlockInfo {
                 slot: DriveSlot::Ide(2),
                 kind: DriveKind::Cd,

@@ -130,7 +130,7 @@ fn instructions(start: u64, count: usize, machine: &mut dyn MonitorTarget, space
 }
 
 /// Numbers and `$registers` joined by `+`, `-` and `*` (which binds tighter).
-fn evaluate(text: &str, machine: &dyn MonitorTarget) -> Result<u64, String> {
+fn evaluate(text: &str, machine: &mut dyn MonitorTarget) -> Result<u64, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("an address is missing".to_owned());
@@ -156,7 +156,7 @@ fn signed_terms(text: &str) -> impl Iterator<Item = (char, &str)> {
     })
 }
 
-fn value(text: &str, machine: &dyn MonitorTarget) -> Result<u64, String> {
+fn value(text: &str, machine: &mut dyn MonitorTarget) -> Result<u64, String> {
     if let Some(name) = text.strip_prefix('$') {
         return machine.register(name).ok_or_else(|| format!("${name}: no such register"));
     }
