@@ -5,6 +5,8 @@
 //! ```
 //! x86 semantics are written once, in `lift` and in the `helper`s that it calls for awkward instructions.
 
+#![allow(clippy::inline_always, reason = "the memory path is measured with these, and slow without")]
+
 pub mod access;
 pub mod block;
 pub mod cpuid;
@@ -18,6 +20,7 @@ pub mod lift;
 pub mod msr;
 pub mod paging;
 pub mod pass;
+mod saved;
 pub mod segment;
 pub mod state;
 #[cfg(test)]

@@ -244,16 +244,14 @@ impl Cpu {
         let mut page = self.fetch_page(bus, linear)?;
         while done < into.len() {
             let at = linear.wrapping_add(done as u64) & 0xffff_ffff;
-            if done > 0 && at & 0xfff == 0 {
+            if done > 0 && at.is_multiple_of(0x1000) {
                 let cr2 = self.state.cr[2];
-                match self.fetch_page(bus, at) {
-                    Ok(next) => page = next,
-                    Err(_) => {
-                        // Nothing has faulted yet: the instruction may end before this page.
-                        self.state.cr[2] = cr2;
-                        break;
-                    }
-                }
+                let Ok(next) = self.fetch_page(bus, at) else {
+                    // Nothing has faulted yet: the instruction may end before this page.
+                    self.state.cr[2] = cr2;
+                    break;
+                };
+                page = next;
             }
             into[done] = self.read_physical(bus, page | at & 0xfff, 1) as u8;
             done += 1;
@@ -374,4 +372,84 @@ fn parts(address: u64, len: u32) -> impl Iterator<Item = (u32, Width)> {
         offset += width.bytes() as u32;
         Some(part)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::cpuid::CpuModel;
+    use crate::cpu::testbus::TestBus;
+
+    #[test]
+    fn limits_hold_at_the_very_last_byte() {
+        let cpu = Cpu::new(CpuModel::Pentium2);
+        assert_eq!(cpu.linear(SegReg::Ds, 0xfffe, 2, false), Ok(0xfffe));
+        assert_eq!(cpu.linear(SegReg::Ds, 0xffff, 2, false), Err(Fault::gp(0)));
+        assert_eq!(cpu.linear(SegReg::Ss, 0xffff, 2, true), Err(Fault::ss(0)));
+        let down = Segment { base: 0, limit: 0x0fff, rights: 0x97, selector: 8 };
+        assert_eq!(down.translate(0x0fff, 1, false), None);
+        assert_eq!(down.translate(0x1000, 4, true), Some(0x1000));
+        assert_eq!(down.translate(0xfffd, 4, true), None, "behind 64 KiB");
+        let code = Segment { rights: 0x99, ..Segment::real(0) };
+        assert_eq!(code.translate(0, 1, false), None, "execute-only");
+        assert_eq!(Segment::null(0).translate(0, 1, false), None);
+    }
+
+    #[test]
+    fn loads_and_stores_reach_memory_at_any_alignment() {
+        let mut bus = TestBus::new(4);
+        let mut cpu = Cpu::new(CpuModel::Pentium2);
+        for at in [0x100, 0x101, 0xffd, 0xfff, 0x1ffc, 0x2ffb] {
+            cpu.store::<u64>(&mut bus, at, 0x1122_3344_5566_7788).unwrap();
+            assert_eq!(bus.get::<8>(at), 0x1122_3344_5566_7788_u64.to_le_bytes());
+            assert_eq!(cpu.load::<u32>(&mut bus, at + 1), Ok(0x4455_6677));
+            assert_eq!(cpu.load_for_write::<u16>(&mut bus, at + 6), Ok(0x1122));
+        }
+    }
+
+    #[test]
+    fn a_device_sees_naturally_aligned_parts() {
+        let mut bus = TestBus::new(1);
+        let mut cpu = Cpu::new(CpuModel::Pentium2);
+        cpu.store::<u32>(&mut bus, 0xa0001, 0x4433_2211).unwrap();
+        assert_eq!(
+            bus.mmio,
+            [
+                (0xa0001, Width::Byte, Some(0x11)),
+                (0xa0002, Width::Word, Some(0x3322)),
+                (0xa0004, Width::Byte, Some(0x44))
+            ]
+        );
+        bus.mmio_value = 0x5a5a_5a5a;
+        assert_eq!(cpu.load::<u16>(&mut bus, 0xa0fff), Ok(0x5a5a));
+    }
+
+    #[test]
+    fn the_a20_gate_folds_the_second_megabyte() {
+        let mut bus = TestBus::new(0x110);
+        let mut cpu = Cpu::new(CpuModel::Pentium2);
+        bus.put(0x10, &[0xaa]);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x10_0010), Ok(0));
+        bus.signals.set_a20(false);
+        assert!(cpu.sync_map(&bus));
+        assert!(!cpu.sync_map(&bus));
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x10_0010), Ok(0xaa));
+        let mut code = [0; 15];
+        assert_eq!(cpu.fetch(&mut bus, 0x10_0010, &mut code), Ok(15));
+        assert_eq!(code[0], 0xaa);
+    }
+
+    #[test]
+    fn a_page_with_code_takes_stores_the_slow_way_until_it_is_released() {
+        let mut bus = TestBus::new(4);
+        let mut cpu = Cpu::new(CpuModel::Pentium2);
+        cpu.store::<u8>(&mut bus, 0x2000, 1).unwrap();
+        let misses = cpu.tlb.misses;
+        cpu.store::<u8>(&mut bus, 0x2001, 1).unwrap();
+        assert_eq!(cpu.tlb.misses, misses, "the TLB knows the page");
+        cpu.protect_code(&mut bus, 0x2000);
+        cpu.store::<u8>(&mut bus, 0x2002, 1).unwrap();
+        assert_eq!(cpu.tlb.misses, misses + 1);
+        assert_eq!(cpu.load::<u32>(&mut bus, 0x2000), Ok(0x0001_0101));
+    }
 }

@@ -397,5 +397,130 @@ impl Cpu {
 
 /// The error code of a fault about an event's own gate.
 fn idt_error(event: &Event) -> u32 {
-    u32::from(event.vector) * 8 | 2 | event.ext()
+    (u32::from(event.vector) << 3) | 2 | event.ext()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::cpuid::CpuModel;
+    use crate::cpu::testbus::{TestBus, level, protected, step};
+
+    /// A gate at `vector` to 08:`offset`.
+    fn gate(bus: &mut TestBus, vector: u64, kind: u8, dpl: u32, offset: u32) {
+        bus.put32(0x2000 + 8 * vector, 0x0008_0000 | offset);
+        bus.put32(0x2004 + 8 * vector, 0x8000 | dpl << 13 | u32::from(kind) << 8);
+    }
+
+    fn stack<const N: usize>(cpu: &Cpu, bus: &TestBus) -> [u32; N] {
+        std::array::from_fn(|n| bus.get32(cpu.state.gpr[gpr::RSP] + 4 * n as u64))
+    }
+
+    #[test]
+    fn real_mode_goes_through_the_vector_table() {
+        let mut bus = TestBus::new(32);
+        let mut cpu = Cpu::new(CpuModel::Pentium2);
+        bus.put32(0x21 * 4, 0x1000_0123);
+        cpu.state.gpr[gpr::RSP] = 0xdead_0100;
+        cpu.state.flags.set(flags::IF | flags::CF);
+        assert_eq!(step(&mut cpu, &mut bus, &[0xcd, 0x21]), Ok(crate::cpu::Flow::Jump));
+        assert_eq!((cpu.state.rip, cpu.state.segment(SegReg::Cs).base), (0x123, 0x10000));
+        assert_eq!(cpu.state.gpr[gpr::RSP], 0xdead_00fa);
+        assert_eq!([bus.get16(0xfa), bus.get16(0xfc), bus.get16(0xfe)], [0xfff2, 0xf000, 0x203]);
+        assert!(!cpu.state.flags.has(flags::IF));
+        step(&mut cpu, &mut bus, &[0xcf]).unwrap();
+        assert_eq!((cpu.state.rip, cpu.state.segment(SegReg::Cs).selector), (0xfff2, 0xf000));
+        assert_eq!((cpu.state.gpr[gpr::RSP], cpu.state.flags.get()), (0xdead_0100, 0x203));
+        // No room for the frame: #SS, then no room for that either, and so on to shutdown.
+        cpu.state.gpr[gpr::RSP] = 1;
+        assert_eq!(step(&mut cpu, &mut bus, &[0xcd, 0x21]), Err(Fault::ss(0)));
+        assert_eq!(cpu.raise(&mut bus, Fault::ss(0)), Err(TripleFault));
+    }
+
+    #[test]
+    fn a_fault_at_ring_3_switches_to_the_stack_of_the_tss() {
+        let (mut cpu, mut bus) = protected(16);
+        gate(&mut bus, 13, system::INTERRUPT_GATE32, 0, 0x4444);
+        level(&mut cpu, 3);
+        cpu.state.flags.set(flags::IF | flags::ZF);
+        cpu.raise(&mut bus, Fault::gp(0x18)).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (0, 0x4444, 0x8000 - 24));
+        assert_eq!(cpu.state.segment(SegReg::Ss).selector, 0x10);
+        assert_eq!(stack(&cpu, &bus), [0x18, 0x100, 0x1b, 0x10242, 0x7000, 0x23]);
+        cpu.state.gpr[gpr::RSP] += 4;
+        step(&mut cpu, &mut bus, &[0xcf]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (3, 0x100, 0x7000));
+        assert_eq!(cpu.state.flags.get(), 0x242);
+        assert_eq!(cpu.state.segment(SegReg::Ds).selector, 0x23, "data of ring 3 stays");
+    }
+
+    #[test]
+    fn software_interrupts_obey_the_gate() {
+        let (mut cpu, mut bus) = protected(16);
+        gate(&mut bus, 0x80, system::TRAP_GATE32, 3, 0x4444);
+        gate(&mut bus, 0x81, system::TRAP_GATE32, 0, 0x4444);
+        gate(&mut bus, 0x20, system::INTERRUPT_GATE32, 0, 0x5555);
+        level(&mut cpu, 3);
+        cpu.state.flags.set(flags::IF);
+        assert_eq!(step(&mut cpu, &mut bus, &[0xcd, 0x81]), Err(Fault::gp(0x81 * 8 + 2)));
+        assert_eq!(step(&mut cpu, &mut bus, &[0xcd, 0x82]), Err(Fault::gp(0x82 * 8 + 2)));
+        step(&mut cpu, &mut bus, &[0xcd, 0x80]).unwrap();
+        assert!(cpu.state.flags.has(flags::IF), "a trap gate leaves IF");
+        assert_eq!(stack(&cpu, &bus), [0x102, 0x1b, 0x202, 0x7000, 0x23]);
+        // From outside, the gate's DPL does not matter; the same stack goes on.
+        bus.interrupt = Some(0x20);
+        assert_eq!(cpu.take_interrupt(&mut bus), Ok(true));
+        assert_eq!(stack(&cpu, &bus), [0x4444, 0x08, 0x202]);
+        bus.interrupt = Some(0x20);
+        assert_eq!(cpu.take_interrupt(&mut bus), Ok(false), "IF is clear");
+    }
+
+    #[test]
+    fn faults_on_faults_double_and_then_shut_down() {
+        let (mut cpu, mut bus) = protected(16);
+        gate(&mut bus, 8, system::INTERRUPT_GATE32, 0, 0x8888);
+        gate(&mut bus, 6, system::INTERRUPT_GATE32, 0, 0x6666);
+        // #GP has no gate, which is a #GP again: a double fault.
+        cpu.raise(&mut bus, Fault::gp(0)).unwrap();
+        assert_eq!((cpu.state.rip, stack(&cpu, &bus)), (0x8888, [0]));
+        // An external interrupt without a gate: #GP with EXT, which has none either.
+        level(&mut cpu, 0);
+        let event = Event::hardware(&cpu, 0x55);
+        assert_eq!(cpu.deliver(&mut bus, event), Err(Fault::gp(0x55 * 8 + 3)));
+        // #UD is benign: what goes wrong on its way is raised for itself.
+        gate(&mut bus, 11, system::INTERRUPT_GATE32, 0, 0xbbbb);
+        bus.put32(0x2004 + 8 * 6, 0x0e00);
+        cpu.raise(&mut bus, Fault::ud()).unwrap();
+        assert_eq!((cpu.state.rip, stack(&cpu, &bus)), (0xbbbb, [6 * 8 + 3]));
+        bus.put32(0x2004 + 8 * 8, 0);
+        assert_eq!(cpu.raise(&mut bus, Fault::gp(0)), Err(TripleFault));
+    }
+
+    #[test]
+    fn virtual_8086_mode_and_back() {
+        let (mut cpu, mut bus) = protected(32);
+        gate(&mut bus, 13, system::INTERRUPT_GATE32, 0, 0x4444);
+        gate(&mut bus, 0x21, system::INTERRUPT_GATE32, 3, 0x2121);
+        cpu.state.gpr[gpr::RSP] = 0x7000;
+        for (n, value) in [0x10, 0x1000, 0x0002_3202, 0xfffe, 0x900, 0x11, 0x22, 0x33, 0x44].into_iter().enumerate() {
+            bus.put32(0x7000 + 4 * n as u64, value);
+        }
+        step(&mut cpu, &mut bus, &[0xcf]).unwrap();
+        assert!(cpu.state.v86());
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (3, 0x10, 0xfffe));
+        assert_eq!(*cpu.state.segment(SegReg::Gs), Segment::v86(0x44));
+        assert_eq!(*cpu.state.segment(SegReg::Cs), Segment::v86(0x1000));
+        // IOPL 3: INT n is let through to the gate.
+        step(&mut cpu, &mut bus, &[0xcd, 0x21]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip), (0, 0x2121));
+        assert_eq!(stack(&cpu, &bus), [0x12, 0x1000, 0x0002_3202, 0xfffe, 0x900, 0x11, 0x22, 0x33, 0x44]);
+        assert_eq!(*cpu.state.segment(SegReg::Gs), Segment::null(0));
+        step(&mut cpu, &mut bus, &[0xcf]).unwrap();
+        assert!(cpu.state.v86());
+        // IOPL 0: INT n, CLI and PUSHF belong to the monitor.
+        cpu.state.flags.update(flags::IOPL, 0);
+        for code in [&[0xcd, 0x21][..], &[0xfa], &[0x9c], &[0x9d], &[0xcf]] {
+            assert_eq!(step(&mut cpu, &mut bus, code), Err(Fault::gp(0)), "{code:02x?}");
+        }
+    }
 }

@@ -166,3 +166,99 @@ impl Cpu {
         Fault::with_error(Vector::PageFault, why | write | user)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testbus::{TestBus, level, protected};
+
+    const TABLE: u64 = 0x5000;
+
+    /// Directory at 0x4000, one table at 0x5000 that maps 4 MiB to themselves with all rights, paging on.
+    fn paged() -> (Cpu, TestBus) {
+        let (mut cpu, mut bus) = protected(64);
+        bus.put32(0x4000, TABLE as u32 | 7);
+        for page in 0..64 {
+            bus.put32(TABLE + 4 * page, (page as u32) << 12 | 7);
+        }
+        cpu.state.cr[3] = 0x4000;
+        cpu.set_cr0(cpu.state.cr[0] | cr0::PG).unwrap();
+        (cpu, bus)
+    }
+
+    fn map(cpu: &mut Cpu, bus: &mut TestBus, page: u64, entry: u32) {
+        bus.put32(TABLE + 4 * page, entry);
+        cpu.tlb.flush();
+    }
+
+    fn page_fault(error: u32) -> Fault {
+        Fault::with_error(Vector::PageFault, error)
+    }
+
+    #[test]
+    fn accessed_comes_with_a_read_and_dirty_with_the_first_write() {
+        let (mut cpu, mut bus) = paged();
+        cpu.load::<u8>(&mut bus, 0x6000).unwrap();
+        assert_eq!(bus.get32(0x4000), TABLE as u32 | 0x27);
+        assert_eq!(bus.get32(TABLE + 4 * 6), 0x6027);
+        cpu.store::<u8>(&mut bus, 0x6001, 1).unwrap();
+        assert_eq!(bus.get32(TABLE + 4 * 6), 0x6067);
+    }
+
+    #[test]
+    fn rights_and_write_protection() {
+        let (mut cpu, mut bus) = paged();
+        map(&mut cpu, &mut bus, 6, 0x6001);
+        cpu.store::<u8>(&mut bus, 0x6000, 9).unwrap();
+        cpu.set_cr0(cpu.state.cr[0] | cr0::WP).unwrap();
+        assert_eq!(cpu.store::<u8>(&mut bus, 0x6123, 9), Err(page_fault(3)));
+        assert_eq!(cpu.state.cr[2], 0x6123);
+        level(&mut cpu, 3);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x6000), Err(page_fault(5)));
+        assert_eq!(cpu.store::<u8>(&mut bus, 0x6000, 0), Err(page_fault(7)));
+        assert_eq!(cpu.load_system::<u8>(&mut bus, 0x6000), Ok(9));
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x40_0000), Err(page_fault(4)));
+        map(&mut cpu, &mut bus, 6, 0x6005);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x6000), Ok(9));
+        assert_eq!(cpu.load_for_write::<u8>(&mut bus, 0x6000), Err(page_fault(7)));
+    }
+
+    #[test]
+    fn a_store_across_pages_writes_all_or_nothing() {
+        let (mut cpu, mut bus) = paged();
+        map(&mut cpu, &mut bus, 7, 0);
+        assert_eq!(cpu.store::<u32>(&mut bus, 0x6ffe, u32::MAX), Err(page_fault(2)));
+        assert_eq!(cpu.state.cr[2], 0x7000);
+        assert_eq!(bus.get16(0x6ffe), 0);
+        // Neighbours in linear memory need not be neighbours in physical memory.
+        map(&mut cpu, &mut bus, 7, 0x9007);
+        cpu.store::<u32>(&mut bus, 0x6ffe, 0x4433_2211).unwrap();
+        assert_eq!((bus.get16(0x6ffe), bus.get16(0x9000)), (0x2211, 0x4433));
+        assert_eq!(cpu.load::<u32>(&mut bus, 0x6ffe), Ok(0x4433_2211));
+    }
+
+    #[test]
+    fn large_pages_need_pse_and_clear_reserved_bits() {
+        let (mut cpu, mut bus) = paged();
+        bus.put32(0x4004, 0x0000_0087);
+        cpu.state.cr[4] = cr4::PSE;
+        bus.put(0x1234, &[0x77]);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x40_1234), Ok(0x77));
+        assert_eq!(cpu.look_up(&bus, 0x40_1234), Some(0x1234));
+        bus.put32(0x4004, 0x0000_2087);
+        cpu.tlb.flush_page(0x40_1000);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x40_1234), Err(page_fault(9)));
+    }
+
+    #[test]
+    fn a_stale_entry_stays_until_it_is_flushed() {
+        let (mut cpu, mut bus) = paged();
+        bus.put(0x6000, &[1]);
+        bus.put(0x7000, &[2]);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x6000), Ok(1));
+        bus.put32(TABLE + 4 * 6, 0x7007);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x6000), Ok(1));
+        cpu.tlb.flush_page(0x6fff);
+        assert_eq!(cpu.load::<u8>(&mut bus, 0x6000), Ok(2));
+    }
+}

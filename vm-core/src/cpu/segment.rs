@@ -292,3 +292,43 @@ fn real_load(before: &Segment, selector: u16) -> Segment {
     }
     Segment { base: u64::from(selector) << 4, selector, ..*before }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testbus::{level, protected};
+
+    #[test]
+    fn data_segments_are_checked_against_both_levels() {
+        let (mut cpu, mut bus) = protected(16);
+        bus.put(0x1030, &0x00cf_9200_0000_ffff_u64.to_le_bytes());
+        bus.put(0x1038, &0x00cf_1300_0000_ffff_u64.to_le_bytes());
+        cpu.load_segment(&mut bus, SegReg::Ds, 0x30).unwrap();
+        assert_eq!(bus.get::<1>(0x1035), [0x93], "accessed");
+        assert_eq!(cpu.state.segment(SegReg::Ds).limit, u32::MAX);
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ds, 0x33), Err(Fault::gp(0x30)), "RPL");
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ds, 0x28), Err(Fault::gp(0x28)), "a TSS");
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ds, 0x100), Err(Fault::gp(0x100)), "outside");
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ds, 0x0c), Err(Fault::gp(0x0c)), "LDT of zeros");
+        let absent = Fault::with_error(Vector::SegmentNotPresent, 0x38);
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Es, 0x38), Err(absent));
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ss, 0x38), Err(Fault::ss(0x38)));
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ss, 0), Err(Fault::gp(0)));
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ss, 0x08), Err(Fault::gp(0x08)), "code");
+        level(&mut cpu, 3);
+        assert_eq!(cpu.load_segment(&mut bus, SegReg::Ds, 0x10), Err(Fault::gp(0x10)), "CPL");
+        cpu.load_segment(&mut bus, SegReg::Ds, 3).unwrap();
+        assert_eq!(cpu.linear(SegReg::Ds, 0, 1, false), Err(Fault::gp(0)), "null");
+    }
+
+    #[test]
+    fn unreal_mode_keeps_the_limit() {
+        let (mut cpu, mut bus) = protected(16);
+        cpu.set_cr0(0).unwrap();
+        cpu.load_segment(&mut bus, SegReg::Ds, 0x1234).unwrap();
+        assert_eq!(cpu.linear(SegReg::Ds, 0x0010_0000, 4, true), Ok(0x0011_2340));
+        cpu.load_code_real(0xf000);
+        assert!(cpu.state.segment(SegReg::Cs).big());
+        assert_eq!(cpu.linear(SegReg::Cs, 0, 1, true), Ok(0xf0000));
+    }
+}

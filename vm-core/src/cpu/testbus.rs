@@ -8,6 +8,10 @@ use crate::bus::clock::Nanos;
 use crate::bus::ram::{GuestRam, PAGE_SIZE};
 use crate::bus::signals::Signals;
 use crate::bus::{Bus, CodePolicy, PhysPage, Width};
+use crate::cpu::cpuid::CpuModel;
+use crate::cpu::fault::Fault;
+use crate::cpu::state::{SegReg, Segment, TableRegister, cr0, gpr};
+use crate::cpu::{Cpu, Flow, helper};
 
 /// RAM from address 0 up and nothing else but ports.
 pub(crate) struct TestBus {
@@ -106,4 +110,60 @@ impl Bus for TestBus {
     fn now(&self) -> Nanos {
         self.now
     }
+}
+
+/// Runs one instruction that has a helper, as the run loop would: decoded by CS.D, RIP moved by the outcome.
+pub(crate) fn step(cpu: &mut Cpu, bus: &mut TestBus, bytes: &[u8]) -> Result<Flow, Fault> {
+    let bits = if cpu.state.segment(SegReg::Cs).big() { 32 } else { 16 };
+    let mut decoder = iced_x86::Decoder::with_ip(bits, bytes, 0, iced_x86::DecoderOptions::NONE);
+    let insn = decoder.decode();
+    assert_eq!(insn.len(), bytes.len(), "{bytes:02x?} is one instruction");
+    let helper = helper::find(insn.code()).unwrap_or_else(|| panic!("{:?} has a helper", insn.code()));
+    let flow = helper(cpu, bus, &insn)?;
+    if matches!(flow, Flow::Next | Flow::Resync) {
+        cpu.state.rip += insn.len() as u64;
+    }
+    Ok(flow)
+}
+
+/// A machine in protected mode with a flat ring 0 and ring 3 and room for more.
+///
+/// GDT at 0x1000: 08 code 0, 10 data 0, 18 code 3 (1b), 20 data 3 (23), 28 TSS at 0x3000. IDT at 0x2000, empty.
+/// Stack of ring 0 at 0x8000, also in the TSS. The I/O bitmap starts at 0x68, and the TSS ends there.
+pub(crate) fn protected(pages: u64) -> (Cpu, TestBus) {
+    let mut bus = TestBus::new(pages);
+    for (n, descriptor) in [
+        0x00cf_9b00_0000_ffff_u64,
+        0x00cf_9300_0000_ffff,
+        0x00cf_fb00_0000_ffff,
+        0x00cf_f300_0000_ffff,
+        0x0000_8b00_3000_0067,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bus.put(0x1008 + 8 * n as u64, &descriptor.to_le_bytes());
+    }
+    bus.put32(0x3004, 0x8000);
+    bus.put32(0x3008, 0x10);
+    bus.put32(0x3064, 0x68 << 16);
+    let mut cpu = Cpu::new(CpuModel::Pentium2);
+    cpu.state.cr[0] |= cr0::PE;
+    cpu.state.gdtr = TableRegister { base: 0x1000, limit: 0xff };
+    cpu.state.idtr = TableRegister { base: 0x2000, limit: 0x7ff };
+    cpu.state.tr = Segment { base: 0x3000, limit: 0x67, rights: 0x8b, selector: 0x28 };
+    level(&mut cpu, 0);
+    (cpu, bus)
+}
+
+/// Puts a protected-mode processor on flat segments of ring 0 or 3.
+pub(crate) fn level(cpu: &mut Cpu, cpl: u8) {
+    let (cs, ds, dpl) = if cpl == 0 { (0x08, 0x10, 0) } else { (0x1b, 0x23, 0x60) };
+    let data = Segment { base: 0, limit: u32::MAX, rights: 0xc093 | dpl, selector: ds };
+    cpu.state.seg = [data; 6];
+    cpu.state.seg[SegReg::Cs as usize] = Segment { rights: 0xc09b | dpl, selector: cs, ..data };
+    cpu.state.gpr[gpr::RSP] = 0x7000;
+    cpu.state.rip = 0x100;
+    cpu.state_changed();
+    cpu.set_cpl(cpl);
 }

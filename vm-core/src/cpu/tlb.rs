@@ -97,7 +97,7 @@ impl Tlb {
 
     #[inline(always)]
     fn code_index(user: bool, linear: u64) -> usize {
-        usize::from(user) * CODE_ENTRIES | (linear >> 12) as usize & (CODE_ENTRIES - 1)
+        (usize::from(user) * CODE_ENTRIES) | (linear >> 12) as usize & (CODE_ENTRIES - 1)
     }
 
     /// The entry that may translate `linear` at the current privilege level.

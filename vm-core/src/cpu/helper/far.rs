@@ -627,3 +627,87 @@ fn load_far_pointer(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Out
     cpu.set_register(insn.op0_register(), offset);
     Ok(flow)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testbus::{TestBus, level, protected, step};
+
+    fn stack<const N: usize>(cpu: &Cpu, bus: &TestBus) -> [u32; N] {
+        std::array::from_fn(|n| bus.get32(cpu.state.gpr[gpr::RSP] + 4 * n as u64))
+    }
+
+    #[test]
+    fn a_call_gate_copies_parameters_to_the_inner_stack_and_retf_comes_back() {
+        let (mut cpu, mut bus) = protected(16);
+        // 30: call gate to 08:4444 with two parameters, DPL 3.
+        bus.put32(0x1030, 0x0008_4444);
+        bus.put32(0x1034, 0xec02);
+        level(&mut cpu, 3);
+        bus.put32(0x7000, 0xaaaa);
+        bus.put32(0x7004, 0xbbbb);
+        step(&mut cpu, &mut bus, &[0x9a, 1, 2, 3, 4, 0x30, 0]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip), (0, 0x4444));
+        assert_eq!(stack(&cpu, &bus), [0x107, 0x1b, 0xaaaa, 0xbbbb, 0x7000, 0x23]);
+        cpu.load_segment(&mut bus, SegReg::Es, 0x10).unwrap();
+        step(&mut cpu, &mut bus, &[0xca, 8, 0]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (3, 0x107, 0x7008));
+        assert_eq!(*cpu.state.segment(SegReg::Es), Segment::null(0), "ring 0 data is taken away");
+        assert_eq!(cpu.state.segment(SegReg::Ds).selector, 0x23);
+        // A jump cannot go inward, and a gate of a lower DPL cannot be used.
+        assert_eq!(step(&mut cpu, &mut bus, &[0xea, 0, 0, 0, 0, 0x30, 0]), Err(Fault::gp(8)));
+        bus.put32(0x1034, 0x8c02);
+        assert_eq!(step(&mut cpu, &mut bus, &[0x9a, 0, 0, 0, 0, 0x30, 0]), Err(Fault::gp(0x30)));
+        assert_eq!(step(&mut cpu, &mut bus, &[0xea, 0, 0, 0, 0, 0x08, 0]), Err(Fault::gp(0x08)));
+        assert_eq!(step(&mut cpu, &mut bus, &[0xea, 0, 0, 0, 0, 0, 0]), Err(Fault::gp(0)));
+        assert_eq!((cpu.state.rip, cpu.state.gpr[gpr::RSP]), (0x107, 0x7008), "a fault moves nothing");
+    }
+
+    #[test]
+    fn sysenter_and_sysexit_use_flat_segments() {
+        let (mut cpu, mut bus) = protected(16);
+        level(&mut cpu, 3);
+        assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x34]), Err(Fault::gp(0)));
+        cpu.state.msr.sysenter_cs = 0x08;
+        cpu.state.msr.sysenter_esp = 0x8000;
+        cpu.state.msr.sysenter_eip = 0x1234;
+        cpu.state.flags.set(flags::IF);
+        step(&mut cpu, &mut bus, &[0x0f, 0x34]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (0, 0x1234, 0x8000));
+        assert!(!cpu.state.flags.has(flags::IF));
+        cpu.state.gpr[gpr::RCX] = 0x6000;
+        cpu.state.gpr[gpr::RDX] = 0x2222;
+        step(&mut cpu, &mut bus, &[0x0f, 0x35]).unwrap();
+        assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (3, 0x2222, 0x6000));
+        assert_eq!((cpu.state.segment(SegReg::Cs).selector, cpu.state.segment(SegReg::Ss).selector), (0x1b, 0x23));
+    }
+
+    #[test]
+    fn frames_and_pops() {
+        let (mut cpu, mut bus) = protected(16);
+        for (n, slot) in cpu.state.gpr.iter_mut().take(8).enumerate() {
+            *slot = 0x1000 + n as u64;
+        }
+        cpu.state.gpr[gpr::RSP] = 0x7000;
+        let before = cpu.state.gpr;
+        step(&mut cpu, &mut bus, &[0x60]).unwrap();
+        assert_eq!(stack(&cpu, &bus), [0x1007, 0x1006, 0x1005, 0x7000, 0x1003, 0x1002, 0x1001, 0x1000]);
+        cpu.state.gpr[..4].fill(0);
+        step(&mut cpu, &mut bus, &[0x61]).unwrap();
+        assert_eq!(cpu.state.gpr, before);
+        // ENTER 16, 2 copies one frame pointer and pushes the new one.
+        cpu.state.gpr[gpr::RBP] = 0x7100;
+        bus.put32(0x70fc, 0xcafe);
+        step(&mut cpu, &mut bus, &[0xc8, 16, 0, 2]).unwrap();
+        assert_eq!((cpu.state.gpr[gpr::RBP], cpu.state.gpr[gpr::RSP]), (0x6ffc, 0x6ffc - 8 - 16));
+        assert_eq!([bus.get32(0x6ffc), bus.get32(0x6ff8), bus.get32(0x6ff4)], [0x7100, 0xcafe, 0x6ffc]);
+        step(&mut cpu, &mut bus, &[0xc9]).unwrap();
+        assert_eq!((cpu.state.gpr[gpr::RBP], cpu.state.gpr[gpr::RSP]), (0x7100, 0x7000));
+        // POP SS holds interrupts off; a null SS is refused and pops nothing.
+        bus.put32(0x7000, 0x10);
+        step(&mut cpu, &mut bus, &[0x17]).unwrap();
+        assert!(cpu.state.interrupt_shadow);
+        assert_eq!(step(&mut cpu, &mut bus, &[0x17]), Err(Fault::gp(0)));
+        assert_eq!(cpu.state.gpr[gpr::RSP], 0x7004);
+    }
+}

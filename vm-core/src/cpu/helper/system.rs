@@ -101,14 +101,12 @@ impl Cpu {
     /// # Errors
     /// #GP(0) for a combination that is not allowed.
     pub fn set_cr0(&mut self, value: u64) -> Result<(), Fault> {
-        const KNOWN: u64 =
-            cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
         let paging_unprotected = value & (cr0::PG | cr0::PE) == cr0::PG;
         let write_through_uncached = value & (cr0::NW | cr0::CD) == cr0::NW;
         if paging_unprotected || write_through_uncached {
             return Err(Fault::gp(0));
         }
-        let value = value & KNOWN | cr0::ET;
+        let value = value & cr0::KNOWN | cr0::ET;
         let changed = value ^ self.state.cr[0];
         self.state.cr[0] = value;
         if changed & (cr0::PE | cr0::WP | cr0::PG) != 0 {
@@ -388,6 +386,7 @@ fn hlt(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
     Ok(Flow::Resync)
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it is a `Helper`")]
 fn cpuid(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
     let [a, b, c, d] = cpu.model.cpuid(cpu.state.gpr[gpr::RAX] as u32);
     cpu.state.gpr[gpr::RAX] = u64::from(a);
@@ -550,4 +549,128 @@ fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     cpu.check_io(bus, port, width)?;
     bus.port_out(port, width, cpu.gpr(gpr::RAX, width) as u32);
     Ok(Flow::Resync)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testbus::{level, protected, step};
+
+    #[test]
+    fn ports_at_ring_3_ask_the_bitmap() {
+        let (mut cpu, mut bus) = protected(16);
+        bus.ins.extend([0x1234_5678, 0x9a]);
+        cpu.state.gpr[gpr::RDX] = 0x3f8;
+        step(&mut cpu, &mut bus, &[0xed]).unwrap();
+        assert_eq!(cpu.state.gpr[gpr::RAX], 0x1234_5678);
+        level(&mut cpu, 3);
+        assert_eq!(step(&mut cpu, &mut bus, &[0xec]), Err(Fault::gp(0)), "the TSS ends before the bitmap");
+        cpu.state.tr.limit = 0x68 + 0x80;
+        step(&mut cpu, &mut bus, &[0xec]).unwrap();
+        assert_eq!(cpu.state.gpr[gpr::RAX], 0x1234_569a);
+        bus.put(0x3068 + 0x7f, &[0x04]);
+        step(&mut cpu, &mut bus, &[0xee]).unwrap();
+        assert_eq!(step(&mut cpu, &mut bus, &[0xef]), Err(Fault::gp(0)), "port 3fa is closed");
+        assert_eq!(bus.outs, [(0x3f8, Width::Byte, 0x9a)]);
+        cpu.state.flags.update(flags::IOPL, flags::IOPL);
+        step(&mut cpu, &mut bus, &[0xef]).unwrap();
+    }
+
+    #[test]
+    fn popf_changes_what_the_level_may_change() {
+        let (mut cpu, mut bus) = protected(16);
+        level(&mut cpu, 3);
+        bus.put32(0x7000, 0xffff_ffff);
+        step(&mut cpu, &mut bus, &[0x9d]).unwrap();
+        assert_eq!(cpu.state.flags.get(), 0x0024_4dd7);
+        step(&mut cpu, &mut bus, &[0x9c]).unwrap();
+        assert_eq!(bus.get32(0x7000), 0x0024_4dd7);
+        level(&mut cpu, 0);
+        bus.put32(0x7000, 0xffff_ffff);
+        assert_eq!(step(&mut cpu, &mut bus, &[0x9d]), Ok(Flow::Resync));
+        assert_eq!(cpu.state.flags.get(), 0x0024_7fd7, "neither VM nor RF");
+    }
+
+    #[test]
+    fn control_registers_refuse_nonsense() {
+        let (mut cpu, mut bus) = protected(16);
+        cpu.state.gpr[gpr::RAX] = cr0::PG;
+        assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xc0]), Err(Fault::gp(0)));
+        cpu.state.gpr[gpr::RAX] = cr4::PAE;
+        assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xe0]), Err(Fault::gp(0)));
+        // LMSW cannot leave protected mode.
+        cpu.state.gpr[gpr::RAX] = cr0::TS;
+        step(&mut cpu, &mut bus, &[0x0f, 0x01, 0xf0]).unwrap();
+        assert!(cpu.state.protected() && cpu.state.cr[0] & cr0::TS != 0);
+        step(&mut cpu, &mut bus, &[0x0f, 0x06]).unwrap();
+        assert_eq!(cpu.state.cr[0] & cr0::TS, 0);
+        level(&mut cpu, 3);
+        for code in [&[0x0f, 0x22, 0xd8][..], &[0x0f, 0x06], &[0xf4], &[0x0f, 0x32], &[0x0f, 0x01, 0x38]] {
+            assert_eq!(step(&mut cpu, &mut bus, code), Err(Fault::gp(0)), "{code:02x?}");
+        }
+    }
+
+    #[test]
+    fn lar_lsl_and_verify_answer_in_the_zero_flag() {
+        let (mut cpu, mut bus) = protected(16);
+        cpu.state.gpr[gpr::RCX] = 0x18;
+        step(&mut cpu, &mut bus, &[0x0f, 0x02, 0xc1]).unwrap();
+        assert_eq!(cpu.state.gpr[gpr::RAX], 0x00cf_fb00);
+        step(&mut cpu, &mut bus, &[0x0f, 0x03, 0xc1]).unwrap();
+        assert_eq!(cpu.state.gpr[gpr::RAX], 0xffff_ffff);
+        assert!(cpu.state.flags.has(flags::ZF));
+        step(&mut cpu, &mut bus, &[0x0f, 0x00, 0xe9]).unwrap();
+        assert!(!cpu.state.flags.has(flags::ZF), "code is not writable");
+        step(&mut cpu, &mut bus, &[0x0f, 0x00, 0xe1]).unwrap();
+        assert!(cpu.state.flags.has(flags::ZF), "but readable");
+        level(&mut cpu, 3);
+        cpu.state.gpr[gpr::RCX] = 0x08;
+        step(&mut cpu, &mut bus, &[0x0f, 0x03, 0xc1]).unwrap();
+        assert!(!cpu.state.flags.has(flags::ZF), "not visible from ring 3");
+        assert_eq!(cpu.state.gpr[gpr::RAX], 0xffff_ffff);
+    }
+
+    #[test]
+    fn tables_tasks_and_exchange() {
+        let (mut cpu, mut bus) = protected(16);
+        // SGDT [6000], then LIDT from it with 16-bit operands: 24 bits of base.
+        cpu.state.gdtr.base = 0xff00_1000;
+        step(&mut cpu, &mut bus, &[0x0f, 0x01, 0x05, 0, 0x60, 0, 0]).unwrap();
+        assert_eq!(bus.get::<6>(0x6000), [0xff, 0, 0, 0x10, 0, 0xff]);
+        step(&mut cpu, &mut bus, &[0x66, 0x0f, 0x01, 0x1d, 0, 0x60, 0, 0]).unwrap();
+        assert_eq!(cpu.state.idtr, TableRegister { base: 0x1000, limit: 0xff });
+        cpu.state.gdtr.base = 0x1000;
+        // LTR: the TSS of the fixture is busy; once free it becomes so.
+        cpu.state.gpr[gpr::RAX] = 0x28;
+        assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x00, 0xd8]), Err(Fault::gp(0x28)));
+        bus.put(0x102d, &[0x89]);
+        step(&mut cpu, &mut bus, &[0x0f, 0x00, 0xd8]).unwrap();
+        assert_eq!((bus.get::<1>(0x102d), cpu.state.tr.rights), ([0x8b], 0x8b));
+        // CMPXCHG8B [6010]: unequal loads EDX:EAX, equal stores ECX:EBX.
+        bus.put(0x6010, &0x1111_2222_3333_4444_u64.to_le_bytes());
+        let exchange = [0x0f, 0xc7, 0x0d, 0x10, 0x60, 0, 0];
+        step(&mut cpu, &mut bus, &exchange).unwrap();
+        assert!(!cpu.state.flags.has(flags::ZF));
+        assert_eq!((cpu.state.gpr[gpr::RDX], cpu.state.gpr[gpr::RAX]), (0x1111_2222, 0x3333_4444));
+        cpu.state.gpr[gpr::RCX] = 0x55;
+        cpu.state.gpr[gpr::RBX] = 0x66;
+        step(&mut cpu, &mut bus, &exchange).unwrap();
+        assert!(cpu.state.flags.has(flags::ZF));
+        assert_eq!((bus.get32(0x6010), bus.get32(0x6014)), (0x66, 0x55));
+    }
+
+    #[test]
+    fn the_tsc_is_guest_time_and_can_be_set() {
+        let (mut cpu, mut bus) = protected(16);
+        bus.now = 5_000_000_007;
+        step(&mut cpu, &mut bus, &[0x0f, 0x31]).unwrap();
+        assert_eq!((cpu.state.gpr[gpr::RDX], cpu.state.gpr[gpr::RAX]), (1, 705_032_711));
+        cpu.state.gpr[gpr::RCX] = 0x10;
+        cpu.state.gpr[gpr::RAX] = 100;
+        step(&mut cpu, &mut bus, &[0x0f, 0x30]).unwrap();
+        bus.now += 11;
+        assert_eq!(cpu.tsc(&bus), 111);
+        cpu.state.gpr[gpr::RCX] = 0x1b;
+        assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x32]), Err(Fault::gp(0)), "no local APIC");
+    }
 }
