@@ -5,6 +5,7 @@
 pub mod app;
 pub mod cli;
 pub mod dialog;
+pub mod grab;
 pub mod keymap;
 pub mod library;
 pub mod preferences;
