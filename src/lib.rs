@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod dialog;
 pub mod grab;
+pub mod jobs;
 pub mod keymap;
 pub mod library;
 pub mod preferences;

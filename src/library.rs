@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use atomic::write_atomically;
+pub(crate) use machine::memory_words;
 pub use machine::{Accelerator, Drive, Machine, Place};
 pub use picture::Picture;
 

@@ -1,1 +1,7 @@
-//! Small things that views share.
+//! Small things that views share, one a file.
+
+pub mod banner;
+pub mod button;
+pub mod machine_form;
+pub mod path_field;
+pub mod state_dot;

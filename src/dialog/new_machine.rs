@@ -1,0 +1,143 @@
+//! Putting a new machine together.
+
+use eframe::egui;
+
+use super::{Dialog, FormOf};
+use crate::app::{App, Tab};
+use crate::library::{Library, Machine, Trouble};
+use crate::widget::button;
+use crate::widget::machine_form::MachineForm;
+
+/// The image of a disk that is made with the machine, in the machine's folder.
+const DISK: &str = "disk.img";
+
+impl App {
+    pub(super) fn new_machine_ui(
+        &mut self,
+        context: &egui::Context,
+        mut form: Box<MachineForm>,
+        mut wrong: Vec<String>,
+        mut busy: bool,
+    ) -> Option<Dialog> {
+        let mut wanted = None;
+        let (mut create, mut cancel) = (false, false);
+        let modal = egui::Modal::new(egui::Id::unique("new machine")).show(context, |ui| {
+            ui.set_width(560.0_f32.min(context.content_rect().width() - 40.0));
+            ui.heading("New machine");
+            let height = (context.content_rect().height() - 220.0).max(120.0);
+            egui::ScrollArea::vertical().max_height(height).show(ui, |ui| {
+                ui.add_enabled_ui(!busy, |ui| wanted = form.new_ui(ui));
+                ui.weak("No network, sound or 64-bit processor yet: these are later steps.");
+            });
+            for line in &wrong {
+                ui.colored_label(ui.visuals().error_fg_color, line);
+            }
+            ui.add_space(8.0);
+            ui.horizontal(|ui| {
+                ui.add_enabled_ui(!busy, |ui| create = button::primary_ui(ui, "Create").clicked());
+                cancel = ui.button("Cancel").clicked();
+                if busy {
+                    ui.spinner();
+                }
+            });
+        });
+        // A click beside must not throw away what was typed; Escape and Cancel do.
+        if cancel || context.input(|input| input.key_pressed(egui::Key::Escape)) && modal.should_close() {
+            return None;
+        }
+        if let Some(field) = wanted {
+            self.choose_file(FormOf::New, field);
+        }
+        if create {
+            match machine_of(&form) {
+                Ok((machine, disk)) => {
+                    wrong.clear();
+                    busy = true;
+                    let library = self.library.clone();
+                    self.jobs.run(move || make(&library, &machine, disk), |app, _, made| app.made(made));
+                }
+                Err(words) => wrong = words,
+            }
+        }
+        Some(Dialog::New { form, wrong, busy })
+    }
+
+    fn made(&mut self, made: Result<String, Trouble>) {
+        match made {
+            Ok(id) => {
+                self.dialog = None;
+                self.tab = Tab::Screen;
+                self.reload(Some(id));
+            }
+            Err(trouble) => {
+                if let Some(Dialog::New { wrong, busy, .. }) = &mut self.dialog {
+                    *busy = false;
+                    *wrong = vec![trouble.what, trouble.next];
+                }
+            }
+        }
+    }
+}
+
+/// The machine of the form, and the size of the disk to make.
+fn machine_of(form: &MachineForm) -> Result<(Machine, Option<u64>), Vec<String>> {
+    let mut form = form.clone();
+    let disk = form.settle_new_disk(DISK);
+    let machine = form.machine(&Machine::default());
+    match (disk, machine) {
+        (Ok(disk), Ok(machine)) => Ok((machine, disk)),
+        (disk, machine) => Err(disk.err().into_iter().chain(machine.err().into_iter().flatten()).collect()),
+    }
+}
+
+/// Looks at the files, makes the folder, the definition and the disk.
+fn make(library: &Library, machine: &Machine, disk: Option<u64>) -> Result<String, Trouble> {
+    let mut first = machine.clone();
+    if disk.is_some() {
+        first.set_drive(crate::library::Place::Ide0, None);
+    }
+    // Relative paths would be looked for in a folder that is not there yet.
+    for (what, path) in first.files(std::path::Path::new("")) {
+        if path.is_relative() {
+            let words = format!("{what}: {} is not a whole path.", path.display());
+            return Err(Trouble { what: words, next: "Give the path from / on, or choose the file.".into() });
+        }
+    }
+    if let Some(trouble) = first.attention(std::path::Path::new("/")) {
+        return Err(trouble);
+    }
+    let id = library.create(machine)?;
+    if let Some(size) = disk {
+        let path = library.folder(&id).join(DISK);
+        let made = std::fs::File::create_new(&path).and_then(|file| {
+            file.set_len(size)?;
+            file.sync_all()
+        });
+        if let Err(error) = made {
+            // Nothing of the machine was used yet.
+            let _ = std::fs::remove_dir_all(library.folder(&id));
+            return Err(crate::library::cannot_write(&path, &error));
+        }
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::Place;
+
+    #[test]
+    fn a_new_machine_gets_its_disk_and_a_missing_file_is_told_first() {
+        let library = Library::new(std::env::temp_dir().join(format!("hako-new-{}", std::process::id())));
+        let mut machine = Machine { name: "a".into(), ..Machine::default() };
+        machine.set_drive(Place::Ide0, Some(crate::library::Drive::new(Place::Ide0, false, Some(DISK.into()))));
+        let id = make(&library, &machine, Some(1 << 20)).unwrap();
+        assert_eq!(std::fs::metadata(library.folder(&id).join(DISK)).unwrap().len(), 1 << 20);
+        assert!(library.entry(id.as_ref()).trouble().is_none());
+        machine.kernel = Some("/nowhere/k".into());
+        assert!(make(&library, &machine, Some(1 << 20)).unwrap_err().what.contains("/nowhere/k"));
+        assert_eq!(library.list().unwrap().len(), 1);
+        std::fs::remove_dir_all(library.data()).unwrap();
+    }
+}

@@ -1,0 +1,239 @@
+//! The guest's screen, or what the machine is while it is off.
+
+use eframe::egui::{self, Role, Sense, WidgetInfo};
+use vm_core::runner::{Command, RunState};
+
+use super::library::{fit, full_uv};
+use crate::app::{App, Status, Tab};
+use crate::session::Banner;
+use crate::theme::{self, Tone};
+use crate::ui_command::UiCommand;
+use crate::widget::banner::banner_ui;
+use crate::widget::button;
+
+impl App {
+    pub(super) fn screen_ui(&mut self, ui: &mut egui::Ui, id: &str) {
+        ui.painter().rect_filled(ui.max_rect(), 0, theme::colour(ui, Tone::Stage));
+        if self.sessions.contains_key(id) {
+            self.banners_ui(ui, id);
+            self.guest_ui(ui, id);
+        } else {
+            self.off_ui(ui, id);
+        }
+    }
+
+    fn banners_ui(&mut self, ui: &mut egui::Ui, id: &str) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let saving = session.state == RunState::Saving;
+        if session.banners.is_empty() && !saving {
+            return;
+        }
+        let banners = session.banners.clone();
+        let progress = session.progress;
+        egui::Frame::new().inner_margin(8).show(ui, |ui| {
+            if saving {
+                let (done, all) = progress.unwrap_or((0, 1));
+                let part = done as f32 / all.max(1) as f32;
+                ui.add(egui::ProgressBar::new(part).text(format!("Saving: {} of {} MiB", done >> 20, all >> 20)));
+            }
+            for banner in banners {
+                match &banner {
+                    Banner::TripleFault => {
+                        let words = "The guest crashed so that its processor shut down (a triple fault). The machine is whole; only a reset goes on.";
+                        match banner_ui(ui, "The guest's processor has shut down", words, &["Reset", "Power off…"]) {
+                            Some(0) => self.send(id, Command::Reset),
+                            Some(_) => self.wish(UiCommand::PowerOff),
+                            None => {}
+                        }
+                    }
+                    Banner::DiskError(words) => {
+                        let steps = ["Try again", "Save & Close"];
+                        match banner_ui(ui, "A disk of the host failed; the guest waits", words, &steps) {
+                            Some(0) => self.send(id, Command::Resume),
+                            Some(_) => self.wish(UiCommand::SaveAndClose),
+                            None => {}
+                        }
+                    }
+                    Banner::PoweredOff => {
+                        let words = "The guest has switched itself off.";
+                        match banner_ui(ui, "", words, &["Reset", "Power off…"]) {
+                            Some(0) => self.send(id, Command::Reset),
+                            Some(_) => self.wish(UiCommand::PowerOff),
+                            None => {}
+                        }
+                    }
+                    Banner::SaveFailed(words) => {
+                        let steps = ["Save again", "Go on without saving"];
+                        match banner_ui(ui, "It could not be saved; nothing is lost and the machine is paused", words, &steps) {
+                            Some(0) => {
+                                self.forget(id, &banner);
+                                self.wish(UiCommand::SaveAndClose);
+                            }
+                            Some(_) => {
+                                self.forget(id, &banner);
+                                self.send(id, Command::Resume);
+                            }
+                            None => {}
+                        }
+                    }
+                    Banner::Notice(words) => {
+                        if banner_ui(ui, "", words, &["Dismiss"]).is_some() {
+                            self.forget(id, &banner);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn send(&self, id: &str, command: Command) {
+        if let Some(session) = self.sessions.get(id) {
+            session.handle.send(command);
+        }
+    }
+
+    fn forget(&mut self, id: &str, banner: &Banner) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.banners.retain(|other| other != banner);
+        }
+    }
+
+    fn guest_ui(&mut self, ui: &mut egui::Ui, id: &str) {
+        let one_to_one = self.preferences.one_to_one;
+        let full_screen = self.full_screen;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let (Some(texture), Some(frame)) = (session.texture.as_ref().map(egui::TextureHandle::id), session.frame.clone()) else {
+            ui.centered_and_justified(|ui| ui.weak("The screen is dark."));
+            return;
+        };
+        let natural = egui::vec2(frame.width as f32, frame.height as f32) / ui.ctx().pixels_per_point();
+        let space = ui.available_rect_before_wrap();
+        let space = if full_screen { space } else { space.shrink(theme::STEP * 2.0) };
+        if space.width() < 1.0 || space.height() < 1.0 {
+            return;
+        }
+        if one_to_one {
+            session.set_sharp(true);
+            let clicked = egui::ScrollArea::both()
+                .auto_shrink(false)
+                .show(ui, |ui| {
+                    let inner = egui::vec2(natural.x.max(ui.available_width()), natural.y.max(ui.available_height()));
+                    let (whole, _) = ui.allocate_exact_size(inner, Sense::empty());
+                    let rect = egui::Rect::from_center_size(whole.center(), natural);
+                    self.picture_ui(ui, id, texture, rect)
+                })
+                .inner;
+            self.after_click(ui, id, clicked);
+        } else {
+            let rect = fit(space, frame.aspect);
+            let scale = rect.size() / natural;
+            let whole = |scale: f32| (scale - scale.round()).abs() < 0.01 && scale >= 0.99;
+            session.set_sharp(whole(scale.x) && whole(scale.y));
+            let clicked = self.picture_ui(ui, id, texture, rect);
+            self.after_click(ui, id, clicked);
+        }
+    }
+
+    /// Draws the picture with its hairline; says whether and how it was clicked.
+    fn picture_ui(&self, ui: &mut egui::Ui, id: &str, texture: egui::TextureId, rect: egui::Rect) -> bool {
+        let running = self.status(id) == Status::Running;
+        let tint = if running { egui::Color32::WHITE } else { egui::Color32::from_gray(170) };
+        ui.painter().image(texture, rect, full_uv(), tint);
+        let has_keyboard = self.grab.borrow().keyboard() == Some(id);
+        let line = if has_keyboard { Tone::Accent } else { Tone::Hairline };
+        let stroke = egui::Stroke::new(1.0, theme::colour(ui, line));
+        ui.painter().rect_stroke(rect, 0, stroke, egui::StrokeKind::Outside);
+        let response = ui.interact(rect, ui.scope_id().with("guest"), Sense::click());
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Guest's screen"));
+        self.screen_rect.set(Some(rect));
+        if response.has_focus() {
+            ui.painter().rect_stroke(rect, 0, ui.visuals().selection.stroke, egui::StrokeKind::Outside);
+        }
+        response.clicked()
+    }
+
+    fn after_click(&mut self, ui: &egui::Ui, id: &str, clicked: bool) {
+        if clicked {
+            // Enter on the focused screen gives the keyboard only.
+            let by_pointer = ui.input(|input| input.pointer.any_released());
+            let context = ui.ctx().clone();
+            self.give_keyboard(id, by_pointer, &context);
+        }
+    }
+
+    fn off_ui(&mut self, ui: &mut egui::Ui, id: &str) {
+        let space = ui.max_rect().shrink(theme::STEP * 2.0);
+        if let Some((texture, aspect)) = self.picture_of(ui.ctx(), id) {
+            let rect = fit(space, aspect);
+            let dim = if ui.visuals().dark_mode { 70 } else { 90 };
+            ui.painter().image(texture, rect, full_uv(), egui::Color32::from_gray(dim));
+        }
+        let Some(entry) = self.entry(id) else { return };
+        let name = entry.name().to_owned();
+        let trouble = entry.trouble().cloned().or_else(|| self.troubles.get(id).cloned());
+        let readable = entry.machine.is_ok();
+        let lines = entry.machine.as_ref().map(|machine| describe(machine)).unwrap_or_default();
+        let status = self.status(id);
+        ui.vertical_centered(|ui| {
+            ui.add_space((ui.available_height() * 0.22).clamp(8.0, 200.0));
+            egui::Frame::popup(ui.style()).inner_margin(20).show(ui, |ui| {
+                ui.set_width((ui.available_width() - 40.0).min(440.0));
+                ui.vertical(|ui| {
+                    ui.heading(&name);
+                    ui.horizontal(|ui| {
+                        crate::widget::state_dot::dot_ui(ui, status.tone(), true);
+                        ui.label(status.words());
+                    });
+                    if let Some(trouble) = &trouble {
+                        ui.add_space(4.0);
+                        ui.colored_label(theme::colour(ui, Tone::Attention), &trouble.what);
+                        ui.label(&trouble.next);
+                    }
+                    ui.add_space(4.0);
+                    for line in &lines {
+                        ui.weak(line);
+                    }
+                    ui.add_space(8.0);
+                    ui.horizontal_wrapped(|ui| {
+                        let primary = self.primary(id);
+                        if button::command_ui(ui, primary, true, self.available(primary, id)) {
+                            self.wish(primary);
+                        }
+                        if trouble.is_some() {
+                            if ui.button("Look again").on_hover_text(UiCommand::LookAgain.tooltip()).clicked() {
+                                self.wish(UiCommand::LookAgain);
+                            }
+                            if readable && ui.button("Settings").clicked() {
+                                self.tab = Tab::Settings;
+                            }
+                        }
+                        if matches!(status, Status::Saved(_)) && ui.button(UiCommand::DiscardState.text()).clicked() {
+                            self.wish(UiCommand::DiscardState);
+                        }
+                    });
+                });
+            });
+        });
+    }
+}
+
+/// What a machine is, a line each.
+fn describe(machine: &crate::library::Machine) -> Vec<String> {
+    let mut lines = vec![format!("{} MiB of memory, {} processor, interpreter", machine.memory_mib, machine.processor)];
+    let shorten = |path: &std::path::Path| {
+        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    };
+    for drive in &machine.drives {
+        let what = match drive.kind() {
+            vm_core::config::DriveKind::Disk => "Disk",
+            vm_core::config::DriveKind::Cd => "CD",
+            vm_core::config::DriveKind::Floppy => "Floppy",
+        };
+        let medium = drive.path.as_deref().map_or_else(|| "empty".to_owned(), shorten);
+        lines.push(format!("{what} ({}): {medium}", drive.place.name()));
+    }
+    if let Some(kernel) = &machine.kernel {
+        lines.push(format!("Kernel: {}", shorten(kernel)));
+    }
+    lines
+}

@@ -1,0 +1,60 @@
+//! Buttons of actions.
+
+use eframe::egui::{self, RichText};
+
+use crate::theme::{self, Tone};
+use crate::ui_command::UiCommand;
+
+/// The one button in the accent colour.
+pub fn primary_ui(ui: &mut egui::Ui, text: &str) -> egui::Response {
+    let colour = theme::colour(ui, Tone::OnAccent);
+    let button = egui::Button::new(RichText::new(text).color(colour).strong())
+        .fill(theme::colour(ui, Tone::Accent))
+        .min_size(egui::vec2(0.0, theme::STEP * 8.0));
+    ui.add(button)
+}
+
+/// The button of an action; disabled, with the reason as its tooltip, where `available` says no.
+pub fn command_ui(ui: &mut egui::Ui, command: UiCommand, primary: bool, available: Result<(), &str>) -> bool {
+    let response = ui
+        .add_enabled_ui(available.is_ok(), |ui| {
+            if primary { primary_ui(ui, command.text()) } else { ui.button(command.text()) }
+        })
+        .inner;
+    let tooltip = with_shortcut(ui, command);
+    match available {
+        Ok(()) => response.on_hover_text(tooltip).clicked(),
+        Err(reason) => {
+            response.on_disabled_hover_text(reason);
+            false
+        }
+    }
+}
+
+/// The row of an action in a menu.
+pub fn menu_row_ui(ui: &mut egui::Ui, command: UiCommand, available: Result<(), &str>) -> bool {
+    let mut button = egui::Button::new(command.text());
+    if let Some(shortcut) = command.shortcut() {
+        button = button.shortcut_text(ui.ctx().format_shortcut(&shortcut));
+    }
+    let response = ui.add_enabled(available.is_ok(), button);
+    let clicked = match available {
+        Ok(()) => response.on_hover_text(command.tooltip()).clicked(),
+        Err(reason) => {
+            response.on_disabled_hover_text(reason);
+            false
+        }
+    };
+    if clicked {
+        ui.close();
+    }
+    clicked
+}
+
+/// The tooltip of an action with its keys.
+pub fn with_shortcut(ui: &egui::Ui, command: UiCommand) -> String {
+    match command.shortcut() {
+        Some(shortcut) => format!("{} ({})", command.tooltip(), ui.ctx().format_shortcut(&shortcut)),
+        None => command.tooltip().to_owned(),
+    }
+}
