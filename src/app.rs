@@ -130,7 +130,8 @@ pub struct App {
 /// Where no window or no OpenGL context can be had.
 pub fn run() -> anyhow::Result<()> {
     let library = Library::of_person()?;
-    let no_display = "there is no display to open a window on (DISPLAY or WAYLAND_DISPLAY); “hako run” works without one";
+    let no_display =
+        "there is no display to open a window on (DISPLAY or WAYLAND_DISPLAY); “hako run” works without one";
     let events = EventLoop::<eframe::UserEvent>::with_user_event().build().context(no_display)?;
     let grab = Rc::new(RefCell::new(Grab::default()));
     let context = Rc::new(OnceCell::new());
@@ -154,7 +155,9 @@ pub fn run() -> anyhow::Result<()> {
         &events,
     );
     let mut outer = Loop { inner, grab, context };
-    events.run_app(&mut outer).context("the window could not be kept open (is there an OpenGL driver, such as libgl1-mesa-dri?)")
+    events
+        .run_app(&mut outer)
+        .context("the window could not be kept open (is there an OpenGL driver, such as libgl1-mesa-dri?)")
 }
 
 /// The program's picture for the window's frame and the task list.
@@ -606,7 +609,8 @@ impl App {
             }
             Err(error) => {
                 let next = "Close other machines or programs, then start it again.";
-                self.troubles.insert(id.to_owned(), Trouble { what: format!("It could not start: {error}"), next: next.into() });
+                self.troubles
+                    .insert(id.to_owned(), Trouble { what: format!("It could not start: {error}"), next: next.into() });
             }
         }
     }

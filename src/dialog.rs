@@ -134,6 +134,11 @@ impl App {
     }
 }
 
+/// The frame of a dialog.
+pub(crate) fn frame(context: &egui::Context) -> egui::Frame {
+    egui::Frame::popup(&context.global_style()).inner_margin(20)
+}
+
 /// What a person answered.
 pub(crate) enum Answer {
     /// Nothing yet.
@@ -148,7 +153,7 @@ pub(crate) enum Answer {
 pub(crate) fn ask_ui(context: &egui::Context, title: &str, words: &[String], buttons: &[&str]) -> Answer {
     let mut answer = Answer::Open;
     let id = egui::Id::unique(("ask", title));
-    let modal = egui::Modal::new(id).show(context, |ui| {
+    let modal = egui::Modal::new(id).frame(frame(context)).show(context, |ui| {
         ui.set_width(420.0_f32.min(context.content_rect().width() - 40.0));
         ui.heading(title);
         for line in words {

@@ -169,7 +169,9 @@ impl<R: Receiver> Grab<R> {
                 }
                 true
             }
-            WindowEvent::CursorMoved { .. } | WindowEvent::CursorEntered { .. } | WindowEvent::CursorLeft { .. } => self.pointer,
+            WindowEvent::CursorMoved { .. } | WindowEvent::CursorEntered { .. } | WindowEvent::CursorLeft { .. } => {
+                self.pointer
+            }
             _ => false,
         }
     }

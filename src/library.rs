@@ -237,7 +237,9 @@ pub fn guests_folder() -> Option<PathBuf> {
 
 pub(crate) fn cannot_write(path: &Path, error: &std::io::Error) -> Trouble {
     let next = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "Make room on this disk, then try again.",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "Make room on this disk, then try again."
+        }
         std::io::ErrorKind::PermissionDenied => "Give yourself the right to write there, then try again.",
         std::io::ErrorKind::ReadOnlyFilesystem => "This disk can only be read. Set HAKO_DATA to another folder.",
         _ => "Look at the file, then try again.",
@@ -308,11 +310,16 @@ mod tests {
     #[test]
     fn a_broken_machine_is_a_card_with_words() {
         let library = library("broken");
-        for (id, text) in [("a", "not ron {"), ("b", "(version: 9, name: \"x\")"), ("c", "(version: 1, name: \"x\", kernel: Some(\"/nowhere/k\"))")] {
+        for (id, text) in [
+            ("a", "not ron {"),
+            ("b", "(version: 9, name: \"x\")"),
+            ("c", "(version: 1, name: \"x\", kernel: Some(\"/nowhere/k\"))"),
+        ] {
             std::fs::create_dir_all(library.folder(id)).unwrap();
             std::fs::write(library.folder(id).join("machine.ron"), text).unwrap();
         }
-        let words: Vec<String> = library.list().unwrap().iter().map(|entry| entry.trouble().unwrap().what.clone()).collect();
+        let words: Vec<String> =
+            library.list().unwrap().iter().map(|entry| entry.trouble().unwrap().what.clone()).collect();
         assert!(words[0].contains("machine.ron, line 1"), "{words:?}");
         assert!(words[1].contains("newer"), "{words:?}");
         assert!(words[2].contains("/nowhere/k"), "{words:?}");

@@ -125,7 +125,11 @@ impl Session {
     ///
     /// # Errors
     /// Where the host gives no thread.
-    pub fn start(config: MachineConfig, resume_from: Option<PathBuf>, context: &egui::Context) -> std::io::Result<Self> {
+    pub fn start(
+        config: MachineConfig,
+        resume_from: Option<PathBuf>,
+        context: &egui::Context,
+    ) -> std::io::Result<Self> {
         let resumed = resume_from.is_some();
         let name = config.name.clone();
         let handle = start_engine(config, resume_from)?;

@@ -114,8 +114,8 @@ fn style_of(style: &mut egui::Style, dark: bool) {
     visuals.warn_fg_color = of(dark, Tone::Paused);
     visuals.error_fg_color = of(dark, Tone::Attention);
     visuals.hyperlink_color = of(dark, Tone::Accent);
-    visuals.selection.bg_fill = if dark { rgb(0x2f4f86) } else { rgb(0xbcd4fb) };
-    visuals.selection.stroke = Stroke::new(2.0, of(dark, Tone::Accent));
+    visuals.selection.bg_fill = rgb(if dark { 0x2c3d5c } else { 0xd3e2fb });
+    visuals.selection.stroke = Stroke::new(2.0, rgb(if dark { 0xa9c8ff } else { 0x1a52b8 }));
     visuals.disabled_alpha = 0.6;
     let widgets = &mut visuals.widgets;
     widgets.noninteractive.bg_stroke = Stroke::new(1.0, rgb(line));
@@ -165,6 +165,8 @@ mod tests {
                 (visuals.text_color(), of(dark, Tone::Banner)),
                 (visuals.text_color(), of(dark, Tone::Selected)),
                 (visuals.text_color(), visuals.widgets.inactive.weak_bg_fill),
+                (visuals.selection.stroke.color, visuals.selection.bg_fill),
+                (visuals.text_color(), visuals.selection.bg_fill),
                 (visuals.weak_text_color(), visuals.panel_fill),
                 (visuals.weak_text_color(), of(dark, Tone::Selected)),
             ];

@@ -22,7 +22,10 @@ impl App {
         self.shortcuts(ui.ctx());
         let selected = self.selected.clone().filter(|id| self.entry(id).is_some());
         self.screen_rect.set(None);
-        if self.full_screen && let Some(id) = &selected && self.sessions.contains_key(id) {
+        if self.full_screen
+            && let Some(id) = &selected
+            && self.sessions.contains_key(id)
+        {
             egui::CentralPanel::no_frame().show(ui, |ui| self.screen_ui(ui, id));
         } else {
             self.full_screen = false;
@@ -42,15 +45,16 @@ impl App {
                     .resizable(false)
                     .frame(egui::Frame::side_top_panel(ui.style()).inner_margin(egui::Margin::symmetric(12, 4)))
                     .show(ui, |ui| self.status_ui(ui, &id));
-                egui::CentralPanel::default().frame(egui::Frame::central_panel(ui.style()).inner_margin(0)).show(ui, |ui| {
-                    match self.tab {
+                egui::CentralPanel::default().frame(egui::Frame::central_panel(ui.style()).inner_margin(0)).show(
+                    ui,
+                    |ui| match self.tab {
                         Tab::Screen => self.screen_ui(ui, &id),
                         Tab::Snapshots => page_ui(ui, |ui| self.snapshots_ui(ui, &id)),
                         Tab::Settings => page_ui(ui, |ui| self.settings_ui(ui, &id)),
                         Tab::Monitor => self.monitor_ui(ui, &id),
                         Tab::Insight => page_ui(ui, |ui| self.insight_ui(ui, &id)),
-                    }
-                });
+                    },
+                );
             } else {
                 egui::CentralPanel::default().show(ui, |ui| self.welcome_ui(ui));
             }

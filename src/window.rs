@@ -1,13 +1,264 @@
-//! The lean stand-alone window of `hako run -display window`.
+//! The lean stand-alone window of `hako run -display window`: winit and pixels, nothing else.
 
-use vm_core::runner::VmHandle;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use pixels::{Pixels, PixelsBuilder, SurfaceTexture};
+use vm_core::frame::Frame;
+use vm_core::runner::{Command, Event, RunState, VmHandle};
+use winit::application::ApplicationHandler;
+use winit::dpi::{LogicalSize, PhysicalSize};
+use winit::event::{DeviceEvent, DeviceId, ElementState, MouseButton, StartCause, WindowEvent};
+use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
+use winit::window::{Icon, Window, WindowId};
+
+use crate::grab::Grab;
+
+/// How often a new picture is looked for.
+const INTERVAL: Duration = Duration::from_millis(16);
+/// How long a machine may take to end after the window was closed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows the machine's screen until it ends or the window is closed, on the calling (main) thread. Closing the window sends
-/// [`vm_core::runner::Command::PowerOff`].
+/// [`Command::PowerOff`].
 ///
 /// # Errors
 /// In words: no display server, or no usable GPU driver (with the name of the package that brings one).
 pub fn run(machine: &VmHandle, title: &str) -> anyhow::Result<()> {
-    let _ = (machine, title);
-    anyhow::bail!("the stand-alone window is not there yet; use the manager, or -display none")
+    let events = EventLoop::<()>::with_user_event()
+        .build()
+        .context("there is no display to open a window on (DISPLAY or WAYLAND_DISPLAY); use -display none")?;
+    wake_at_end(machine, events.create_proxy());
+    let mut shell = Shell {
+        machine: machine.clone(),
+        title: title.to_owned(),
+        grab: Grab::default(),
+        screen: None,
+        shown: None,
+        failure: None,
+        closing: None,
+    };
+    events.run_app(&mut shell).context("the window could not be kept open")?;
+    shell.failure.map_or(Ok(()), Err)
+}
+
+/// Wakes the window when the machine ends, however long it shows nothing new.
+fn wake_at_end(machine: &VmHandle, proxy: EventLoopProxy<()>) {
+    let events = machine.events();
+    let watch = move || {
+        for event in events {
+            if matches!(event, Event::State(RunState::Ended(_))) {
+                // A window that is gone needs no waking.
+                let _ = proxy.send_event(());
+                return;
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("watch".into()).spawn(watch) {
+        tracing::warn!("no thread to watch the machine: {error}");
+    }
+}
+
+struct Screen {
+    window: Arc<Window>,
+    pixels: Pixels<'static>,
+    size: PhysicalSize<u32>,
+}
+
+struct Shell {
+    machine: VmHandle,
+    title: String,
+    grab: Grab,
+    screen: Option<Screen>,
+    shown: Option<u64>,
+    failure: Option<anyhow::Error>,
+    closing: Option<Instant>,
+}
+
+impl Shell {
+    fn open(&mut self, event_loop: &ActiveEventLoop) -> anyhow::Result<()> {
+        let icon = crate::app::icon();
+        let attributes = Window::default_attributes()
+            .with_title(self.caption())
+            .with_window_icon(Icon::from_rgba(icon.rgba, icon.width, icon.height).ok())
+            .with_inner_size(LogicalSize::new(800, 600))
+            .with_min_inner_size(LogicalSize::new(160, 120));
+        let window = Arc::new(event_loop.create_window(attributes).context("no window could be opened")?);
+        let size = window.inner_size();
+        let (width, height) = (size.width.max(1), size.height.max(1));
+        let surface = SurfaceTexture::new(width, height, Arc::clone(&window));
+        let pixels =
+            PixelsBuilder::new(width, height, surface).wgpu_backend(pixels::wgpu::Backends::VULKAN).build().context(
+                "no usable GPU driver for a stand-alone window: it needs Vulkan (Debian's package mesa-vulkan-drivers \
+                 brings one that works on any computer). The manager (“hako” alone) and -display none work without it",
+            )?;
+        self.grab.set_window(Arc::clone(&window));
+        // The window is the guest's screen and nothing else: its keys are the guest's.
+        self.grab.give("", self.machine.clone(), false);
+        self.screen = Some(Screen { window, pixels, size });
+        Ok(())
+    }
+
+    fn caption(&self) -> String {
+        let hint = if self.grab.pointer() { " (Ctrl-Alt releases the mouse)" } else { "" };
+        format!("{} - Hako{hint}", self.title)
+    }
+
+    fn fail(&mut self, event_loop: &ActiveEventLoop, error: anyhow::Error) {
+        self.failure = Some(error);
+        event_loop.exit();
+    }
+
+    /// Draws the newest picture, if it is not on the window yet.
+    fn draw(&mut self, again: bool) -> anyhow::Result<()> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        let Some(frame) = self.machine.frame() else {
+            if again {
+                screen.pixels.frame_mut().fill(0);
+                screen.pixels.render()?;
+            }
+            return Ok(());
+        };
+        if !again && self.shown == Some(frame.sequence) {
+            return Ok(());
+        }
+        self.shown = Some(frame.sequence);
+        paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame);
+        screen.pixels.render()?;
+        Ok(())
+    }
+
+    fn resize(&mut self, size: PhysicalSize<u32>) -> anyhow::Result<()> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        if size.width == 0 || size.height == 0 || size == screen.size {
+            return Ok(());
+        }
+        screen.pixels.resize_surface(size.width, size.height)?;
+        screen.pixels.resize_buffer(size.width, size.height)?;
+        screen.size = size;
+        screen.window.request_redraw();
+        Ok(())
+    }
+}
+
+impl ApplicationHandler<()> for Shell {
+    fn resumed(&mut self, event_loop: &ActiveEventLoop) {
+        if self.screen.is_none()
+            && let Err(error) = self.open(event_loop)
+        {
+            self.fail(event_loop, error);
+        }
+    }
+
+    fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
+        let for_guest = self.grab.window_event(&event);
+        if self.grab.keyboard().is_none() {
+            // Ctrl-Alt: the pointer is free, the keyboard stays where it is the only one that can use it.
+            self.grab.give("", self.machine.clone(), false);
+        }
+        let done = match event {
+            _ if for_guest => Ok(()),
+            WindowEvent::CloseRequested => {
+                self.grab.release();
+                self.machine.send(Command::PowerOff);
+                self.closing = Some(Instant::now());
+                Ok(())
+            }
+            WindowEvent::Resized(size) => self.resize(size),
+            WindowEvent::RedrawRequested => self.draw(true),
+            WindowEvent::MouseInput { state: ElementState::Released, button: MouseButton::Left, .. } => {
+                self.grab.give("", self.machine.clone(), true);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Some(screen) = &self.screen {
+            let caption = self.caption();
+            if screen.window.title() != caption {
+                screen.window.set_title(&caption);
+            }
+        }
+        if let Err(error) = done {
+            self.fail(event_loop, error);
+        }
+    }
+
+    fn device_event(&mut self, _: &ActiveEventLoop, _: DeviceId, event: DeviceEvent) {
+        if let DeviceEvent::MouseMotion { delta } = event {
+            self.grab.motion(delta.0, delta.1);
+        }
+    }
+
+    fn new_events(&mut self, event_loop: &ActiveEventLoop, _: StartCause) {
+        if matches!(self.machine.state(), RunState::Ended(_))
+            || self.closing.is_some_and(|since| since.elapsed() > PATIENCE)
+        {
+            event_loop.exit();
+        }
+    }
+
+    fn user_event(&mut self, event_loop: &ActiveEventLoop, (): ()) {
+        event_loop.exit();
+    }
+
+    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        if let Err(error) = self.draw(false) {
+            self.fail(event_loop, error);
+        }
+        event_loop.set_control_flow(ControlFlow::WaitUntil(Instant::now() + INTERVAL));
+    }
+}
+
+/// Scales the picture into the middle of a window of `width` × `height` pixels, in its own shape.
+fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame) {
+    into.fill(0);
+    let (columns, rows) = (frame.width as usize, frame.height as usize);
+    if columns == 0 || rows == 0 || frame.rgba.len() < columns * rows * 4 || into.len() < (width * height * 4) as usize
+    {
+        return;
+    }
+    let aspect = if frame.aspect.is_finite() && frame.aspect > 0.0 { frame.aspect } else { 4.0 / 3.0 };
+    let (wide, high) = if width as f32 / height as f32 > aspect {
+        (((height as f32 * aspect) as u32).clamp(1, width), height)
+    } else {
+        (width, ((width as f32 / aspect) as u32).clamp(1, height))
+    };
+    let (left, top) = ((width - wide) / 2, (height - high) / 2);
+    let sources: Vec<usize> = (0..wide as usize).map(|x| x * columns / wide as usize * 4).collect();
+    for y in 0..high {
+        let row = y as usize * rows / high as usize;
+        let from = &frame.rgba[row * columns * 4..(row + 1) * columns * 4];
+        let start = ((top + y) as usize * width as usize + left as usize) * 4;
+        let to = &mut into[start..start + wide as usize * 4];
+        for (pixel, &source) in to.chunks_exact_mut(4).zip(&sources) {
+            pixel.copy_from_slice(&from[source..source + 4]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_keep_their_shape_in_any_window() {
+        let frame = Frame {
+            sequence: 1,
+            width: 2,
+            height: 1,
+            aspect: 4.0 / 3.0,
+            rgba: vec![1, 1, 1, 255, 2, 2, 2, 255],
+            text: None,
+        };
+        for (width, height) in [(1, 1), (800, 600), (1000, 100), (3, 500), (7, 5)] {
+            let mut into = vec![9; (width * height * 4) as usize];
+            paint(&mut into, width, height, &frame);
+            assert!(!into.contains(&9));
+        }
+        let mut into = vec![0; 16 * 6 * 4];
+        paint(&mut into, 16, 6, &frame);
+        let row: Vec<u8> = into[..16 * 4].chunks_exact(4).map(|pixel| pixel[0]).collect();
+        assert_eq!(row, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0]);
+    }
 }

@@ -21,26 +21,27 @@ impl App {
     ) -> Option<Dialog> {
         let mut wanted = None;
         let (mut create, mut cancel) = (false, false);
-        let modal = egui::Modal::new(egui::Id::unique("new machine")).show(context, |ui| {
-            ui.set_width(560.0_f32.min(context.content_rect().width() - 40.0));
-            ui.heading("New machine");
-            let height = (context.content_rect().height() - 220.0).max(120.0);
-            egui::ScrollArea::vertical().max_height(height).show(ui, |ui| {
-                ui.add_enabled_ui(!busy, |ui| wanted = form.new_ui(ui));
-                ui.weak("No network, sound or 64-bit processor yet: these are later steps.");
-            });
-            for line in &wrong {
-                ui.colored_label(ui.visuals().error_fg_color, line);
-            }
-            ui.add_space(8.0);
-            ui.horizontal(|ui| {
-                ui.add_enabled_ui(!busy, |ui| create = button::primary_ui(ui, "Create").clicked());
-                cancel = ui.button("Cancel").clicked();
-                if busy {
-                    ui.spinner();
+        let modal =
+            egui::Modal::new(egui::Id::unique("new machine")).frame(super::frame(context)).show(context, |ui| {
+                ui.set_width(560.0_f32.min(context.content_rect().width() - 40.0));
+                ui.heading("New machine");
+                let height = (context.content_rect().height() - 220.0).max(120.0);
+                egui::ScrollArea::vertical().max_height(height).show(ui, |ui| {
+                    ui.add_enabled_ui(!busy, |ui| wanted = form.new_ui(ui));
+                    ui.weak("No network, sound or 64-bit processor yet: these are later steps.");
+                });
+                for line in &wrong {
+                    ui.colored_label(ui.visuals().error_fg_color, line);
                 }
+                ui.add_space(8.0);
+                ui.horizontal(|ui| {
+                    ui.add_enabled_ui(!busy, |ui| create = button::primary_ui(ui, "Create").clicked());
+                    cancel = ui.button("Cancel").clicked();
+                    if busy {
+                        ui.spinner();
+                    }
+                });
             });
-        });
         // A click beside must not throw away what was typed; Escape and Cancel do.
         if cancel || context.input(|input| input.key_pressed(egui::Key::Escape)) && modal.should_close() {
             return None;

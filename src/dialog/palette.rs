@@ -10,10 +10,11 @@ impl App {
     pub(super) fn palette_ui(&mut self, context: &egui::Context, mut query: String, mut at: usize) -> Option<Dialog> {
         let id = self.selected.clone().unwrap_or_default();
         let wanted = query.to_lowercase();
-        let rows: Vec<UiCommand> = UiCommand::ALL
+        let mut rows: Vec<UiCommand> = UiCommand::ALL
             .into_iter()
             .filter(|command| *command != UiCommand::Palette && command.text().to_lowercase().contains(&wanted))
             .collect();
+        rows.sort_by_key(|command| self.available(*command, &id).is_err());
         let (down, up, enter) = context.input_mut(|input| {
             (
                 input.consume_key(egui::Modifiers::NONE, Key::ArrowDown),
@@ -23,9 +24,11 @@ impl App {
         });
         at = (at + usize::from(down)).saturating_sub(usize::from(up)).min(rows.len().saturating_sub(1));
         let mut chosen = if enter { rows.get(at).copied() } else { None };
-        let modal = egui::Modal::new(egui::Id::unique("palette")).show(context, |ui| {
+        let modal = egui::Modal::new(egui::Id::unique("palette")).frame(super::frame(context)).show(context, |ui| {
             ui.set_width(460.0_f32.min(context.content_rect().width() - 40.0));
-            let field = egui::TextEdit::singleline(&mut query).hint_text("What do you want to do?").desired_width(f32::INFINITY);
+            let field = egui::TextEdit::singleline(&mut query)
+                .hint_text("What do you want to do?")
+                .desired_width(f32::INFINITY);
             let response = ui.add(field).accessible_name("Find a command");
             response.request_focus();
             if response.changed() {
@@ -34,7 +37,8 @@ impl App {
             egui::ScrollArea::vertical().max_height(360.0).show(ui, |ui| {
                 for (index, command) in rows.iter().enumerate() {
                     let available = self.available(*command, &id);
-                    let mut row = egui::Button::selectable(index == at, command.text()).min_size(egui::vec2(ui.available_width(), 0.0));
+                    let mut row = egui::Button::selectable(index == at, command.text())
+                        .min_size(egui::vec2(ui.available_width(), 0.0));
                     if let Some(shortcut) = command.shortcut() {
                         row = row.shortcut_text(ui.ctx().format_shortcut(&shortcut));
                     }

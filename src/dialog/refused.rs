@@ -14,7 +14,12 @@ impl App {
             words.clone(),
             "Nothing has been written. Put the disks back as they were to resume, or discard the state and start from power-on.".to_owned(),
         ];
-        match ask_ui(context, &format!("The saved state of {name} cannot go on"), &text, &["Go back", "Discard the state…"]) {
+        match ask_ui(
+            context,
+            &format!("The saved state of {name} cannot go on"),
+            &text,
+            &["Go back", "Discard the state…"],
+        ) {
             Answer::Open => return Some(Dialog::Refused { id, words }),
             Answer::Escaped | Answer::Button(0) => {
                 let next = "Put the disks back as they were and resume, or discard the saved state (More).";

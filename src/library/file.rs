@@ -20,9 +20,13 @@ pub struct Mistake {
 /// Splits `(name: value, …)`, which must be RON, into fields. `first_line` is the line of the text's beginning.
 pub fn fields(text: &str, first_line: usize) -> Result<Vec<Field>, Mistake> {
     if let Err(error) = ron::from_str::<ron::Value>(text) {
-        return Err(Mistake { line: first_line + error.span.start.line.saturating_sub(1), what: error.code.to_string() });
+        return Err(Mistake {
+            line: first_line + error.span.start.line.saturating_sub(1),
+            what: error.code.to_string(),
+        });
     }
-    let inner = inside(text).ok_or(Mistake { line: first_line, what: "this is not a list of “name: value”".into() })?;
+    let inner =
+        inside(text).ok_or(Mistake { line: first_line, what: "this is not a list of “name: value”".into() })?;
     let mut found = Vec::new();
     for (start, piece) in pieces(inner.1) {
         let Some(colon) = top_level(piece, ':') else { continue };
@@ -72,9 +76,9 @@ fn inside(text: &str) -> Option<(usize, &str)> {
 /// The last word before the colon: what is before it are comments.
 fn last_word(text: &str) -> String {
     let text = text.trim_end();
-    let start = text.rfind(|letter: char| !(letter.is_alphanumeric() || matches!(letter, '_' | '#'))).map_or(0, |at| {
-        at + text[at..].chars().next().map_or(1, char::len_utf8)
-    });
+    let start = text
+        .rfind(|letter: char| !(letter.is_alphanumeric() || matches!(letter, '_' | '#')))
+        .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
     text[start..].trim_start_matches("r#").to_owned()
 }
 
@@ -172,7 +176,11 @@ impl Iterator for Scan<'_> {
                 self.string();
             } else if letter == '\'' && rest.len() > 2 {
                 // A character: at least one letter, escaped or not, then the closing quote.
-                let skip = if rest[1..].starts_with('\\') { 3 } else { 1 + rest[1..].chars().next().map_or(1, char::len_utf8) };
+                let skip = if rest[1..].starts_with('\\') {
+                    3
+                } else {
+                    1 + rest[1..].chars().next().map_or(1, char::len_utf8)
+                };
                 self.behind(skip, "'");
             } else if let Some(hashes) = self.raw_string() {
                 self.behind(2 + hashes, &format!("\"{}", "#".repeat(hashes)));
@@ -202,7 +210,12 @@ mod tests {
         let short: Vec<_> = found.iter().map(|field| (field.name.as_str(), field.value.as_str(), field.line)).collect();
         assert_eq!(
             short,
-            [("a", "1", 3), ("b", "\"x, ) \\\" y\"", 4), ("c", "Some((d: [1, 2], e: r#\"\"),\"#))", 5), ("g", "'x'", 6)]
+            [
+                ("a", "1", 3),
+                ("b", "\"x, ) \\\" y\"", 4),
+                ("c", "Some((d: [1, 2], e: r#\"\"),\"#))", 5),
+                ("g", "'x'", 6)
+            ]
         );
         assert_eq!(items("[(a: 1),\n (b: [2, 3]), ]", 7), [("(a: 1)".to_owned(), 7), ("(b: [2, 3])".to_owned(), 8)]);
     }

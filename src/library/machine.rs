@@ -235,13 +235,17 @@ impl Machine {
         let show = path.display();
         let length = path.metadata().map_err(|error| unreadable(path, &error))?.len();
         if length > LARGEST {
-            return Err(Trouble::new(format!("{show} is {length} bytes long; no machine needs so many."), "Is it another file?"));
+            return Err(Trouble::new(
+                format!("{show} is {length} bytes long; no machine needs so many."),
+                "Is it another file?",
+            ));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         Self::parse(&text).map_err(|problem| match problem {
-            Problem::Mistake(Mistake { line, what }) => {
-                Trouble::new(format!("{show}, line {line}: {what}"), "Correct the line in a text editor, then look again.")
-            }
+            Problem::Mistake(Mistake { line, what }) => Trouble::new(
+                format!("{show}, line {line}: {what}"),
+                "Correct the line in a text editor, then look again.",
+            ),
             Problem::Newer(version) => Trouble::new(
                 format!("{show} is of format {version}, newer than this Hako, which knows formats up to {FORMAT}."),
                 "Use the newer Hako that wrote it. The file has not been touched.",
@@ -260,7 +264,10 @@ impl Machine {
         let drives = match fields.iter().position(|field| field.name == "drives") {
             Some(index) => {
                 let list = fields.remove(index);
-                file::items(&list.value, list.line).into_iter().map(|(text, line)| parse_drive(&text, line)).collect::<Result<Vec<_>, _>>()?
+                file::items(&list.value, list.line)
+                    .into_iter()
+                    .map(|(text, line)| parse_drive(&text, line))
+                    .collect::<Result<Vec<_>, _>>()?
             }
             None => Vec::new(),
         };
@@ -308,13 +315,22 @@ impl Machine {
         line("name", &quoted(&self.name));
         line("memory_mib", &self.memory_mib.to_string());
         line("processor", &quoted(&self.processor));
-        line("accelerator", match self.accelerator {
-            Accelerator::Interpreter => "\"interpreter\"",
-        });
+        line(
+            "accelerator",
+            match self.accelerator {
+                Accelerator::Interpreter => "\"interpreter\"",
+            },
+        );
         line("boot", &quoted(&self.boot));
         let mut drives = String::from("[\n");
         for drive in &self.drives {
-            let kind = if drive.place.is_floppy() { "floppy" } else if drive.cd { "cd" } else { "disk" };
+            let kind = if drive.place.is_floppy() {
+                "floppy"
+            } else if drive.cd {
+                "cd"
+            } else {
+                "disk"
+            };
             let _ = write!(
                 drives,
                 "        (slot: {}, kind: {}, path: {}, read_only: {}, temporary: {}",
@@ -357,17 +373,17 @@ fn parse_drive(text: &str, line: usize) -> Result<Drive, Mistake> {
     let mut fields = file::fields(text, line)?;
     let slot: String =
         file::take(&mut fields, "slot")?.ok_or_else(|| Mistake { line, what: "a drive without “slot”".into() })?;
-    let place = Place::from_name(&slot).ok_or_else(|| Mistake {
-        line,
-        what: format!("slot: “{slot}” is none of fda, fdb, hda, hdb, hdc, hdd"),
-    })?;
+    let place = Place::from_name(&slot)
+        .ok_or_else(|| Mistake { line, what: format!("slot: “{slot}” is none of fda, fdb, hda, hdb, hdc, hdd") })?;
     let kind: Option<String> = file::take(&mut fields, "kind")?;
     let cd = match kind.as_deref() {
         Some("cd") if !place.is_floppy() => true,
         Some("disk") if !place.is_floppy() => false,
         Some("floppy") if place.is_floppy() => false,
         None => false,
-        Some(other) => return Err(Mistake { line, what: format!("kind: “{other}” does not fit slot “{slot}”") }),
+        Some(other) => {
+            return Err(Mistake { line, what: format!("kind: “{other}” does not fit slot “{slot}”") });
+        }
     };
     let drive = Drive {
         place,
@@ -395,7 +411,11 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
 /// Why a machine cannot have so much memory.
 pub(crate) fn memory_words(mib: u32) -> Option<String> {
     (!(config::MIN_MEMORY_MIB..=config::MAX_MEMORY_MIB).contains(&mib)).then(|| {
-        format!("{mib} MiB of memory cannot be: choose between {} and {} MiB.", config::MIN_MEMORY_MIB, config::MAX_MEMORY_MIB)
+        format!(
+            "{mib} MiB of memory cannot be: choose between {} and {} MiB.",
+            config::MIN_MEMORY_MIB,
+            config::MAX_MEMORY_MIB
+        )
     })
 }
 
@@ -424,7 +444,9 @@ mod tests {
         drive.path = Some("e.img".into());
         machine.set_drive(Place::Ide0, Some(drive));
         let written = machine.text();
-        for kept in ["colour: Some(Red)", "cache: (mode: Writeback)", "notes: [1, /* two */ 2]", "memory_mib: 48", "e.img"] {
+        for kept in
+            ["colour: Some(Red)", "cache: (mode: Writeback)", "notes: [1, /* two */ 2]", "memory_mib: 48", "e.img"]
+        {
             assert!(written.contains(kept), "{kept} in {written}");
         }
         let Ok(again) = Machine::parse(&written) else { panic!("{written}") };

@@ -52,7 +52,9 @@ impl Picture {
     /// Reads it; `None` where there is none, or none that we understand (it is only a picture).
     pub fn read(path: &Path) -> Option<Self> {
         let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).ok()?));
-        decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::ALPHA | png::Transformations::STRIP_16);
+        decoder.set_transformations(
+            png::Transformations::EXPAND | png::Transformations::ALPHA | png::Transformations::STRIP_16,
+        );
         let mut reader = decoder.read_info().ok()?;
         let (width, height) = (reader.info().width, reader.info().height);
         if width == 0 || height == 0 || u64::from(width) * u64::from(height) > MOST_PIXELS {

@@ -54,7 +54,7 @@ impl App {
                 .on_disabled_hover_text("Snapshots of a running machine are a later step; Save & Close works today");
             let typing = self.available(UiCommand::CtrlAltDelete, id);
             ui.add_enabled_ui(typing.is_ok(), |ui| {
-                let menu = ui.menu_button("Keys ⏷", |ui| {
+                let menu = ui.menu_button("Keys ▼", |ui| {
                     egui::ScrollArea::vertical().max_height(480.0).show(ui, |ui| {
                         for (label, keys) in CHORDS {
                             if ui.button(*label).clicked() {
@@ -65,12 +65,14 @@ impl App {
                         }
                     });
                 });
-                menu.response.on_hover_text("Press keys in the guest that your desktop would take").accessible_name("Send keys");
+                menu.response
+                    .on_hover_text("Press keys in the guest that your desktop would take")
+                    .accessible_name("Send keys");
             });
             if button::command_ui(ui, UiCommand::FullScreen, false, self.available(UiCommand::FullScreen, id)) {
                 self.wish(UiCommand::FullScreen);
             }
-            let more = ui.menu_button("More ⏷", |ui| {
+            let more = ui.menu_button("More ▼", |ui| {
                 for command in [
                     UiCommand::Reset,
                     UiCommand::PowerButton,

@@ -22,7 +22,10 @@ impl App {
         ];
         if let Some(frame) = &session.frame {
             let kind = if frame.text.is_some() { "text" } else { "graphics" };
-            rows.push(("Screen", format!("{} × {}, {kind}, picture {}", frame.width, frame.height, grouped(frame.sequence))));
+            rows.push((
+                "Screen",
+                format!("{} × {}, {kind}, picture {}", frame.width, frame.height, grouped(frame.sequence)),
+            ));
         }
         for (place, requests) in Place::ALL.into_iter().zip(figures.disk_requests) {
             if requests > 0 {

@@ -13,14 +13,17 @@ const THUMBNAIL_FOLDED: egui::Vec2 = egui::vec2(40.0, 30.0);
 
 impl App {
     pub(super) fn library_ui(&mut self, ui: &mut egui::Ui, folded: bool) {
-        egui::Panel::bottom("new").frame(egui::Frame::new().inner_margin(egui::Margin::symmetric(0, 4))).show_separator_line(false).show(ui, |ui| {
-            let text = if folded { "+" } else { "+ New" };
-            let button = egui::Button::new(text).min_size(egui::vec2(ui.available_width(), 32.0));
-            let tooltip = button::with_shortcut(ui, UiCommand::NewMachine);
-            if ui.add(button).on_hover_text(tooltip).accessible_name("New machine").clicked() {
-                self.wish(UiCommand::NewMachine);
-            }
-        });
+        egui::Panel::bottom("new")
+            .frame(egui::Frame::new().inner_margin(egui::Margin::symmetric(0, 4)))
+            .show_separator_line(false)
+            .show(ui, |ui| {
+                let text = if folded { "+" } else { "+ New" };
+                let button = egui::Button::new(text).min_size(egui::vec2(ui.available_width(), 32.0));
+                let tooltip = button::with_shortcut(ui, UiCommand::NewMachine);
+                if ui.add(button).on_hover_text(tooltip).accessible_name("New machine").clicked() {
+                    self.wish(UiCommand::NewMachine);
+                }
+            });
         egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = theme::STEP;
             if !folded {
@@ -56,7 +59,12 @@ impl App {
                 painter.rect_filled(rect, theme::CORNER, theme::colour(ui, tone));
             }
             if response.has_focus() {
-                painter.rect_stroke(rect.shrink(1.0), theme::CORNER, ui.visuals().selection.stroke, egui::StrokeKind::Inside);
+                painter.rect_stroke(
+                    rect.shrink(1.0),
+                    theme::CORNER,
+                    ui.visuals().selection.stroke,
+                    egui::StrokeKind::Inside,
+                );
             }
             let at = egui::Rect::from_min_size(rect.min + egui::vec2(theme::STEP * 2.0, theme::STEP * 2.0), thumbnail);
             painter.rect_filled(at, 2, egui::Color32::BLACK);
@@ -71,7 +79,11 @@ impl App {
                 let left = at.right() + theme::STEP * 2.0;
                 let width = rect.right() - left - theme::STEP;
                 let text = |text: &str, size: f32, colour| {
-                    let mut job = egui::text::LayoutJob::simple_singleline(text.to_owned(), egui::FontId::proportional(size), colour);
+                    let mut job = egui::text::LayoutJob::simple_singleline(
+                        text.to_owned(),
+                        egui::FontId::proportional(size),
+                        colour,
+                    );
                     job.wrap = egui::text::TextWrapping::truncate_at_width(width);
                     ui.painter().layout_job(job)
                 };
@@ -92,7 +104,11 @@ impl App {
             };
             self.wish_for(command, id);
         }
-        let response = response.on_hover_text(if folded { format!("{name}, {words}") } else { "Double-click starts or resumes; right-click has every action".into() });
+        let response = response.on_hover_text(if folded {
+            format!("{name}, {words}")
+        } else {
+            "Double-click starts or resumes; right-click has every action".into()
+        });
         response.context_menu(|ui| {
             for command in [
                 UiCommand::Start,

@@ -38,11 +38,16 @@ impl App {
         let monitor = &session.monitor;
         egui::Frame::new().inner_margin(8).show(ui, |ui| {
             let row = ui.text_style_height(&egui::TextStyle::Monospace);
-            egui::ScrollArea::both().auto_shrink(false).stick_to_bottom(true).show_rows(ui, row, monitor.lines.len(), |ui, range| {
-                for line in monitor.lines.get(range).unwrap_or_default() {
-                    ui.add(egui::Label::new(egui::RichText::new(line).monospace()).extend());
-                }
-            });
+            egui::ScrollArea::both().auto_shrink(false).stick_to_bottom(true).show_rows(
+                ui,
+                row,
+                monitor.lines.len(),
+                |ui, range| {
+                    for line in monitor.lines.get(range).unwrap_or_default() {
+                        ui.add(egui::Label::new(egui::RichText::new(line).monospace()).extend());
+                    }
+                },
+            );
         });
     }
 }

@@ -102,7 +102,9 @@ impl App {
         let one_to_one = self.preferences.one_to_one;
         let full_screen = self.full_screen;
         let Some(session) = self.sessions.get_mut(id) else { return };
-        let (Some(texture), Some(frame)) = (session.texture.as_ref().map(egui::TextureHandle::id), session.frame.clone()) else {
+        let (Some(texture), Some(frame)) =
+            (session.texture.as_ref().map(egui::TextureHandle::id), session.frame.clone())
+        else {
             ui.centered_and_justified(|ui| ui.weak("The screen is dark."));
             return;
         };

@@ -32,7 +32,12 @@ impl App {
         let on = self.sessions.contains_key(id);
         let saved = self.entry(id).is_some_and(|entry| entry.saved.is_some());
         if on {
-            banner_ui(ui, "", "The machine is on. Its hardware can be changed once it is switched off; CD and floppy can be changed now.", &[]);
+            banner_ui(
+                ui,
+                "",
+                "The machine is on. Its hardware can be changed once it is switched off; CD and floppy can be changed now.",
+                &[],
+            );
             self.media_ui(ui, id);
         } else if saved {
             let words = "The saved state belongs to exactly this hardware. Resume it, or discard the state, to change the hardware.";
@@ -124,7 +129,12 @@ impl App {
             let field = Field::Drive(drive.place);
             ui.label(if drive.cd { format!("CD in {}", drive.place.label()) } else { drive.place.label().to_owned() });
             let mut path = editing.form.path_of(field);
-            if crate::widget::path_field::path_field_ui(ui, &format!("medium in {}", drive.place.label()), &mut path, "image") {
+            if crate::widget::path_field::path_field_ui(
+                ui,
+                &format!("medium in {}", drive.place.label()),
+                &mut path,
+                "image",
+            ) {
                 wanted = Some(field);
             }
             editing.form.set_path(field, path.clone());

@@ -44,7 +44,11 @@ impl App {
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 let grab = self.grab.borrow();
                 if grab.keyboard().is_some() {
-                    let what = if grab.pointer() { "Ctrl-Alt releases keyboard and mouse" } else { "Ctrl-Alt releases the keyboard" };
+                    let what = if grab.pointer() {
+                        "Ctrl-Alt releases keyboard and mouse"
+                    } else {
+                        "Ctrl-Alt releases the keyboard"
+                    };
                     ui.strong(what);
                 } else {
                     ui.weak("Click the screen to type");

@@ -73,12 +73,15 @@ pub struct MachineForm {
     pub new_disk: NewDisk,
     /// For a new machine: the size of an empty disk in MiB, as typed.
     pub disk_size: String,
+    /// It was just opened: the first field gets the focus.
+    fresh: bool,
 }
 
 impl MachineForm {
     /// The fields of a machine.
     pub fn of(machine: &Machine) -> Self {
-        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let text =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         let rows = Place::ALL
             .into_iter()
             .map(|place| match machine.drive(place) {
@@ -108,6 +111,7 @@ impl MachineForm {
             append: machine.append.clone(),
             new_disk: NewDisk::None,
             disk_size: "2048".into(),
+            fresh: false,
         }
     }
 
@@ -116,7 +120,7 @@ impl MachineForm {
         let mut machine = Machine::default();
         machine.set_drive(Place::FloppyA, Some(Drive::new(Place::FloppyA, false, None)));
         machine.set_drive(Place::Ide2, Some(Drive::new(Place::Ide2, true, None)));
-        Self::of(&machine)
+        Self { fresh: true, ..Self::of(&machine) }
     }
 
     /// Puts a chosen path into its field.
@@ -191,7 +195,7 @@ impl MachineForm {
         let mut wanted = None;
         grid(ui, "new machine", |ui| {
             self.basics_ui(ui);
-            let label = ui.label("Hard disk");
+            ui.label("Hard disk");
             ui.vertical(|ui| {
                 ui.horizontal_wrapped(|ui| {
                     ui.radio_value(&mut self.new_disk, NewDisk::None, "none");
@@ -215,9 +219,10 @@ impl MachineForm {
                     }
                 }
             });
-            let _ = label;
             ui.end_row();
-            for (name, place, hint) in [("CD", Place::Ide2, "ISO image, or empty"), ("Floppy", Place::FloppyA, "image, or empty")] {
+            for (name, place, hint) in
+                [("CD", Place::Ide2, "ISO image, or empty"), ("Floppy", Place::FloppyA, "image, or empty")]
+            {
                 ui.label(name);
                 let row = self.row(place);
                 if path_field_ui(ui, &format!("{name} image"), &mut row.path, hint) {
@@ -299,8 +304,12 @@ impl MachineForm {
 
     fn basics_ui(&mut self, ui: &mut egui::Ui) {
         ui.label("Name");
-        ui.add(egui::TextEdit::singleline(&mut self.name).desired_width(f32::INFINITY).char_limit(200))
+        let name = ui
+            .add(egui::TextEdit::singleline(&mut self.name).desired_width(f32::INFINITY).char_limit(200))
             .accessible_name("Name");
+        if std::mem::take(&mut self.fresh) {
+            name.request_focus();
+        }
         ui.end_row();
         ui.label("Memory");
         ui.horizontal(|ui| {
@@ -323,7 +332,8 @@ impl MachineForm {
         }
         ui.end_row();
         ui.label("Command line");
-        ui.add(egui::TextEdit::singleline(&mut self.append).desired_width(f32::INFINITY)).accessible_name("Command line");
+        ui.add(egui::TextEdit::singleline(&mut self.append).desired_width(f32::INFINITY))
+            .accessible_name("Command line");
         ui.end_row();
         wanted
     }
@@ -337,9 +347,19 @@ fn row_ui(ui: &mut egui::Ui, row: &mut Row) -> bool {
     let mut wanted = false;
     ui.push_id(row.place.name(), |ui| {
         ui.horizontal(|ui| {
-            ui.add_sized([176.0, 20.0], egui::Label::new(row.place.label()));
-            let kinds: &[Kind] =
-                if row.place.is_floppy() { &[Kind::Nothing, Kind::Floppy] } else { &[Kind::Nothing, Kind::Disk, Kind::Cd] };
+            ui.allocate_ui_with_layout(
+                egui::vec2(176.0, 28.0),
+                egui::Layout::left_to_right(egui::Align::Center),
+                |ui| {
+                    ui.set_min_width(176.0);
+                    ui.label(row.place.label());
+                },
+            );
+            let kinds: &[Kind] = if row.place.is_floppy() {
+                &[Kind::Nothing, Kind::Floppy]
+            } else {
+                &[Kind::Nothing, Kind::Disk, Kind::Cd]
+            };
             egui::ComboBox::from_id_salt("kind")
                 .selected_text(row.kind.label())
                 .width(104.0)
@@ -401,7 +421,10 @@ mod tests {
     fn a_machine_goes_through_the_form_unchanged() {
         let mut machine = Machine { name: "x".into(), memory_mib: 64, append: "quiet".into(), ..Machine::default() };
         machine.kernel = Some("/boot/k".into());
-        machine.set_drive(Place::Ide1, Some(Drive { temporary: true, ..Drive::new(Place::Ide1, false, Some("d.img".into())) }));
+        machine.set_drive(
+            Place::Ide1,
+            Some(Drive { temporary: true, ..Drive::new(Place::Ide1, false, Some("d.img".into())) }),
+        );
         machine.set_drive(Place::Ide2, Some(Drive::new(Place::Ide2, true, None)));
         assert_eq!(MachineForm::of(&machine).machine(&machine).unwrap(), machine);
     }
