@@ -436,9 +436,8 @@ impl App {
             Status::Running | Status::Starting | Status::Saving => UiCommand::SaveAndClose,
             Status::Paused | Status::Saved(_) => UiCommand::Resume,
             Status::Stopped => UiCommand::Reset,
-            Status::Off => UiCommand::Start,
             Status::Attention if self.entry(id).is_some_and(|entry| entry.saved.is_some()) => UiCommand::Resume,
-            Status::Attention => UiCommand::Start,
+            Status::Off | Status::Attention => UiCommand::Start,
         }
     }
 
@@ -471,8 +470,7 @@ impl App {
                 _ => yes(!broken, "It needs attention first: see its screen"),
             },
             UiCommand::Resume => match status {
-                Status::Paused => Ok(()),
-                Status::Stopped => Ok(()),
+                Status::Paused | Status::Stopped => Ok(()),
                 _ if on => Err("It is running already"),
                 _ if !saved => Err("It has no saved state; start it"),
                 _ => yes(!broken, "It needs attention first: see its screen"),

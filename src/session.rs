@@ -77,7 +77,7 @@ impl Monitor {
                 }
                 Ok(Err(error)) => error.to_string(),
                 Ok(Ok(Reply::Text(text))) => text,
-                Ok(Ok(Reply::Done | Reply::Screen(_) | Reply::Status(..))) => String::new(),
+                Ok(Ok(_)) => String::new(),
             };
             self.push(&text);
             false

@@ -125,7 +125,10 @@ impl Shell {
         }
         self.shown = Some(frame.sequence);
         paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame);
-        screen.pixels.render()?;
+        if let Err(error) = screen.pixels.render() {
+            // A surface may be lost for a moment (another resolution, a locked screen); the next picture tries again.
+            tracing::warn!("a picture could not be shown: {error}");
+        }
         Ok(())
     }
 

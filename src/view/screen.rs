@@ -174,7 +174,7 @@ impl App {
         let name = entry.name().to_owned();
         let trouble = entry.trouble().cloned().or_else(|| self.troubles.get(id).cloned());
         let readable = entry.machine.is_ok();
-        let lines = entry.machine.as_ref().map(|machine| describe(machine)).unwrap_or_default();
+        let lines = entry.machine.as_ref().map(describe).unwrap_or_default();
         let status = self.status(id);
         ui.vertical_centered(|ui| {
             ui.add_space((ui.available_height() * 0.22).clamp(8.0, 200.0));

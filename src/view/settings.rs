@@ -152,15 +152,15 @@ impl App {
             self.choose_file(FormOf::Settings, field);
         }
         if let Some((place, path)) = change {
-            self.change_medium(id, place, path);
+            self.change_medium(id, place, path.as_deref());
         }
         ui.add_space(12.0);
     }
 
-    fn change_medium(&mut self, id: &str, place: Place, path: Option<String>) {
+    fn change_medium(&mut self, id: &str, place: Place, path: Option<&str>) {
         let folder = self.library.folder(id);
         if let Some(session) = self.sessions.get(id) {
-            let path = path.as_ref().map(|path| folder.join(path));
+            let path = path.map(|path| folder.join(path));
             // What is refused comes as a notice above the screen.
             session.handle.send(Command::ChangeMedium { slot: place.slot(), path });
         }
