@@ -10,7 +10,7 @@ use super::Cpu;
 use super::fault::Fault;
 use super::paging::Wish;
 use super::state::{SegReg, Segment};
-use super::tlb::PAGE;
+use super::tlb::{Filling, PAGE};
 use crate::bus::{Bus, Width};
 
 /// An unsigned integer that one access moves: `u8`, `u16`, `u32` or `u64`.
@@ -311,8 +311,15 @@ impl Cpu {
         let mapping = self.walk(bus, linear, wish)?;
         let page = bus.page(mapping.physical);
         if let Some(host) = page.read {
-            let write = mapping.writable && page.write == Some(host) && !bus.ram().has_code(mapping.physical >> 12);
-            self.tlb.fill(wish.user, linear, host, write, mapping.global, mapping.large);
+            let filling = Filling {
+                physical: mapping.physical,
+                host,
+                writable: mapping.writable && page.write == Some(host),
+                watched: bus.ram().has_code(mapping.physical >> 12),
+                global: mapping.global,
+                large: mapping.large,
+            };
+            self.tlb.fill(wish.user, linear, filling);
         }
         Ok(mapping.physical | u64::from(linear & 0xfff))
     }
@@ -333,6 +340,18 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, bus: &mut dyn Bus, linear: u32, size: u32, value: u64, user: bool) -> Result<(), Fault> {
+        // Programs that keep code and data on one page come here often.
+        if let Some((host, physical)) = self.tlb.watched(user, linear, size) {
+            let bytes = value.to_le_bytes();
+            // SAFETY: the tag matched: `size` (1 to 8) bytes from here lie in the writable page that the bus has mapped.
+            unsafe { host.copy_from_nonoverlapping(bytes.as_ptr(), (size as usize).min(8)) };
+            if bus.ram().has_code(physical >> 12) {
+                self.invalidate_code(bus, physical, u64::from(size));
+            } else {
+                self.tlb.unwatch(user, linear);
+            }
+            return Ok(());
+        }
         let wish = Wish { write: true, user };
         let first = (PAGE - (linear & (PAGE - 1))).min(size);
         let low = self.translate(bus, linear, wish)?;
@@ -448,8 +467,12 @@ mod tests {
         cpu.store::<u8>(&mut bus, 0x2001, 1).unwrap();
         assert_eq!(cpu.tlb.misses, misses, "the TLB knows the page");
         cpu.protect_code(&mut bus, 0x2000);
+        assert_ne!(cpu.tlb.entry(0x2000).write, 0x2000);
         cpu.store::<u8>(&mut bus, 0x2002, 1).unwrap();
-        assert_eq!(cpu.tlb.misses, misses + 1);
         assert_eq!(cpu.load::<u32>(&mut bus, 0x2000), Ok(0x0001_0101));
+        bus.ram.mark_code(2, false);
+        cpu.store::<u8>(&mut bus, 0x2003, 2).unwrap();
+        assert_eq!(cpu.tlb.entry(0x2000).write, 0x2000);
+        assert_eq!(cpu.load::<u32>(&mut bus, 0x2000), Ok(0x0201_0101));
     }
 }

@@ -29,6 +29,34 @@ pub struct TlbEntry {
     pub addend: usize,
 }
 
+/// What the slow path wants to know of an entry.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    /// Physical address.
+    physical: u64,
+    /// Survives a load of CR3.
+    global: bool,
+    /// The write tag is missing only because the page holds translated code.
+    watched: bool,
+}
+
+/// What [`Tlb::fill`] is told of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filling {
+    /// Physical address.
+    pub physical: u64,
+    /// Host address.
+    pub host: NonNull<u8>,
+    /// Writes are plain memory, if nobody watches.
+    pub writable: bool,
+    /// The page holds translated code.
+    pub watched: bool,
+    /// Survives a load of CR3.
+    pub global: bool,
+    /// Part of a page of more than 4 KiB.
+    pub large: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct CodeEntry {
     /// Linear page, or [`CodeEntry::NONE`].
@@ -47,7 +75,7 @@ impl CodeEntry {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[TlbEntry; 2 * ENTRIES]>,
-    global: Box<[bool; 2 * ENTRIES]>,
+    pages: Box<[Page; 2 * ENTRIES]>,
     code: Box<[CodeEntry; 2 * CODE_ENTRIES]>,
     /// First entry of the bank in use: 0, or [`ENTRIES`] for privilege level 3.
     bank: usize,
@@ -72,7 +100,7 @@ impl Tlb {
     pub fn new() -> Self {
         let mut tlb = Self {
             entries: boxed(TlbEntry { read: 0, write: 0, addend: 0 }),
-            global: boxed(false),
+            pages: boxed(Page { physical: 0, global: false, watched: false }),
             code: boxed(CodeEntry::EMPTY),
             bank: 0,
             large: false,
@@ -119,15 +147,16 @@ impl Tlb {
     }
 
     /// Remembers a page of plain memory.
-    pub(super) fn fill(&mut self, user: bool, linear: u32, host: NonNull<u8>, write: bool, global: bool, large: bool) {
+    pub(super) fn fill(&mut self, user: bool, linear: u32, filling: Filling) {
+        let Filling { physical, host, writable, watched, global, large } = filling;
         let page = linear & !(PAGE - 1);
         let index = Self::index(usize::from(user) * ENTRIES, linear);
         self.entries[index] = TlbEntry {
             read: page,
-            write: if write { page } else { Self::absent(index) },
+            write: if writable && !watched { page } else { Self::absent(index) },
             addend: host.as_ptr().expose_provenance().wrapping_sub(page as usize),
         };
-        self.global[index] = global;
+        self.pages[index] = Page { physical, global, watched: writable && watched };
         self.large |= large;
     }
 
@@ -158,7 +187,7 @@ impl Tlb {
     /// Forgets everything but global pages (a load of CR3).
     pub fn flush_local(&mut self) {
         for (index, entry) in self.entries.iter_mut().enumerate() {
-            if !self.global[index] {
+            if !self.pages[index].global {
                 entry.read = Self::absent(index);
                 entry.write = Self::absent(index);
             }
@@ -191,7 +220,26 @@ impl Tlb {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if entry.write != Self::absent(index) && entry.addend.wrapping_add(entry.write as usize) == host {
                 entry.write = Self::absent(index);
+                self.pages[index].watched = true;
             }
+        }
+    }
+
+    /// Host and physical address of a store of `size` bytes to a page that is watched for its code.
+    pub(super) fn watched(&self, user: bool, linear: u32, size: u32) -> Option<(*mut u8, u64)> {
+        let index = Self::index(usize::from(user) * ENTRIES, linear);
+        let (entry, page) = (self.entries[index], self.pages[index]);
+        let hit = page.watched && linear ^ entry.read <= PAGE - size;
+        let host = std::ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(linear as usize));
+        hit.then_some((host, page.physical | u64::from(linear & (PAGE - 1))))
+    }
+
+    /// The page of `linear`, watched so far, holds no code any more: its write tag comes back.
+    pub(super) fn unwatch(&mut self, user: bool, linear: u32) {
+        let index = Self::index(usize::from(user) * ENTRIES, linear);
+        if self.pages[index].watched && self.entries[index].read == linear & !(PAGE - 1) {
+            self.pages[index].watched = false;
+            self.entries[index].write = self.entries[index].read;
         }
     }
 
@@ -247,8 +295,9 @@ mod tests {
         let mut tlb = Tlb::new();
         let mut memory = vec![0u8; 0x2000];
         let host = NonNull::new(memory.as_mut_ptr()).unwrap();
-        tlb.fill(false, 0xc000_0000, host, true, true, false);
-        tlb.fill(true, 0x0000_1000, host, true, false, false);
+        let page = Filling { physical: 0x5000, host, writable: true, watched: false, global: true, large: false };
+        tlb.fill(false, 0xc000_0000, page);
+        tlb.fill(true, 0x0000_1000, Filling { global: false, ..page });
         assert!(hit(tlb.entry(0xc000_0ffc).write, 0xc000_0ffc, 4));
         assert!(!hit(tlb.entry(0xc000_0ffd).write, 0xc000_0ffd, 4), "crosses the page");
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1), "the user's entry is not the supervisor's");
@@ -257,6 +306,10 @@ mod tests {
         tlb.protect(host);
         assert!(hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1));
         assert!(!hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1));
+        assert_eq!(tlb.watched(false, 0xc000_0ffe, 2).map(|(_, physical)| physical), Some(0x5ffe));
+        assert_eq!(tlb.watched(false, 0xc000_0fff, 2), None, "crosses the page");
+        tlb.unwatch(false, 0xc000_0000);
+        assert!(hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1));
         tlb.set_user(true);
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1), "flushed with CR3");
         tlb.set_user(false);
