@@ -487,7 +487,7 @@ mod tests {
         assert_eq!(bench.command(0xaa, None), [0x55]);
         assert_eq!(bench.command(0xab, None), [0]);
         assert_eq!(bench.command(0x20, None), [0x74]);
-        assert_eq!(bench.command(0x60, Some(0x61)), []);
+        assert_eq!(bench.command(0x60, Some(0x61)), [0_u8; 0]);
         assert_eq!(bench.chip.read(1), UNLOCKED);
         bench.chip.write(0, 0xff);
         assert_eq!(bench.drain(), [0xfa, 0xaa]);
@@ -513,7 +513,7 @@ mod tests {
         // Without translation, and with the keyboard held meanwhile.
         bench.command(0x60, Some(0x11));
         bench.key(Key::A, true);
-        assert_eq!(bench.drain(), []);
+        assert_eq!(bench.drain(), [0_u8; 0]);
         bench.command(0xae, None);
         bench.key(Key::A, false);
         assert_eq!(bench.drain(), [0xf0, 0x1c]);

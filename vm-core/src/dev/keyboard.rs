@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(say(&mut keyboard, &[0xee, 0xfe, 0x12]), [ECHO, ECHO, RESEND]);
         assert_eq!(say(&mut keyboard, &[0xf3, 0xf4]), [ACK, ACK], "a command in place of a parameter");
         assert_eq!(say(&mut keyboard, &[0xf5]), [ACK]);
-        assert_eq!(type_keys(&mut keyboard, &[(Key::B, true)]), []);
+        assert_eq!(type_keys(&mut keyboard, &[(Key::B, true)]), [0_u8; 0]);
         assert_eq!(say(&mut keyboard, &[0xf4]), [ACK, 0x32], "what was typed meanwhile is not lost");
     }
 

@@ -306,7 +306,7 @@ mod tests {
         mouse.pointer(PointerEvent { buttons: 1, ..Default::default() });
         mouse.pointer(PointerEvent::default());
         assert_eq!(report(&mut mouse, 0), [0x08, 255, 100]);
-        assert_eq!(report(&mut mouse, 1), [], "not faster than the sample rate");
+        assert_eq!(report(&mut mouse, 1), [0_u8; 0], "not faster than the sample rate");
         assert_eq!(mouse.next_event(), Some(SECOND / 100));
         assert_eq!(report(&mut mouse, SECOND), [0x08, 45, 0]);
         assert_eq!(report(&mut mouse, 2 * SECOND), [0x09, 0, 0]);
