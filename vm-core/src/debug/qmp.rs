@@ -49,6 +49,7 @@ impl QmpError {
 /// Where the host has no thread left.
 pub fn start(backend: Box<dyn CharBackend>, bell: Receiver<()>, machine: VmHandle) -> io::Result<JoinHandle<()>> {
     let events = machine.events();
+    let notices = Notices { stopped: machine.state() != RunState::Running, ..Notices::default() };
     std::thread::Builder::new().name("qmp".to_owned()).spawn(move || {
         Server {
             backend,
@@ -57,7 +58,7 @@ pub fn start(backend: Box<dyn CharBackend>, bell: Receiver<()>, machine: VmHandl
             inbox: Inbox::default(),
             outbox: Vec::new(),
             session: Session::default(),
-            notices: Notices::default(),
+            notices,
         }
         .run(&events);
     })
@@ -87,6 +88,11 @@ impl Server {
     fn run(&mut self, events: &Receiver<Event>) {
         loop {
             self.serve();
+            // The end may have come before the events were asked for.
+            if events.is_empty() && matches!(self.machine.state(), RunState::Ended(_)) {
+                self.tell(&Event::State(self.machine.state()));
+                break;
+            }
             select! {
                 recv(self.bell) -> ring => if ring.is_err() { return },
                 recv(events) -> event => {

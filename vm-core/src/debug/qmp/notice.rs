@@ -6,10 +6,11 @@ use crate::bus::signals::StopReason;
 use crate::runner::Event;
 use crate::runner::event::{EndReason, RunState};
 
-/// Remembers what has been told, so that STOP and RESUME alternate.
+/// Remembers what has been told.
 #[derive(Debug, Default)]
 pub struct Notices {
-    stopped: bool,
+    /// The last that was told is STOP; it and RESUME alternate.
+    pub stopped: bool,
     /// This side asked for the end or a reset: then it was not the guest.
     pub quit_asked: bool,
     /// `system_reset` was asked for here.
