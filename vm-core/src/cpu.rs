@@ -23,6 +23,7 @@ pub mod pass;
 mod saved;
 pub mod segment;
 pub mod state;
+mod task;
 #[cfg(test)]
 pub(crate) mod testbus;
 pub mod tlb;

@@ -9,6 +9,7 @@ use super::fault::{Fault, Vector};
 use super::flags;
 use super::segment::{Descriptor, is_null, selector_error, system};
 use super::state::{SegReg, Segment, TableRegister, gpr};
+use super::task::Cause;
 use crate::bus::{Bus, Width};
 
 /// The processor has shut down: a fault came up while a double fault was delivered.
@@ -162,7 +163,7 @@ impl Cpu {
     /// Enters the handler of an event.
     ///
     /// # Errors
-    /// The fault that came up on the way; then no register has changed.
+    /// The fault that came up on the way; then no register has changed, unless by a task switch (see [`task`](super::task)).
     pub fn deliver(&mut self, bus: &mut dyn Bus, event: Event) -> Result<(), Fault> {
         if self.state.protected() {
             self.deliver_protected(bus, &event)?;
@@ -262,7 +263,13 @@ impl Cpu {
             return Err(Fault::with_error(Vector::SegmentNotPresent, error));
         }
         if gate.kind() == system::TASK_GATE {
-            return self.switch_task(bus, gate.gate_selector()).map_err(|fault| fault.or_error(ext));
+            let switched = self.switch_task(bus, gate.gate_selector(), Cause::Interrupt, event.rip).and_then(|()| {
+                match event.error {
+                    Some(error) => self.push_task_error(bus, error),
+                    None => Ok(()),
+                }
+            });
+            return switched.map_err(|fault| fault.or_error(ext));
         }
 
         let selector = gate.gate_selector();
@@ -378,20 +385,6 @@ impl Cpu {
         };
         let segment = self.stack_segment(bus, selector, cpl, Vector::InvalidTss)?;
         Ok(Frame { segment, top: u64::from(top), user: cpl == 3, width })
-    }
-
-    /// A switch to the task of a TSS selector: not there yet, so it is refused as an unusable TSS.
-    ///
-    /// # Errors
-    /// Always, with #TS(`selector`).
-    pub(super) fn switch_task(&mut self, bus: &mut dyn Bus, selector: u16) -> Result<(), Fault> {
-        let _ = bus;
-        tracing::warn!(
-            selector,
-            rip = self.state.rip,
-            "the guest asked for a hardware task switch, which Hako does not have yet"
-        );
-        Err(Fault::with_error(Vector::InvalidTss, selector_error(selector)))
     }
 }
 

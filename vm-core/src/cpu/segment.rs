@@ -210,7 +210,7 @@ impl Cpu {
         } else if seg == SegReg::Ss {
             self.stack_segment(bus, selector, self.state.cpl, Vector::GeneralProtection)?
         } else {
-            self.data_segment(bus, selector)?
+            self.data_segment(bus, selector, Vector::GeneralProtection)?
         };
         self.state.seg[seg as usize] = loaded;
         Ok(())
@@ -225,19 +225,18 @@ impl Cpu {
         self.set_cpl(0);
     }
 
-    /// Checks and fetches a data segment for the current privilege level, in protected mode.
-    fn data_segment(&mut self, bus: &mut dyn Bus, selector: u16) -> Result<Segment, Fault> {
+    /// Checks and fetches a data segment for the current privilege level, in protected mode; `vector` is #GP, or #TS
+    /// where the selector comes from a TSS.
+    pub(super) fn data_segment(&mut self, bus: &mut dyn Bus, selector: u16, vector: Vector) -> Result<Segment, Fault> {
         if is_null(selector) {
             return Ok(Segment::null(selector));
         }
         let error = selector_error(selector);
-        let mut descriptor = self.descriptor_or(bus, selector, Vector::GeneralProtection)?;
-        if !descriptor.is_readable() {
-            return Err(Fault::gp(error));
-        }
+        let mut descriptor = self.descriptor_or(bus, selector, vector)?;
         let rpl = (selector & 3) as u8;
-        if !descriptor.is_conforming() && rpl.max(self.state.cpl) > descriptor.dpl() {
-            return Err(Fault::gp(error));
+        let visible = descriptor.is_conforming() || rpl.max(self.state.cpl) <= descriptor.dpl();
+        if !descriptor.is_readable() || !visible {
+            return Err(Fault::with_error(vector, error));
         }
         if !descriptor.is_present() {
             return Err(Fault::with_error(Vector::SegmentNotPresent, error));

@@ -10,6 +10,7 @@ use crate::cpu::flags;
 use crate::cpu::interrupt::{Event, Frame, Source};
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
 use crate::cpu::state::{SegReg, Segment, gpr};
+use crate::cpu::task::Cause;
 use crate::cpu::{Cpu, Flow, Helper};
 
 type Outcome = Result<Flow, Fault>;
@@ -241,7 +242,10 @@ fn jump(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
         Target::Code(segment, offset) | Target::Gate(segment, offset, _) | Target::Inner(segment, offset, _) => {
             cpu.set_code(segment, offset);
         }
-        Target::Task(selector) => cpu.switch_task(bus, selector)?,
+        Target::Task(selector) => {
+            let back = next(cpu, insn);
+            cpu.switch_task(bus, selector, Cause::Jump, back)?;
+        }
     }
     Ok(Flow::Jump)
 }
@@ -275,7 +279,7 @@ fn call(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
             cpu.set_code(segment, offset);
         }
         Target::Inner(segment, offset, gate) => call_inner(cpu, bus, segment, offset, &gate, back)?,
-        Target::Task(selector) => cpu.switch_task(bus, selector)?,
+        Target::Task(selector) => cpu.switch_task(bus, selector, Cause::Call, back)?,
     }
     Ok(Flow::Jump)
 }
@@ -348,7 +352,7 @@ fn return_interrupt(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Out
         return Err(Fault::gp(0));
     }
     if !cpu.state.paragraphs() && cpu.state.flags.has(flags::NT) {
-        return task_return(cpu, bus);
+        return task_return(cpu, bus, insn);
     }
     let offset = cpu.peek_stack(bus, width, 0)?;
     let selector = cpu.peek_stack(bus, width, size)? as u16;
@@ -415,10 +419,11 @@ fn return_to_v86(cpu: &mut Cpu, bus: &mut dyn Bus, offset: u64, selector: u16, i
     Ok(Flow::Jump)
 }
 
-/// IRET with NT set: back to the task of the TSS's link field. The place for it; task switches are not there yet.
-fn task_return(cpu: &mut Cpu, bus: &mut dyn Bus) -> Outcome {
+/// IRET with NT set: back to the task of the TSS's link field.
+fn task_return(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let link = cpu.load_system::<u16>(bus, cpu.state.tr.base)?;
-    cpu.switch_task(bus, link)?;
+    let back = next(cpu, insn);
+    cpu.switch_task(bus, link, Cause::Return, back)?;
     Ok(Flow::Jump)
 }
 
