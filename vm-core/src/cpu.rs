@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod block;
+pub mod bulk;
 pub mod cpuid;
 pub mod fault;
 pub mod flags;

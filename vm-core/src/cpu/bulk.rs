@@ -1,0 +1,67 @@
+//! Runs of plain memory within one page, for REP MOVS and REP STOS.
+//!
+//! They use the TLB's tags as [`super::access`] does: a page that holds translated code has no write tag and is never
+//! reached from here.
+
+use super::Cpu;
+use super::tlb::PAGE;
+use crate::bus::Width;
+
+/// Where a run lies in host memory.
+#[derive(Clone, Copy)]
+pub struct Run {
+    host: *mut u8,
+    len: usize,
+}
+
+impl Cpu {
+    /// The run of `len` bytes (1 and up) at a linear address, where the TLB knows it as plain memory in one page.
+    pub fn run(&self, linear: u64, len: u32, write: bool) -> Option<Run> {
+        let at = linear as u32;
+        let entry = self.tlb.entry(at);
+        let tag = if write { entry.write } else { entry.read };
+        if len == 0 || len > PAGE || at ^ tag > PAGE - len {
+            return None;
+        }
+        let host = std::ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(at as usize));
+        Some(Run { host, len: len as usize })
+    }
+}
+
+/// Copies elements of `width` upwards, one after the other: where the target starts inside the source, what was
+/// written is read again, as a processor does it. Runs of different lengths copy what both have.
+pub fn copy(cpu: &Cpu, from: Run, to: Run, width: Width) {
+    let _ = cpu;
+    let len = from.len.min(to.len);
+    let distance = to.host.addr().wrapping_sub(from.host.addr());
+    if distance >= len {
+        // SAFETY: both runs lie in guest pages that the TLB maps; `copy` allows any overlap.
+        unsafe { to.host.copy_from(from.host, len) };
+        return;
+    }
+    let step = width.bytes() as usize;
+    for offset in (0..len / step * step).step_by(step) {
+        let mut element = [0_u8; 8];
+        // SAFETY: `offset + step` is within both runs, and `step` is at most 8.
+        unsafe {
+            element.as_mut_ptr().copy_from_nonoverlapping(from.host.add(offset), step);
+            to.host.add(offset).copy_from_nonoverlapping(element.as_ptr(), step);
+        }
+    }
+}
+
+/// Fills a run with an element of `width`. A rest that is shorter than an element stays as it is.
+pub fn fill(cpu: &Cpu, to: Run, width: Width, value: u64) {
+    let _ = cpu;
+    let step = width.bytes() as usize;
+    let bytes = value.to_le_bytes();
+    if bytes[..step].iter().all(|byte| *byte == bytes[0]) {
+        // SAFETY: the run lies in a writable guest page that the TLB maps.
+        unsafe { to.host.write_bytes(bytes[0], to.len / step * step) };
+        return;
+    }
+    for offset in (0..to.len / step * step).step_by(step) {
+        // SAFETY: `offset + step` is within the run, and `step` is at most 8.
+        unsafe { to.host.add(offset).copy_from_nonoverlapping(bytes.as_ptr(), step) };
+    }
+}
