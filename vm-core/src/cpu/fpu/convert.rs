@@ -100,7 +100,8 @@ impl Format {
             context.raised |= PE;
         }
         context.rounded_up = rounded.up;
-        let whole = if rounded.carry { 1 << self.fraction } else { (rounded.significand >> (127 - self.fraction)) as u64 };
+        let whole =
+            if rounded.carry { 1 << self.fraction } else { (rounded.significand >> (127 - self.fraction)) as u64 };
         Some(sign | (biased << self.fraction) + whole)
     }
 

@@ -67,7 +67,8 @@ fn decimal(cpu: &mut Cpu, subtract: bool) {
     let new = if subtract { old.wrapping_sub(correction) } else { old.wrapping_add(correction) };
     // DAS also keeps a borrow out of the lower correction.
     let carry = high || subtract && low && old < 6;
-    let overflow = if subtract { (old ^ correction) & (old ^ new) } else { (new ^ old) & (new ^ correction) } & 0x80 != 0;
+    let overflow =
+        if subtract { (old ^ correction) & (old ^ new) } else { (new ^ old) & (new ^ correction) } & 0x80 != 0;
     cpu.set_al(new);
     let flags = result_flags(new) | flag(low, AF) | flag(carry, CF) | flag(overflow, OF);
     cpu.state.flags.update(ARITHMETIC, flags);

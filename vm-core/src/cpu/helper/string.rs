@@ -102,7 +102,11 @@ impl Form {
         let size = self.width.bytes();
         let offset = self.offset(cpu, register);
         let elements = most.min((0x1000 - (linear & 0xfff)) / size).min((self.mask - offset + 1) / size);
-        if elements > 1 && cpu.linear(seg, offset, (elements * size) as u32, write) == Ok(linear) { elements } else { 0 }
+        if elements > 1 && cpu.linear(seg, offset, (elements * size) as u32, write) == Ok(linear) {
+            elements
+        } else {
+            0
+        }
     }
 }
 
@@ -318,7 +322,10 @@ mod tests {
             (cpu.state.gpr[gpr::RSI], cpu.state.gpr[gpr::RDI], cpu.state.gpr[gpr::RCX]) = (0xffe, 0xfff, 6);
             run(&mut cpu, &mut bus, &[0xf3, 0xa4]).unwrap();
             assert_eq!(bus.get::<8>(0x1_0ffe), [1, 1, 1, 1, 1, 1, 1, 0]);
-            assert_eq!((cpu.state.gpr[gpr::RSI], cpu.state.gpr[gpr::RDI], cpu.state.gpr[gpr::RCX]), (0x1004, 0x1005, 0));
+            assert_eq!(
+                (cpu.state.gpr[gpr::RSI], cpu.state.gpr[gpr::RDI], cpu.state.gpr[gpr::RCX]),
+                (0x1004, 0x1005, 0)
+            );
         }
     }
 

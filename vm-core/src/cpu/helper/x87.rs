@@ -112,7 +112,13 @@ fn opcode(insn: &Instruction) -> u16 {
         (Register::DI, _) => 5,
         (Register::BP, _) => 6,
         (Register::BX, _) => 7,
-        (Register::None, Register::None) => if insn.memory_displ_size() == 2 { 6 } else { 5 },
+        (Register::None, Register::None) => {
+            if insn.memory_displ_size() == 2 {
+                6
+            } else {
+                5
+            }
+        }
         (_, Register::None) => base.number() as u16 & 7,
         _ => 4,
     };
@@ -417,13 +423,8 @@ fn pushing(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow,
                 fpu.status |= C2;
                 None
             }
-            Trigonometric::Results(first, second) => {
-                commit(fpu, &mut context).then_some(if x.is_nan() || context.raised & IE != 0 {
-                    (first, first)
-                } else {
-                    (first, second)
-                })
-            }
+            Trigonometric::Results(first, second) => commit(fpu, &mut context)
+                .then_some(if x.is_nan() || context.raised & IE != 0 { (first, first) } else { (first, second) }),
         }
     };
     if let Some((first, second)) = results {

@@ -96,9 +96,8 @@ impl Layout {
         fpu.set_tag_word(fields[2] as u16);
         let opcode = |field: u32| field as u16 & 0x7ff;
         if self.real {
-            let upper = |field: u32| {
-                u64::from(if self.wide { field >> 12 << 16 } else { field >> 12 << 16 & 0xf_0000 })
-            };
+            let upper =
+                |field: u32| u64::from(if self.wide { field >> 12 << 16 } else { field >> 12 << 16 & 0xf_0000 });
             fpu.instruction_offset = u64::from(fields[3] & 0xffff) | upper(fields[4]);
             fpu.instruction_selector = 0;
             fpu.opcode = opcode(fields[4]);
@@ -156,11 +155,8 @@ pub(super) fn restore(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> R
     let at = |offset: u32| start.wrapping_add(u64::from(offset)) & 0xffff_ffff;
     let mut fields = [0; 7];
     for (n, field) in (0..).zip(&mut fields) {
-        *field = if layout.wide {
-            cpu.load::<u32>(bus, at(4 * n))?
-        } else {
-            u32::from(cpu.load::<u16>(bus, at(2 * n))?)
-        };
+        *field =
+            if layout.wide { cpu.load::<u32>(bus, at(4 * n))? } else { u32::from(cpu.load::<u16>(bus, at(2 * n))?) };
     }
     let mut registers = [F80::ZERO; 8];
     if layout.registers {

@@ -28,8 +28,7 @@ pub(super) fn operand(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> R
         MemorySize::Float64 => convert::from_f64(&mut scratch, bits),
         _ => convert::from_f32(&mut scratch, bits as u32),
     };
-    let value =
-        if scratch.raised & IE != 0 { F80 { significand: value.significand & !QUIET, ..value } } else { value };
+    let value = if scratch.raised & IE != 0 { F80 { significand: value.significand & !QUIET, ..value } } else { value };
     Ok((value, scratch.raised & DE != 0))
 }
 
