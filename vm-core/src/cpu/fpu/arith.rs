@@ -74,7 +74,6 @@ pub fn divide(context: &mut Context, a: F80, b: F80) -> F80 {
         (Kind::Infinity, Kind::Infinity) | (Kind::Zero, Kind::Zero) => return context.invalid(),
         (Kind::Infinity, Kind::Zero) => return F80::infinity(sign),
         (Kind::Number, Kind::Zero) => {
-            F80::note_denormal(context, &[a]);
             context.raised |= ZE;
             return F80::infinity(sign);
         }
@@ -202,16 +201,16 @@ pub fn extract(context: &mut Context, a: F80) -> (F80, F80) {
     }
 }
 
-/// FPREM (`nearest` false) and FPREM1. Returns the remainder and C3, C2, C1, C0.
-pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, u16) {
+/// FPREM (`nearest` false) and FPREM1. Returns the remainder and C3, C2, C1, C0; without codes where it is a NaN.
+pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, Option<u16>) {
     if let Some(nan) = F80::propagate(context, a, b) {
-        return (nan, 0);
+        return (nan, None);
     }
     match (a.kind(), b.kind()) {
-        (Kind::Infinity, _) | (_, Kind::Zero) => return (context.invalid(), 0),
+        (Kind::Infinity, _) | (_, Kind::Zero) => return (context.invalid(), None),
         (Kind::Zero, _) => {
             F80::note_denormal(context, &[b]);
-            return (a, 0);
+            return (a, Some(0));
         }
         _ => F80::note_denormal(context, &[a, b]),
     }
@@ -225,7 +224,7 @@ pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, 
         value
     };
     if b.kind() == Kind::Infinity {
-        return (deliver(x.sign, x.exponent, u128::from(x.significand) << 64), 0);
+        return (deliver(x.sign, x.exponent, u128::from(x.significand) << 64), Some(0));
     }
     let y = b.unpack();
     let distance = x.exponent - y.exponent;
@@ -234,7 +233,7 @@ pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, 
         let step = (distance & 31) | 32;
         let (_, rest) = long_divide(x.significand, y.significand, step as u32);
         let value = deliver(x.sign, y.exponent + distance - step, u128::from(rest) << 64);
-        return (value, C2);
+        return (value, Some(C2));
     }
     let (mut quotient, mut rest, exponent) = if distance < 0 {
         (0, x.significand, x.exponent)
@@ -257,16 +256,16 @@ pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, 
             rest = u64::from(units != 0);
             let codes = codes_of(quotient);
             if rest == 0 {
-                return (F80::zero(x.sign), codes);
+                return (F80::zero(x.sign), Some(codes));
             }
-            return (deliver(sign, exponent + 1, significand), codes);
+            return (deliver(sign, exponent + 1, significand), Some(codes));
         }
     }
     let codes = codes_of(quotient);
     if rest == 0 {
-        return (F80::zero(x.sign), codes);
+        return (F80::zero(x.sign), Some(codes));
     }
-    (deliver(sign, exponent, significand), codes)
+    (deliver(sign, exponent, significand), Some(codes))
 }
 
 /// The low three bits of the quotient as C0 (bit 2), C3 (bit 1) and C1 (bit 0).

@@ -311,9 +311,13 @@ impl F80 {
         context.rounded_up = rounded.up;
         // FSCALE and the like can leave the wrapped range too; then the answer is a zero or an infinity.
         if exponent > BIAS {
+            context.raised |= PE;
+            context.rounded_up = true;
             return Self::infinity(sign);
         }
         if exponent < 1 - BIAS {
+            context.raised |= PE;
+            context.rounded_up = false;
             return Self::zero(sign);
         }
         let significand = if rounded.carry { INTEGER } else { (rounded.significand >> 64) as u64 };

@@ -245,7 +245,6 @@ pub fn y_log2_x(context: &mut Context, x: F80, y: F80) -> F80 {
         (Kind::Zero, Kind::Zero) => return context.invalid(),
         (Kind::Zero, Kind::Infinity) => return F80::infinity(!y.sign()),
         (Kind::Zero, _) => {
-            F80::note_denormal(context, &[y]);
             context.raised |= ZE;
             return F80::infinity(!y.sign());
         }

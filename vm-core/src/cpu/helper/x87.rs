@@ -138,7 +138,7 @@ fn stack_number(register: Register) -> u8 {
 
 /// Takes over the exceptions of an operation with a memory operand that was denormal in its own format.
 fn finish(fpu: &mut Fpu, context: &mut Context, denormal: bool, other: F80) -> bool {
-    if denormal && context.raised & IE == 0 && !other.is_nan() {
+    if denormal && context.raised & (IE | ZE) == 0 && !other.is_nan() {
         context.raised |= DE;
     }
     commit(fpu, context)
@@ -291,12 +291,9 @@ fn move_if(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow,
         if cpu.fpu.stack_underflow() {
             cpu.fpu.set(0, F80::INDEFINITE);
         }
-    } else {
-        cpu.fpu.set_c1(false);
-        if moves {
-            let value = cpu.fpu.get(from);
-            cpu.fpu.set(0, value);
-        }
+    } else if moves {
+        let value = cpu.fpu.get(from);
+        cpu.fpu.set(0, value);
     }
     Ok(cpu.x87_leave(insn))
 }
@@ -370,14 +367,13 @@ fn binary(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, 
             M::Fpatan => trans::arctangent(&mut context, y, x),
             mnemonic => {
                 let (value, quotient) = arith::remainder(&mut context, x, y, mnemonic == M::Fprem1);
-                codes = Some(quotient);
+                codes = quotient;
                 value
             }
         };
         let goes_on = commit(fpu, &mut context);
         if let Some(codes) = codes
             && goes_on
-            && context.raised & IE == 0
         {
             fpu.set_conditions(codes);
         }
@@ -461,10 +457,12 @@ fn stack(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, F
             let codes = arith::examine(fpu.get(0), fpu.is_empty(0));
             fpu.set_conditions(codes);
         }
-        M::Ffree => fpu.free(stack_number(insn.op0_register())),
-        M::Ffreep => {
+        M::Ffree | M::Ffreep => {
+            fpu.set_c1(false);
             fpu.free(stack_number(insn.op0_register()));
-            fpu.top = fpu.top.wrapping_add(1) & 7;
+            if insn.mnemonic() == M::Ffreep {
+                fpu.pop();
+            }
         }
         M::Fincstp => {
             fpu.set_c1(false);

@@ -61,7 +61,7 @@ pub(super) fn load(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Resu
         }
     } else {
         let from = stack_number(insn.op0_register());
-        if cpu.fpu.is_empty(from) && cpu.fpu.is_empty(7) {
+        if cpu.fpu.is_empty(from) {
             if cpu.fpu.stack_underflow() {
                 cpu.fpu.push(F80::INDEFINITE);
             }
@@ -69,8 +69,14 @@ pub(super) fn load(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Resu
         }
         cpu.fpu.get(from)
     };
-    if !cpu.fpu.is_empty(7) || commit(&mut cpu.fpu, &mut context) {
+    // An unmasked denormal operand is reported, but loaded all the same.
+    if cpu.fpu.is_empty(7) {
+        cpu.fpu.raise(context.raised);
+    }
+    if !cpu.fpu.is_empty(7) || !context.unmasked(context.raised & IE) {
         push(&mut cpu.fpu, value);
+    } else {
+        cpu.fpu.set_c1(false);
     }
     Ok(cpu.x87_leave(insn))
 }
