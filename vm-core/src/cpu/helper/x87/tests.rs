@@ -351,7 +351,10 @@ mod host {
                 theirs[12..28].fill(0);
                 let (ours, theirs) = (&mut ours, &mut theirs);
                 if matches!(code[..], [0xdb | 0xdf, 0xe8..=0xf7]) {
-                    // The FCOMI family: Intel's clear C1, AMD's leave it.
+                    // The FCOMI family: Intel's clear C1 and keep EFLAGS at an unmasked invalid operation; AMD's do neither.
+                    if theirs[4] & 1 & !theirs[0] != 0 {
+                        cpu.state.flags.set(host_flags as u32);
+                    }
                     ours[5] &= !2;
                     theirs[5] &= !2;
                 }
