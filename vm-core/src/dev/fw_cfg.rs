@@ -1,6 +1,6 @@
-//! fw_cfg: how the machine hands facts and files to its firmware.
+//! `fw_cfg`: how the machine hands facts and files to its firmware.
 //!
-//! Specification: docs/specs/fw_cfg.rst of QEMU (the interface that SeaBIOS expects on this board).
+//! Specification: `docs/specs/fw_cfg.rst` of QEMU (the interface that SeaBIOS expects on this board).
 //!
 //! | port | offset | width | what |
 //! |---|---|---|---|
@@ -145,7 +145,7 @@ impl FwCfg {
     pub fn read(&mut self, offset: u16, width: Width) -> u32 {
         match offset {
             1 => u32::from(self.next_byte()),
-            4..=11 => self.read_signature(offset - 4, width),
+            4..=11 => read_signature(offset - 4, width),
             _ => width.mask() as u32,
         }
     }
@@ -177,13 +177,6 @@ impl FwCfg {
         }
         // Past the end, and where there is no such item, it reads as zeros.
         byte.unwrap_or(0)
-    }
-
-    fn read_signature(&self, at: u16, width: Width) -> u32 {
-        let bytes = DMA_SIGNATURE.to_be_bytes();
-        (0..width.bytes().min(4) as usize)
-            .map(|n| u32::from(bytes.get(usize::from(at) + n).copied().unwrap_or(0)) << (8 * n))
-            .sum()
     }
 
     /// Carries out the descriptor: control, length (32 bits each), address (64 bits), all big-endian. Its control word is set to 0,
@@ -233,6 +226,13 @@ impl FwCfg {
         }
         self.skip(length);
     }
+}
+
+fn read_signature(at: u16, width: Width) -> u32 {
+    let bytes = DMA_SIGNATURE.to_be_bytes();
+    (0..width.bytes().min(4) as usize)
+        .map(|n| u32::from(bytes.get(usize::from(at) + n).copied().unwrap_or(0)) << (8 * n))
+        .sum()
 }
 
 impl Device for FwCfg {

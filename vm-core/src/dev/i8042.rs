@@ -224,8 +224,8 @@ impl I8042 {
             0x60..=0x7f | 0xd1..=0xd4 => self.state.expects = Some(value),
             0xa7 => self.state.command_byte.insert(CommandByte::AUX_OFF),
             0xa8 => self.state.command_byte.remove(CommandByte::AUX_OFF),
-            // Tests of the two interfaces find nothing wrong.
-            0xa9 | 0xab => self.answer(0x00),
+            // Tests of the two interfaces find nothing wrong; both test inputs (0xE0) are low.
+            0xa9 | 0xab | 0xe0 => self.answer(0x00),
             0xaa => self.self_test(),
             0xad => self.state.command_byte.insert(CommandByte::KEYBOARD_OFF),
             0xae => self.state.command_byte.remove(CommandByte::KEYBOARD_OFF),
@@ -233,7 +233,6 @@ impl I8042 {
             0xd0 => self.answer(self.output_port()),
             0xdd => self.set_a20(false),
             0xdf => self.set_a20(true),
-            0xe0 => self.answer(0x00),
             0xf0..=0xff => self.pulse(value),
             _ => {}
         }

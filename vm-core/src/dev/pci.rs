@@ -334,7 +334,7 @@ impl PciPorts {
     /// What an access to data port 0xCFC + `offset` (0–3) reaches; `None`: the latch is not enabled.
     pub fn target(&self, offset: u16) -> Option<ConfigAddress> {
         let address = self.state.address;
-        (address & ENABLE != 0).then(|| ConfigAddress {
+        (address & ENABLE != 0).then_some(ConfigAddress {
             bus: (address >> 16) as u8,
             device: (address >> 11) as u8 & 0x1f,
             function: (address >> 8) as u8 & 7,

@@ -214,7 +214,7 @@ impl Chip {
     }
 
     fn is_possible(&self, elcr_bits: u8) -> bool {
-        self.lowest < 8 && self.base & 7 == 0 && self.elcr & !elcr_bits == 0 && self.icw4 <= 0x1f
+        self.lowest < 8 && self.base.trailing_zeros() >= 3 && self.elcr & !elcr_bits == 0 && self.icw4 <= 0x1f
     }
 }
 
@@ -392,6 +392,8 @@ impl Device for Pic {
             return Err(LoadError::invalid(self.name(), "a register has bits that do not exist"));
         }
         self.state = state;
+        // Edges from before are not of this state.
+        self.wires.lines.take_rose();
         Ok(())
     }
 }

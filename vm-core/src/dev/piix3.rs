@@ -83,7 +83,7 @@ impl Piix3 {
         bridge
     }
 
-    /// The interrupt line number (16–19) that INTx# of `device` hangs on: `pin` 1 is INTA# … 4 INTD#. The slots are rotated, as
+    /// The interrupt line number (16–19) that `INTx`# of `device` hangs on: `pin` 1 is INTA# … 4 INTD#. The slots are rotated, as
     /// firmware for this board expects.
     pub fn pirq_line(device: u8, pin: u8) -> u32 {
         crate::bus::irq::FIRST_PIRQ + u32::from(device.wrapping_sub(1).wrapping_add(pin.wrapping_sub(1)) & 3)

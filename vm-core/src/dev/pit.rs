@@ -322,14 +322,13 @@ impl Counter {
                 self.origin = None;
             }
             0 | 4 if rises => self.origin = Some(tick),
-            1 | 5 if rises => self.load(self.next.unwrap_or(self.count), tick.saturating_add(1)),
             2 | 3 if falls => {
                 self.before = self.elapsed(tick) % u64::from(self.count);
                 self.passed = 0;
                 self.origin = None;
                 self.next_at = None;
             }
-            2 | 3 if rises => self.load(self.next.unwrap_or(self.count), tick.saturating_add(1)),
+            1 | 2 | 3 | 5 if rises => self.load(self.next.unwrap_or(self.count), tick.saturating_add(1)),
             _ => {}
         }
     }
@@ -343,7 +342,7 @@ impl Counter {
 }
 
 fn to_bcd(value: u16) -> u16 {
-    value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 % 10 << 12
+    (value % 10) | ((value / 10 % 10) << 4) | (value / 100 % 10) << 8 | (value / 1000 % 10) << 12
 }
 
 /// What became of the ticks of counter 0.

@@ -190,7 +190,7 @@ impl Rtc {
             late: 0,
         };
         let mut rtc = Self { state, wires: RtcWires { irq, clock } };
-        rtc.put_time(&Time::from_unix(host_time::seconds(base)));
+        rtc.put_time(Time::from_unix(host_time::seconds(base)));
         rtc
     }
 
@@ -343,12 +343,12 @@ impl Rtc {
         }
         for _ in 0..seconds - days * DAY_SECONDS {
             time.add_second();
-            self.put_clock(&time);
+            self.put_clock(time);
             if self.alarm_matches() {
                 self.state.cmos[C] |= B_ALARM;
             }
         }
-        self.put_time(&time);
+        self.put_time(time);
         self.state.cmos[C] |= B_UPDATE;
     }
 
@@ -384,7 +384,7 @@ impl Rtc {
     }
 
     fn encode(&self, value: u8) -> u8 {
-        if self.state.cmos[B] & B_BINARY != 0 { value } else { value / 10 % 10 << 4 | value % 10 }
+        if self.state.cmos[B] & B_BINARY != 0 { value } else { ((value / 10 % 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, value: u8) -> u8 {
@@ -410,18 +410,18 @@ impl Rtc {
         }
     }
 
-    fn put_clock(&mut self, time: &Time) {
+    fn put_clock(&mut self, time: Time) {
         self.state.cmos[SECONDS] = self.encode(time.second);
         self.state.cmos[MINUTES] = self.encode(time.minute);
         self.state.cmos[HOURS] = if self.state.cmos[B] & B_24_HOURS != 0 {
             self.encode(time.hour)
         } else {
-            let hour = if time.hour % 12 == 0 { 12 } else { time.hour % 12 };
+            let hour = if time.hour.is_multiple_of(12) { 12 } else { time.hour % 12 };
             self.encode(hour) | if time.hour >= 12 { 0x80 } else { 0 }
         };
     }
 
-    fn put_time(&mut self, time: &Time) {
+    fn put_time(&mut self, time: Time) {
         self.put_clock(time);
         self.state.cmos[WEEKDAY] = self.encode(time.weekday);
         self.state.cmos[DAY] = self.encode(time.day);
@@ -483,7 +483,7 @@ impl Time {
     fn add_day(&mut self) {
         self.weekday = self.weekday % 7 + 1;
         self.day = self.day.saturating_add(1);
-        let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let leap = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
         let days = match self.month {
             2 if leap => 29,
             2 => 28,
@@ -609,7 +609,7 @@ mod tests {
         let mut bench = Bench::at(946_684_799);
         bench.write(B, B_SET | B_BINARY);
         for (at, value) in
-            [(YEAR, 99), (CENTURY, 19), (MONTH, 12), (DAY, 31), (HOURS, 0x80 | 11), (MINUTES, 59), (SECONDS, 59)]
+            [(YEAR, 99), (CENTURY, 19), (MONTH, 12), (DAY, 31), (HOURS, 0x8b), (MINUTES, 59), (SECONDS, 59)]
         {
             bench.write(at, value);
         }

@@ -15,6 +15,7 @@ impl Random {
     }
 
     /// The next number.
+    #[allow(clippy::should_implement_trait, reason = "it never ends")]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -35,6 +36,9 @@ impl Random {
 /// - Two resets are one reset.
 /// - Save, load into a fresh chip, save: equal; the same again after a reset.
 /// - A section of another kind, a newer version, cut text, lost or cut memories: an error, and nothing has changed.
+///
+/// # Panics
+/// Where something of this does not hold.
 pub fn check<D: Device>(make: impl Fn() -> D, scramble: impl Fn(&mut D)) {
     let mut device = make();
     device.reset();
@@ -86,6 +90,9 @@ fn reject_damage<D: Device>(device: &mut D, good: &Section) {
 
 /// Calls `access` with random numbers and the running guest time, `rounds` times, and
 /// [`advance`](Device::advance) between: nothing may panic, and the state must stay one that loads.
+///
+/// # Panics
+/// Where the state does not load.
 pub fn hammer<D: Device>(mut device: D, rounds: u32, mut access: impl FnMut(&mut D, &mut Random, u64)) {
     let mut random = Random::new(0x68616b6f);
     let mut now = 0;
