@@ -1,4 +1,4 @@
-//! `fw_cfg`: how the machine hands facts and files to its firmware.
+//! fw_cfg: how the machine hands facts and files to its firmware.
 //!
 //! Specification: `docs/specs/fw_cfg.rst` of QEMU (the interface that SeaBIOS expects on this board).
 //!

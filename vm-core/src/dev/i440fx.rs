@@ -1,6 +1,6 @@
 //! 82441FX host bridge (PMC): which parts of the first megabyte are RAM.
 //!
-//! Intel 440FX `PCIset` data sheet (290549), 3.2.
+//! Intel 440FX PCIset data sheet (290549), 3.2.
 //!
 //! | register | what |
 //! |---|---|

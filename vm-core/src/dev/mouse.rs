@@ -1,6 +1,6 @@
 //! PS/2 mouse with a wheel.
 //!
-//! IBM PS/2 technical reference (mouse); the wheel protocol is that of the `IntelliMouse`: sample rates 200, 100, 80 in a row switch it on.
+//! IBM PS/2 technical reference (mouse); the wheel protocol is that of the IntelliMouse: sample rates 200, 100, 80 in a row switch it on.
 //! The keyboard controller carries bytes between it and the guest.
 
 use std::collections::VecDeque;

@@ -1,11 +1,11 @@
-//! PIIX4 power management and `SMBus`, function 3 (8086:7113).
+//! PIIX4 power management and SMBus, function 3 (8086:7113).
 //!
 //! Intel 82371AB (PIIX4) data sheet (290562), chapter 7; ACPI specification 1.0, 4.7.
 //!
 //! | where | what |
 //! |---|---|
 //! | [`Pm::pm_base`] + 0x00–0x3F | PM1 status, enable and control, PM timer |
-//! | [`Pm::smbus_base`] + 0x00–0x0F | `SMBus` host: there is nothing on the bus |
+//! | [`Pm::smbus_base`] + 0x00–0x0F | SMBus host: there is nothing on the bus |
 //! | 0xAFE0–0xAFE3 | general-purpose events (fixed; where SeaBIOS's tables put them) |
 //! | 0xB2, 0xB3 | APM control and status |
 //!
@@ -29,7 +29,7 @@ pub const TIMER_HERTZ: u64 = 3_579_545;
 
 /// Ports that the PM block takes.
 pub const PM_PORTS: u16 = 64;
-/// Ports that the `SMBus` host takes.
+/// Ports that the SMBus host takes.
 pub const SMBUS_PORTS: u16 = 16;
 
 /// Config: base of the PM ports.
@@ -38,9 +38,9 @@ const PMBA: u8 = 0x40;
 const DEVACTB: u8 = 0x58;
 /// Config: bit 0 opens the PM ports.
 const PMREGMISC: u8 = 0x80;
-/// Config: base of the `SMBus` ports.
+/// Config: base of the SMBus ports.
 const SMBBA: u8 = 0x90;
-/// Config: bit 0 opens the `SMBus` ports.
+/// Config: bit 0 opens the SMBus ports.
 const SMBHSTCFG: u8 = 0xd2;
 
 /// Commands at port 0xB2, as the firmware's ACPI tables name them.
@@ -80,11 +80,11 @@ const CONTROL_BITS: u16 = SCI_EN | 1 << 1 | 7 << 10;
 const SLEEP_SOFT_OFF: u16 = 0;
 const SLEEP_SUSPEND_DISK: u16 = 2;
 
-/// `SMBus` host status: no device answered.
+/// SMBus host status: no device answered.
 const SMBUS_DEVICE_ERROR: u8 = 1 << 2;
-/// `SMBus` host status bits that are write-one-to-clear.
+/// SMBus host status bits that are write-one-to-clear.
 const SMBUS_STATUS: u8 = 0x1e;
-/// `SMBus` host control: start.
+/// SMBus host control: start.
 const SMBUS_START: u8 = 1 << 6;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ struct PmState {
     gpe_enable: u16,
     apm_control: u8,
     apm_status: u8,
-    /// `SMBus` host registers by offset; 0 is the status.
+    /// SMBus host registers by offset; 0 is the status.
     smbus: [u8; 8],
 }
 
@@ -163,7 +163,7 @@ impl Pm {
         (self.state.config.byte(PMREGMISC) & 1 != 0 && base != 0).then_some(base)
     }
 
-    /// First of the [`SMBUS_PORTS`] `SMBus` ports; `None`: closed.
+    /// First of the [`SMBUS_PORTS`] SMBus ports; `None`: closed.
     pub fn smbus_base(&self) -> Option<u16> {
         let base = self.state.config.read(SMBBA, Width::Word) as u16 & 0xfff0;
         (self.state.config.byte(SMBHSTCFG) & 1 != 0 && base != 0).then_some(base)
@@ -260,12 +260,12 @@ impl Pm {
         self.drive();
     }
 
-    /// Reads `SMBus` port `offset` (0–15).
+    /// Reads SMBus port `offset` (0–15).
     pub fn read_smbus(&self, offset: u16) -> u8 {
         self.state.smbus.get(usize::from(offset)).copied().unwrap_or(0)
     }
 
-    /// Writes `SMBus` port `offset` (0–15). A started transfer ends with a device error: nothing answers.
+    /// Writes SMBus port `offset` (0–15). A started transfer ends with a device error: nothing answers.
     pub fn write_smbus(&mut self, offset: u16, value: u8) {
         match offset {
             0 => self.state.smbus[0] &= !(value & SMBUS_STATUS),
