@@ -323,8 +323,18 @@ mod tests {
     fn a_bad_segment_faults_inside_the_new_task() {
         let (mut cpu, mut bus) = two_tasks();
         bus.put32(0x3850, 0x08);
+        bus.put32(0x2050, 0x0008_5555);
+        bus.put32(0x2054, 0x8f00);
+        // SS is code, so there is no stack for #TS either, nor for the double fault.
         let fault = step(&mut cpu, &mut bus, &[0xea, 0, 0, 0, 0, 0x30, 0]);
-        assert_eq!(fault, Err(Fault::with_error(Vector::InvalidTss, 0x08)));
-        assert_eq!((cpu.state.rip, cpu.state.tr.selector), (0x4444, 0x30));
+        assert_eq!(fault, Err(Fault::new(Vector::DoubleFault)));
+        // A bad DS leaves a task that can handle it.
+        let (mut cpu, mut bus) = two_tasks();
+        bus.put32(0x2050, 0x0008_5555);
+        bus.put32(0x2054, 0x8f00);
+        bus.put32(0x3854, 0x100);
+        step(&mut cpu, &mut bus, &[0xea, 0, 0, 0, 0, 0x30, 0]).unwrap();
+        assert_eq!((cpu.state.rip, cpu.state.tr.selector), (0x5555, 0x30));
+        assert_eq!([bus.get32(0x8ff0), bus.get32(0x8ff4)], [0x100, 0x4444]);
     }
 }

@@ -244,7 +244,7 @@ fn jump(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
         }
         Target::Task(selector) => {
             let back = next(cpu, insn);
-            cpu.switch_task(bus, selector, Cause::Jump, back)?;
+            return settled(cpu, bus, |cpu, bus| cpu.switch_task(bus, selector, Cause::Jump, back));
         }
     }
     Ok(Flow::Jump)
@@ -279,7 +279,9 @@ fn call(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
             cpu.set_code(segment, offset);
         }
         Target::Inner(segment, offset, gate) => call_inner(cpu, bus, segment, offset, &gate, back)?,
-        Target::Task(selector) => cpu.switch_task(bus, selector, Cause::Call, back)?,
+        Target::Task(selector) => {
+            return settled(cpu, bus, |cpu, bus| cpu.switch_task(bus, selector, Cause::Call, back));
+        }
     }
     Ok(Flow::Jump)
 }
@@ -419,12 +421,29 @@ fn return_to_v86(cpu: &mut Cpu, bus: &mut dyn Bus, offset: u64, selector: u16, i
     Ok(Flow::Jump)
 }
 
+/// Runs what may switch tasks. A fault before the switch is this instruction's; one after it belongs to the new task and
+/// is delivered there.
+fn settled(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    transfer: impl FnOnce(&mut Cpu, &mut dyn Bus) -> Result<(), Fault>,
+) -> Outcome {
+    let task = cpu.state.tr.selector;
+    let Err(fault) = transfer(cpu, bus) else { return Ok(Flow::Jump) };
+    if cpu.state.tr.selector == task {
+        return Err(fault);
+    }
+    match cpu.raise(bus, fault) {
+        Ok(()) => Ok(Flow::Jump),
+        Err(_) => Err(Fault::new(Vector::DoubleFault)),
+    }
+}
+
 /// IRET with NT set: back to the task of the TSS's link field.
 fn task_return(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let link = cpu.load_system::<u16>(bus, cpu.state.tr.base)?;
     let back = next(cpu, insn);
-    cpu.switch_task(bus, link, Cause::Return, back)?;
-    Ok(Flow::Jump)
+    settled(cpu, bus, |cpu, bus| cpu.switch_task(bus, link, Cause::Return, back))
 }
 
 /// The I/O privilege level.
@@ -452,15 +471,14 @@ fn into(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
 
 fn software(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction, vector: u8) -> Outcome {
     let event = Event::software(vector, next(cpu, insn));
-    cpu.deliver(bus, event)?;
-    Ok(Flow::Jump)
+    settled(cpu, bus, |cpu, bus| cpu.deliver(bus, event))
 }
 
 /// INT1 (ICEBP): #DB without a privilege check, as a trap.
 fn int1(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let rip = next(cpu, insn);
-    cpu.deliver(bus, Event { vector: Vector::Debug as u8, error: None, source: Source::Trap, rip })?;
-    Ok(Flow::Jump)
+    let event = Event { vector: Vector::Debug as u8, error: None, source: Source::Trap, rip };
+    settled(cpu, bus, |cpu, bus| cpu.deliver(bus, event))
 }
 
 fn bound(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
