@@ -158,6 +158,9 @@ impl Saved {
         if known.get() != self.eflags {
             return Err(format!("EFLAGS is {:#x}", self.eflags));
         }
+        if self.fpu.top > 7 {
+            return Err(format!("the x87's top of stack is {}", self.fpu.top));
+        }
         let v86 = self.eflags & flags::VM != 0;
         if self.cpl > 3 || !protected && (self.cpl != 0 || v86) || v86 && self.cpl != 3 {
             return Err(format!("privilege level {} does not go with its mode", self.cpl));
@@ -199,6 +202,7 @@ mod tests {
             ("rip: 65520", "rip: 99999999999"),
             ("cr0: 1610612752", "cr0: 2147483664"),
             ("pentium2", "486"),
+            ("top: 0", "top: 8"),
         ];
         for (from, to) in damages {
             let mut bad = section.clone();
