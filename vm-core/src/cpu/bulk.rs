@@ -16,7 +16,7 @@ pub struct Run {
 
 impl Cpu {
     /// The run of `len` bytes (1 and up) at a linear address, where the TLB knows it as plain memory in one page.
-    pub fn run(&self, linear: u64, len: u32, write: bool) -> Option<Run> {
+    pub fn plain_run(&self, linear: u64, len: u32, write: bool) -> Option<Run> {
         let at = linear as u32;
         let entry = self.tlb.entry(at);
         let tag = if write { entry.write } else { entry.read };

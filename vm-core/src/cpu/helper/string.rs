@@ -159,7 +159,7 @@ fn moves(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, F
             let elements = form.run_length(cpu, form.source, gpr::RSI, from, false, most);
             let elements = form.run_length(cpu, SegReg::Es, gpr::RDI, to, true, elements);
             let bytes = (elements * form.width.bytes()) as u32;
-            if let (Some(source), Some(target)) = (cpu.run(from, bytes, false), cpu.run(to, bytes, true)) {
+            if let (Some(source), Some(target)) = (cpu.plain_run(from, bytes, false), cpu.plain_run(to, bytes, true)) {
                 bulk::copy(cpu, source, target, form.width);
                 form.advance(cpu, gpr::RSI, elements);
                 form.advance(cpu, gpr::RDI, elements);
@@ -181,7 +181,7 @@ fn stores(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, 
         let value = cpu.gpr(gpr::RAX, form.width);
         if most > 1 {
             let elements = form.run_length(cpu, SegReg::Es, gpr::RDI, to, true, most);
-            if let Some(target) = cpu.run(to, (elements * form.width.bytes()) as u32, true) {
+            if let Some(target) = cpu.plain_run(to, (elements * form.width.bytes()) as u32, true) {
                 bulk::fill(cpu, target, form.width, value);
                 form.advance(cpu, gpr::RDI, elements);
                 return Ok(Element::Done(elements));
