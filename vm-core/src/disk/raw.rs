@@ -1,0 +1,105 @@
+//! Plain images: the bytes of the medium, one after the other.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+
+use super::SECTOR;
+
+/// What the I/O thread works on.
+pub trait Image: Send + 'static {
+    /// Fills `buffer` from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] where the medium has no such place, otherwise what the host says.
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// Writes `buffer` from byte `offset` on.
+    ///
+    /// # Errors
+    /// As for [`Image::read`].
+    fn write(&mut self, offset: u64, buffer: &[u8]) -> io::Result<()>;
+    /// Brings what was written to stable storage.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// A plain image.
+#[derive(Debug)]
+pub struct RawImage {
+    file: File,
+    bytes: u64,
+}
+
+impl RawImage {
+    /// Takes an open file (or block device) as it is now.
+    ///
+    /// # Errors
+    /// Where its end cannot be found.
+    pub fn new(mut file: File) -> io::Result<Self> {
+        let bytes = file.seek(SeekFrom::End(0))?;
+        Ok(Self { file, bytes })
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Another handle of the same open file: it shares lock and position, so only one thread may use both.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Fills `buffer` from `offset` on; behind the end of the file, up to the end of its last sector, stand zeros.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let inside = self.inside(offset, buffer.len())?;
+        let (present, absent) = buffer.split_at_mut(inside);
+        absent.fill(0);
+        if present.is_empty() {
+            return Ok(());
+        }
+        (&self.file).seek(SeekFrom::Start(offset))?;
+        (&self.file).read_exact(present)
+    }
+
+    fn write_at(&self, offset: u64, buffer: &[u8]) -> io::Result<()> {
+        let inside = self.inside(offset, buffer.len())?;
+        let (present, absent) = buffer.split_at(inside);
+        if absent.iter().any(|byte| *byte != 0) {
+            return Err(no_such_place());
+        }
+        if present.is_empty() {
+            return Ok(());
+        }
+        (&self.file).seek(SeekFrom::Start(offset))?;
+        (&self.file).write_all(present)
+    }
+
+    /// How many of `len` bytes from `offset` on the file has; an error past its last sector.
+    fn inside(&self, offset: u64, len: usize) -> io::Result<usize> {
+        let end = offset.checked_add(len as u64).ok_or_else(no_such_place)?;
+        if end > self.bytes.div_ceil(SECTOR) * SECTOR {
+            return Err(no_such_place());
+        }
+        Ok(self.bytes.saturating_sub(offset).min(len as u64) as usize)
+    }
+}
+
+fn no_such_place() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "the medium has no such sector")
+}
+
+impl Image for RawImage {
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, buffer)
+    }
+
+    fn write(&mut self, offset: u64, buffer: &[u8]) -> io::Result<()> {
+        self.write_at(offset, buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

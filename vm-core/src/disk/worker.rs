@@ -1,0 +1,190 @@
+//! The I/O thread of one medium.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::identity::{IdentityStep, MediumIdentity};
+use super::raw::Image;
+use super::{BlockBackend, Completion, Operation, SECTOR};
+use crate::bus::signals::Signals;
+
+/// What is known of a medium once it is open.
+#[derive(Debug)]
+pub struct About {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Writes are gone at the end.
+    pub temporary: bool,
+}
+
+enum Job {
+    Operation(u64, Operation),
+    Identify(Sender<IdentityStep>),
+}
+
+/// A medium with its thread. Dropping it finishes all that is queued, brings it to stable storage and lets go of the lock.
+#[derive(Debug)]
+pub struct Worker {
+    about: About,
+    /// `None` only while being dropped.
+    jobs: Option<Sender<Job>>,
+    done: Receiver<Completion>,
+    /// Operations that came back because the thread is gone.
+    lost: VecDeque<Completion>,
+    in_flight: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread. `file` is the image itself, for its identity.
+    ///
+    /// # Errors
+    /// Where the host has no thread to give.
+    pub fn start(about: About, file: File, image: impl Image, signals: &Arc<Signals>) -> io::Result<Self> {
+        let (jobs, work) = unbounded();
+        let (finished, done) = unbounded();
+        let name = about.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().replace('\0', ""));
+        let thread = Thread {
+            path: about.path.clone(),
+            read_only: about.read_only,
+            file,
+            image,
+            finished,
+            signals: Arc::clone(signals),
+            dirty: false,
+        };
+        let thread = std::thread::Builder::new().name(format!("disk {name}")).spawn(move || thread.run(&work))?;
+        Ok(Self { about, jobs: Some(jobs), done, lost: VecDeque::new(), in_flight: 0, thread: Some(thread) })
+    }
+}
+
+impl BlockBackend for Worker {
+    fn sectors(&self) -> u64 {
+        self.about.bytes.div_ceil(SECTOR)
+    }
+
+    fn read_only(&self) -> bool {
+        self.about.read_only
+    }
+
+    fn submit(&mut self, tag: u64, operation: Operation) {
+        self.in_flight += 1;
+        let job = Job::Operation(tag, operation);
+        let returned = match &self.jobs {
+            Some(jobs) => jobs.send(job).err().map(|error| error.0),
+            None => Some(job),
+        };
+        if let Some(Job::Operation(tag, operation)) = returned {
+            let result = Err(io::Error::other("its I/O thread has ended"));
+            self.lost.push_back(Completion { tag, operation, result });
+        }
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        let completion = self.done.try_recv().ok().or_else(|| self.lost.pop_front())?;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        Some(completion)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.about.path)
+    }
+
+    fn temporary(&self) -> bool {
+        self.about.temporary
+    }
+
+    fn identify(&mut self) -> Option<Receiver<IdentityStep>> {
+        let (steps, receiver) = unbounded();
+        self.jobs.as_ref()?.send(Job::Identify(steps)).ok()?;
+        Some(receiver)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(path = %self.about.path.display(), "the I/O thread has panicked");
+        }
+    }
+}
+
+struct Thread<I> {
+    path: PathBuf,
+    read_only: bool,
+    file: File,
+    image: I,
+    finished: Sender<Completion>,
+    signals: Arc<Signals>,
+    /// Written since the last flush.
+    dirty: bool,
+}
+
+impl<I: Image> Thread<I> {
+    fn run(mut self, work: &Receiver<Job>) {
+        while let Ok(job) = work.recv() {
+            match job {
+                Job::Operation(tag, operation) => self.operation(tag, operation),
+                Job::Identify(steps) => self.identify(&steps),
+            }
+        }
+        if let Err(error) = self.flush() {
+            tracing::error!(path = %self.path.display(), %error, "what was written last may not be on stable storage");
+        }
+    }
+
+    fn operation(&mut self, tag: u64, mut operation: Operation) {
+        let result = match &mut operation {
+            Operation::Read { sector, buffer } => offset(*sector).and_then(|at| self.image.read(at, buffer)),
+            Operation::Write { sector, buffer } => offset(*sector).and_then(|at| self.write(at, buffer)),
+            Operation::Flush => self.flush(),
+        };
+        if let Err(error) = &result {
+            tracing::warn!(path = %self.path.display(), %error, "a request failed");
+        }
+        // Nobody takes it where the medium is being closed.
+        let _ = self.finished.send(Completion { tag, operation, result });
+        self.signals.raise();
+    }
+
+    fn write(&mut self, offset: u64, buffer: &[u8]) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the medium is read-only"));
+        }
+        self.dirty = true;
+        self.image.write(offset, buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.image.flush()?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn identify(&mut self, steps: &Sender<IdentityStep>) {
+        let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
+        let result = self.flush().and_then(|()| MediumIdentity::measure(&self.path, &self.file, &mut progress));
+        let _ = steps.send(IdentityStep::Done(result));
+    }
+}
+
+fn offset(sector: u64) -> io::Result<u64> {
+    sector.checked_mul(SECTOR).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
