@@ -16,6 +16,7 @@ pub mod i440fx;
 pub mod i8042;
 pub mod ide;
 pub mod keyboard;
+pub mod medium;
 pub mod mouse;
 pub mod pci;
 pub mod pic;

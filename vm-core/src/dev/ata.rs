@@ -1,1 +1,636 @@
-//! ATA disk.
+//! A hard disk: the ATA command set in PIO.
+//!
+//! ATA/ATAPI-6 (T13/1410D), 6 (addresses, identification) and 8 (commands); ATA-3 (X3T10/2008D) for the older ones.
+//!
+//! A command that moves sectors goes in chunks of up to 256 of them: one request to the medium each. Between chunks, and
+//! until the medium has answered, the drive is busy.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ide::{DEVICE_1, DEVICE_LBA, Pio, TaskFile, error, status};
+use super::medium::{Answer, MediumSlot};
+use crate::bus::signals::Signals;
+use crate::disk::{BlockBackend, Operation};
+
+/// Most sectors of one block of READ and WRITE MULTIPLE.
+const MOST_MULTIPLE: u8 = 16;
+/// Most sectors of one request to the medium.
+const CHUNK: u32 = 256;
+/// Most sectors that cylinders, heads and sectors can name (ATA/ATAPI-6, 6.2.1): 16383 × 16 × 63.
+const MOST_CHS: u64 = 16383 * 16 * 63;
+/// Most sectors that 28-bit addresses can name.
+const MOST_LBA28: u64 = (1 << 28) - 1;
+
+const READY: u8 = status::DRDY | status::DSC;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    /// Waiting for a command.
+    #[default]
+    Idle,
+    /// The medium reads a chunk for the guest.
+    Reading,
+    /// The medium reads a chunk that nobody wants to see.
+    Verifying,
+    /// The guest takes blocks out of the buffer.
+    DataIn,
+    /// The guest fills the buffer with blocks.
+    DataOut,
+    /// The medium writes the buffer.
+    Writing,
+    /// The medium brings everything to stable storage.
+    Flushing,
+}
+
+impl Phase {
+    /// The medium is at work.
+    fn is_busy(self) -> bool {
+        match self {
+            Self::Reading | Self::Verifying | Self::Writing | Self::Flushing => true,
+            Self::Idle | Self::DataIn | Self::DataOut => false,
+        }
+    }
+}
+
+/// A transfer of sectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Transfer {
+    /// First sector of the chunk.
+    sector: u64,
+    /// Sectors of the chunk.
+    chunk: u32,
+    /// Sectors left, with the chunk.
+    left: u32,
+    /// Sectors between two interrupts.
+    block: u32,
+    /// A 48-bit command.
+    extended: bool,
+    /// The sector is the drive's own (IDENTIFY DEVICE).
+    own: bool,
+}
+
+/// The state of a disk drive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskState {
+    pub(super) task: TaskFile,
+    pub(super) pio: Pio,
+    phase: Phase,
+    transfer: Transfer,
+    /// The translation set by INITIALIZE DEVICE PARAMETERS.
+    heads: u8,
+    sectors_per_track: u8,
+    /// Sectors of a block of READ and WRITE MULTIPLE; 0: not set.
+    multiple: u8,
+    write_cache: bool,
+    look_ahead: bool,
+    standby: bool,
+}
+
+/// A hard disk.
+#[derive(Debug)]
+pub struct Disk {
+    pub(super) state: DiskState,
+    pub(super) slot: MediumSlot,
+    second: bool,
+    serial: String,
+}
+
+/// How a command ends.
+enum Outcome {
+    /// At once, and well.
+    Done,
+    /// At once, with these bits in the error register.
+    Error(u8),
+    /// Later, or in the data phase.
+    Pending,
+}
+
+/// Cylinders, heads and sectors of a disk with `sectors` sectors, as it names them by itself.
+pub fn default_geometry(sectors: u64) -> (u16, u8, u8) {
+    let sectors = sectors.min(MOST_CHS);
+    if sectors >= 16 * 63 {
+        return ((sectors / (16 * 63)) as u16, 16, 63);
+    }
+    let per_track = sectors.clamp(1, 63);
+    (1, (sectors / per_track).clamp(1, 16) as u8, per_track as u8)
+}
+
+impl Disk {
+    /// A disk drive with `medium`, the second of its channel or the first.
+    pub(super) fn new(medium: Box<dyn BlockBackend>, second: bool, serial: String, signals: &Arc<Signals>) -> Self {
+        let slot = MediumSlot::new(Some(medium), signals);
+        Self { state: Self::power_on(slot.sectors(), second), slot, second, serial }
+    }
+
+    fn power_on(sectors: u64, second: bool) -> DiskState {
+        let (_, heads, sectors_per_track) = default_geometry(sectors);
+        let device = if second { DEVICE_1 } else { 0 };
+        let mut task = TaskFile { status: READY, error: 1, device, ..TaskFile::default() };
+        task.sign(0, 0);
+        DiskState {
+            task,
+            pio: Pio::default(),
+            phase: Phase::Idle,
+            transfer: Transfer::default(),
+            heads,
+            sectors_per_track,
+            multiple: 0,
+            write_cache: true,
+            look_ahead: true,
+            standby: false,
+        }
+    }
+
+    pub(super) fn hard_reset(&mut self) {
+        self.slot.abandon();
+        self.state = Self::power_on(self.slot.sectors(), self.second);
+    }
+
+    /// SRST: the command under way ends; translation and features stay (ATA/ATAPI-6, 9.3).
+    pub(super) fn soft_reset(&mut self) {
+        self.slot.abandon();
+        self.end_transfer();
+        let task = &mut self.state.task;
+        task.status = READY;
+        task.error = 1;
+        task.interrupt = false;
+        task.sign(0, 0);
+    }
+
+    pub(super) fn check(&self, saved: &DiskState) -> Result<(), String> {
+        let transfer = &saved.transfer;
+        if saved.heads == 0 || saved.heads > 16 || saved.sectors_per_track == 0 {
+            return Err(format!("{} heads, {} sectors a track", saved.heads, saved.sectors_per_track));
+        }
+        if saved.multiple > MOST_MULTIPLE || saved.multiple != 0 && !saved.multiple.is_power_of_two() {
+            return Err(format!("{} sectors a block", saved.multiple));
+        }
+        if transfer.chunk > CHUNK || transfer.chunk > transfer.left || transfer.left > 65536 {
+            return Err(format!("a chunk of {} sectors of {}", transfer.chunk, transfer.left));
+        }
+        if transfer.sector.saturating_add(u64::from(transfer.chunk)) > self.slot.sectors() {
+            return Err(format!("sector {} of {}", transfer.sector, self.slot.sectors()));
+        }
+        let moves = saved.phase != Phase::Idle && saved.phase != Phase::Flushing;
+        if moves && (transfer.chunk == 0 || transfer.block == 0 || transfer.block > u32::from(MOST_MULTIPLE)) {
+            return Err(format!("{:?} {} sectors in blocks of {}", saved.phase, transfer.chunk, transfer.block));
+        }
+        let buffered = matches!(saved.phase, Phase::DataIn | Phase::DataOut | Phase::Writing);
+        if buffered && saved.pio.bytes().len() != transfer.chunk as usize * 512 {
+            return Err("the buffer is of another length than the transfer".to_owned());
+        }
+        if saved.phase.is_busy() != (saved.task.status & status::BSY != 0) {
+            return Err(format!("status {:#04x} while {:?}", saved.task.status, saved.phase));
+        }
+        Ok(())
+    }
+
+    /// Takes over a checked state. What its medium was working on is asked for again.
+    pub(super) fn take_over(&mut self, saved: DiskState) {
+        self.slot.abandon();
+        self.state = saved;
+        let Transfer { sector, chunk, .. } = self.state.transfer;
+        match self.state.phase {
+            Phase::Reading | Phase::Verifying => self.slot.read(sector, chunk),
+            Phase::Writing => self.slot.write(sector, self.state.pio.bytes().to_vec()),
+            Phase::Flushing => self.slot.flush(),
+            Phase::Idle | Phase::DataIn | Phase::DataOut => {}
+        }
+    }
+
+    /// A command from the guest. A busy drive takes none.
+    pub(super) fn command(&mut self, command: u8) {
+        if self.state.task.status & status::BSY != 0 {
+            return;
+        }
+        self.slot.abandon();
+        self.end_transfer();
+        let task = &mut self.state.task;
+        task.interrupt = false;
+        task.error = 0;
+        task.status = READY;
+        match self.execute(command) {
+            Outcome::Done => self.finish(),
+            Outcome::Error(bits) => self.fail(bits),
+            Outcome::Pending => {}
+        }
+    }
+
+    #[rustfmt::skip]
+    fn execute(&mut self, command: u8) -> Outcome {
+        match command {
+            0x00        => Outcome::Error(error::ABRT),            // NOP
+            0x10..=0x1f => self.recalibrate(),                     // RECALIBRATE
+            0x20 | 0x21 => self.read_sectors(false, 1),            // READ SECTOR(S), with and without retries
+            0x24        => self.read_sectors(true, 1),             // READ SECTOR(S) EXT
+            0x27        => self.read_native_max(true),             // READ NATIVE MAX ADDRESS EXT
+            0x29        => self.read_multiple(true),               // READ MULTIPLE EXT
+            0x30 | 0x31 => self.write_sectors(false, 1),           // WRITE SECTOR(S), with and without retries
+            0x34        => self.write_sectors(true, 1),            // WRITE SECTOR(S) EXT
+            0x39        => self.write_multiple(true),              // WRITE MULTIPLE EXT
+            0x40 | 0x41 => self.verify(false),                     // READ VERIFY SECTOR(S), with and without retries
+            0x42        => self.verify(true),                      // READ VERIFY SECTOR(S) EXT
+            0x70..=0x7f => self.seek(),                            // SEEK
+            0x91        => self.initialize_parameters(),           // INITIALIZE DEVICE PARAMETERS
+            0x94 | 0xe0 | 0x96 | 0xe2 => self.set_standby(true),   // STANDBY IMMEDIATE, STANDBY
+            0x95 | 0xe1 | 0x97 | 0xe3 => self.set_standby(false),  // IDLE IMMEDIATE, IDLE
+            0x98 | 0xe5 => self.check_power_mode(),                // CHECK POWER MODE
+            0x99 | 0xe6 => self.set_standby(true),                 // SLEEP
+            0xc4        => self.read_multiple(false),              // READ MULTIPLE
+            0xc5        => self.write_multiple(false),             // WRITE MULTIPLE
+            0xc6        => self.set_multiple(),                    // SET MULTIPLE MODE
+            0xe7 | 0xea => self.flush_cache(),                     // FLUSH CACHE, FLUSH CACHE EXT
+            0xec        => self.identify(),                        // IDENTIFY DEVICE
+            0xef        => self.set_features(),                    // SET FEATURES
+            0xf8        => self.read_native_max(false),            // READ NATIVE MAX ADDRESS
+            _           => Outcome::Error(error::ABRT),
+        }
+    }
+
+    fn recalibrate(&mut self) -> Outcome {
+        self.state.task.mid = 0;
+        self.state.task.high = 0;
+        Outcome::Done
+    }
+
+    fn seek(&mut self) -> Outcome {
+        match self.address(false) {
+            Some(sector) if sector < self.slot.sectors() => Outcome::Done,
+            _ => Outcome::Error(error::IDNF),
+        }
+    }
+
+    fn initialize_parameters(&mut self) -> Outcome {
+        let sectors = self.state.task.count as u8;
+        if sectors == 0 {
+            return Outcome::Error(error::ABRT);
+        }
+        self.state.heads = (self.state.task.device & 0x0f) + 1;
+        self.state.sectors_per_track = sectors;
+        Outcome::Done
+    }
+
+    fn set_standby(&mut self, standby: bool) -> Outcome {
+        self.state.standby = standby;
+        Outcome::Done
+    }
+
+    fn check_power_mode(&mut self) -> Outcome {
+        self.state.task.count = if self.state.standby { 0x00 } else { 0xff };
+        Outcome::Done
+    }
+
+    fn set_multiple(&mut self) -> Outcome {
+        let sectors = self.state.task.count as u8;
+        if sectors > MOST_MULTIPLE || sectors != 0 && !sectors.is_power_of_two() {
+            return Outcome::Error(error::ABRT);
+        }
+        self.state.multiple = sectors;
+        Outcome::Done
+    }
+
+    fn set_features(&mut self) -> Outcome {
+        match self.state.task.features as u8 {
+            0x02 => self.state.write_cache = true,
+            0x82 => {
+                self.state.write_cache = false;
+                return self.flush_cache();
+            }
+            0x55 => self.state.look_ahead = false,
+            0xaa => self.state.look_ahead = true,
+            // Transfer mode: PIO default (with or without IORDY) and PIO flow control modes up to 4.
+            0x03 if matches!(self.state.task.count as u8, 0x00 | 0x01 | 0x08..=0x0c) => {}
+            // Whether a soft reset reverts to defaults: it never does.
+            0x66 => {}
+            _ => return Outcome::Error(error::ABRT),
+        }
+        Outcome::Done
+    }
+
+    fn read_native_max(&mut self, extended: bool) -> Outcome {
+        let last = self.slot.sectors().saturating_sub(1);
+        self.state.task.device |= DEVICE_LBA;
+        self.store_address(if extended { last } else { last.min(MOST_LBA28 - 1) }, extended);
+        Outcome::Done
+    }
+
+    fn flush_cache(&mut self) -> Outcome {
+        self.state.phase = Phase::Flushing;
+        self.state.task.status = status::BSY;
+        self.slot.flush();
+        Outcome::Pending
+    }
+
+    fn read_multiple(&mut self, extended: bool) -> Outcome {
+        match self.state.multiple {
+            0 => Outcome::Error(error::ABRT),
+            sectors => self.read_sectors(extended, sectors),
+        }
+    }
+
+    fn write_multiple(&mut self, extended: bool) -> Outcome {
+        match self.state.multiple {
+            0 => Outcome::Error(error::ABRT),
+            sectors => self.write_sectors(extended, sectors),
+        }
+    }
+
+    fn read_sectors(&mut self, extended: bool, block: u8) -> Outcome {
+        self.begin(extended, block).map_or(Outcome::Error(error::IDNF), |()| self.next_read(Phase::Reading))
+    }
+
+    fn verify(&mut self, extended: bool) -> Outcome {
+        self.begin(extended, 1).map_or(Outcome::Error(error::IDNF), |()| self.next_read(Phase::Verifying))
+    }
+
+    fn write_sectors(&mut self, extended: bool, block: u8) -> Outcome {
+        if self.slot.is_read_only() {
+            return Outcome::Error(error::ABRT);
+        }
+        self.begin(extended, block).map_or(Outcome::Error(error::IDNF), |()| self.next_write())
+    }
+
+    /// Takes address and count from the registers; `None`: no such address.
+    fn begin(&mut self, extended: bool, block: u8) -> Option<()> {
+        self.state.standby = false;
+        let count = self.state.task.count;
+        let left = match (extended, u32::from(count), u32::from(count & 0xff)) {
+            (true, 0, _) => 65536,
+            (true, sectors, _) => sectors,
+            (false, _, 0) => 256,
+            (false, _, sectors) => sectors,
+        };
+        let sector = self.address(extended)?;
+        self.state.transfer = Transfer { sector, chunk: 0, left, block: u32::from(block), extended, own: false };
+        Some(())
+    }
+
+    /// Makes a chunk of what is left, up to the end of the disk.
+    fn next_chunk(&mut self) -> bool {
+        let transfer = &mut self.state.transfer;
+        let there = self.slot.sectors().saturating_sub(transfer.sector);
+        transfer.chunk = there.min(u64::from(transfer.left.min(CHUNK))) as u32;
+        transfer.chunk != 0
+    }
+
+    fn next_read(&mut self, phase: Phase) -> Outcome {
+        if !self.next_chunk() {
+            return Outcome::Error(error::IDNF);
+        }
+        self.state.phase = phase;
+        self.state.task.status = status::BSY;
+        self.slot.read(self.state.transfer.sector, self.state.transfer.chunk);
+        Outcome::Pending
+    }
+
+    fn next_write(&mut self) -> Outcome {
+        if !self.next_chunk() {
+            return Outcome::Error(error::IDNF);
+        }
+        let transfer = &self.state.transfer;
+        self.state.phase = Phase::DataOut;
+        self.state.pio.start(vec![0; transfer.chunk as usize * 512]);
+        self.state.pio.open(transfer.block * 512);
+        self.state.task.status = READY | status::DRQ;
+        Outcome::Pending
+    }
+
+    /// The next word for the guest.
+    pub(super) fn read_data(&mut self) -> u16 {
+        if self.state.phase != Phase::DataIn {
+            return u16::MAX;
+        }
+        let value = self.state.pio.read();
+        if self.state.pio.is_block_done() {
+            if self.state.pio.rest() != 0 {
+                self.state.pio.open(self.state.transfer.block * 512);
+                self.state.task.interrupt = true;
+            } else if self.chunk_done() {
+                match self.next_read(Phase::Reading) {
+                    Outcome::Error(bits) => self.fail(bits),
+                    Outcome::Done | Outcome::Pending => {}
+                }
+            } else {
+                // The last block of data in has had its interrupt before it (ATA/ATAPI-6, 9.5).
+                self.end_transfer();
+                self.state.task.status = READY;
+            }
+        }
+        value
+    }
+
+    /// The next word from the guest.
+    pub(super) fn write_data(&mut self, value: u16) {
+        if self.state.phase != Phase::DataOut {
+            return;
+        }
+        self.state.pio.write(value);
+        if !self.state.pio.is_block_done() {
+            return;
+        }
+        if self.state.pio.rest() != 0 {
+            self.state.pio.open(self.state.transfer.block * 512);
+            self.state.task.interrupt = true;
+        } else {
+            self.state.phase = Phase::Writing;
+            self.state.task.status = status::BSY;
+            self.slot.write(self.state.transfer.sector, self.state.pio.bytes().to_vec());
+        }
+    }
+
+    /// Takes in what the medium has finished.
+    pub(super) fn poll(&mut self) {
+        let Some(answer) = self.slot.poll() else { return };
+        let outcome = match (answer, self.state.phase) {
+            (Answer::NoSuchPlace, _) => Outcome::Error(error::IDNF),
+            (Answer::Unreadable, _) => Outcome::Error(error::UNC),
+            (Answer::Done(Operation::Read { buffer, .. }), Phase::Reading) => self.show(buffer),
+            (Answer::Done(_), Phase::Verifying) => {
+                if self.chunk_done() {
+                    self.next_read(Phase::Verifying)
+                } else {
+                    Outcome::Done
+                }
+            }
+            (Answer::Done(_), Phase::Writing) => self.written(),
+            (Answer::Done(_), Phase::Flushing) => Outcome::Done,
+            (Answer::Done(_), Phase::Idle | Phase::DataIn | Phase::DataOut | Phase::Reading) => return,
+        };
+        match outcome {
+            Outcome::Done => self.finish(),
+            Outcome::Error(bits) => self.fail(bits),
+            Outcome::Pending => {}
+        }
+    }
+
+    /// Lets the guest take `bytes`.
+    fn show(&mut self, bytes: Vec<u8>) -> Outcome {
+        self.state.pio.start(bytes);
+        self.state.pio.open(self.state.transfer.block * 512);
+        self.state.phase = Phase::DataIn;
+        self.state.task.status = READY | status::DRQ;
+        self.state.task.interrupt = true;
+        Outcome::Pending
+    }
+
+    fn written(&mut self) -> Outcome {
+        if self.chunk_done() {
+            let outcome = self.next_write();
+            self.state.task.interrupt = true;
+            return outcome;
+        }
+        if self.state.write_cache { Outcome::Done } else { self.flush_cache() }
+    }
+
+    /// Counts a finished chunk; whether more is to come. The registers name the last sector done.
+    fn chunk_done(&mut self) -> bool {
+        let transfer = &mut self.state.transfer;
+        if transfer.chunk == 0 || transfer.left == 0 {
+            return false;
+        }
+        let last = transfer.sector + u64::from(transfer.chunk) - 1;
+        transfer.sector += u64::from(transfer.chunk);
+        transfer.left = transfer.left.saturating_sub(transfer.chunk);
+        transfer.chunk = 0;
+        let (left, extended) = (transfer.left, transfer.extended);
+        if !transfer.own {
+            self.store_address(last, extended);
+            self.state.task.count = left as u16;
+        }
+        left != 0
+    }
+
+    fn finish(&mut self) {
+        self.end_transfer();
+        self.state.task.status = READY;
+        self.state.task.interrupt = true;
+    }
+
+    fn fail(&mut self, bits: u8) {
+        let transfer = &self.state.transfer;
+        if bits & (error::IDNF | error::UNC) != 0 && transfer.left != 0 {
+            let (sector, extended) = (transfer.sector, transfer.extended);
+            self.state.task.count = transfer.left as u16;
+            self.store_address(sector, extended);
+        }
+        self.end_transfer();
+        self.state.task.error = bits;
+        self.state.task.status = READY | status::ERR;
+        self.state.task.interrupt = true;
+    }
+
+    fn end_transfer(&mut self) {
+        self.state.phase = Phase::Idle;
+        self.state.transfer = Transfer::default();
+        self.state.pio.clear();
+    }
+
+    /// The sector that the registers name; `None`: none.
+    fn address(&self, extended: bool) -> Option<u64> {
+        let task = &self.state.task;
+        let bytes = |register: u16| (u64::from(register & 0xff), u64::from(register >> 8));
+        let (low, mid, high) = (bytes(task.low), bytes(task.mid), bytes(task.high));
+        if extended {
+            return Some(low.0 | mid.0 << 8 | high.0 << 16 | low.1 << 24 | mid.1 << 32 | high.1 << 40);
+        }
+        let head = u64::from(task.device & 0x0f);
+        if task.device & DEVICE_LBA != 0 {
+            return Some(low.0 | mid.0 << 8 | high.0 << 16 | head << 24);
+        }
+        let (heads, sectors) = (u64::from(self.state.heads), u64::from(self.state.sectors_per_track));
+        let cylinder = mid.0 | high.0 << 8;
+        let fits = head < heads && (1..=sectors).contains(&low.0);
+        fits.then(|| (cylinder * heads + head) * sectors + low.0 - 1)
+    }
+
+    /// Lets the registers name `sector`, in the way that the guest names sectors.
+    fn store_address(&mut self, sector: u64, extended: bool) {
+        let (heads, sectors) = (u64::from(self.state.heads), u64::from(self.state.sectors_per_track));
+        let task = &mut self.state.task;
+        let byte = |shift: u32| (sector >> shift & 0xff) as u16;
+        if extended {
+            task.low = byte(0) | byte(24) << 8;
+            task.mid = byte(8) | byte(32) << 8;
+            task.high = byte(16) | byte(40) << 8;
+        } else if task.device & DEVICE_LBA != 0 {
+            (task.low, task.mid, task.high) = (byte(0), byte(8), byte(16));
+            task.device = task.device & 0xf0 | byte(24) as u8 & 0x0f;
+        } else {
+            let track = sector / sectors;
+            let cylinder = track / heads;
+            task.low = (sector % sectors) as u16 + 1;
+            task.mid = (cylinder & 0xff) as u16;
+            task.high = (cylinder >> 8 & 0xff) as u16;
+            task.device = task.device & 0xf0 | (track % heads) as u8;
+        }
+    }
+
+    fn identify(&mut self) -> Outcome {
+        let words = self.identification();
+        // One sector that is not on the medium.
+        self.state.transfer = Transfer { sector: 0, chunk: 1, left: 1, block: 1, extended: false, own: true };
+        self.show(words.iter().flat_map(|word| word.to_le_bytes()).collect())
+    }
+
+    /// IDENTIFY DEVICE data (ATA/ATAPI-6, 8.15).
+    fn identification(&self) -> [u16; 256] {
+        let total = self.slot.sectors();
+        let (cylinders, heads, sectors) = default_geometry(total);
+        let (now_heads, now_sectors) = (u64::from(self.state.heads), u64::from(self.state.sectors_per_track));
+        let now_cylinders = (total.min(MOST_CHS) / (now_heads * now_sectors)).min(65535);
+        let now_total = now_cylinders * now_heads * now_sectors;
+        let lba28 = total.min(MOST_LBA28);
+        let mut words = [0; 256];
+        words[0] = 0x0040; // a disk that cannot be taken out
+        words[1] = cylinders;
+        words[3] = u16::from(heads);
+        words[6] = u16::from(sectors);
+        put_text(&mut words[10..20], &self.serial);
+        words[20] = 3; // a buffer that looks ahead …
+        words[21] = CHUNK as u16; // … of so many sectors
+        put_text(&mut words[23..27], "1.0");
+        put_text(&mut words[27..47], "HAKO HARDDISK");
+        words[47] = 0x8000 | u16::from(MOST_MULTIPLE);
+        words[49] = 0x2a00; // standby timer as the standard says, IORDY, LBA; no DMA
+        words[50] = 0x4000;
+        words[51] = 0x0200; // PIO mode 2 without IORDY
+        words[53] = 0x0003; // words 54–58 and 64–70 count
+        words[54] = now_cylinders as u16;
+        words[55] = now_heads as u16;
+        words[56] = now_sectors as u16;
+        words[57] = now_total as u16;
+        words[58] = (now_total >> 16) as u16;
+        words[59] = if self.state.multiple == 0 { 0 } else { 0x0100 | u16::from(self.state.multiple) };
+        words[60] = lba28 as u16;
+        words[61] = (lba28 >> 16) as u16;
+        words[64] = 0x0003; // PIO modes 3 and 4
+        words[67] = 120; // nanoseconds a cycle
+        words[68] = 120;
+        words[80] = 0x0078; // ATA-3 … ATA/ATAPI-6
+        words[82] = 0x4068; // NOP, look-ahead, write cache, power management
+        words[83] = 0x7400; // FLUSH CACHE (EXT), 48-bit addresses
+        words[84] = 0x4000;
+        words[85] = 0x4008 | u16::from(self.state.look_ahead) << 6 | u16::from(self.state.write_cache) << 5;
+        words[86] = 0x3400;
+        words[87] = 0x4000;
+        words[93] = if self.second { 0x6b00 } else { 0x600b }; // what the reset found
+        for (n, word) in words[100..104].iter_mut().enumerate() {
+            *word = (total >> (16 * n)) as u16;
+        }
+        words[255] = 0x00a5;
+        let sum = words.iter().flat_map(|word| word.to_le_bytes()).fold(0_u8, u8::wrapping_add);
+        words[255] |= u16::from(sum.wrapping_neg()) << 8;
+        words
+    }
+}
+
+/// Writes `text`, filled up with spaces, the first letter of each pair in the high byte.
+pub(super) fn put_text(words: &mut [u16], text: &str) {
+    let mut letters = text.bytes().chain(std::iter::repeat(b' '));
+    for word in words {
+        let first = letters.next().unwrap_or(b' ');
+        *word = u16::from(first) << 8 | u16::from(letters.next().unwrap_or(b' '));
+    }
+}
