@@ -516,6 +516,29 @@ mod tests {
     }
 
     #[test]
+    fn cga_modes_interleave_rows_and_pair_bits() {
+        // Mode 4: 320 × 200 in four colours, odd rows 8 KiB behind even ones, each row shown twice.
+        let mut registers = mode_12h();
+        registers.graphics.data[5] = 0x30;
+        registers.sequencer.data[1] = 0x09;
+        registers.crtc.data[1] = 0x27;
+        registers.crtc.data[7] = 0x1f;
+        registers.crtc.data[9] = 0xc1;
+        registers.crtc.data[0x12] = 0x8f;
+        registers.crtc.data[0x13] = 0x14;
+        registers.crtc.data[0x17] = 0xa2;
+        let mut vram = Vram::new();
+        // The word at byte address 0x2000 (row 1): planes 0 and 1 of plane address 0x2000.
+        vram.bytes_mut()[4 * 0x2000..4 * 0x2000 + 2].copy_from_slice(&[0b00_01_10_11, 0b11_00_00_10]);
+        let frame = draw(&registers, &vram);
+        assert_eq!((frame.width, frame.height), (320, 200));
+        let colors = [BLACK, [0, 0, 0xaa], [0, 0xaa, 0], [0, 0xaa, 0xaa]];
+        let expected = [0, 1, 2, 3, 3, 0, 0, 2].map(|color: usize| colors[color]);
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|x| pixel(&frame, x, 1)), expected);
+        assert_eq!(pixel(&frame, 1, 0), BLACK);
+    }
+
+    #[test]
     fn linear_modes_have_their_depths_and_wrap_at_the_end() {
         let mut vram = Vram::new();
         let expected = [[0xff, 0, 0], [0, 0xff, 0], [0, 0, 0xff]];
