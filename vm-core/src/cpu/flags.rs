@@ -1,4 +1,9 @@
-//! EFLAGS. Arithmetic flags may be kept lazily; this is the only way to them.
+//! EFLAGS. Arithmetic flags are kept lazily; this is the only way to them.
+//!
+//! An instruction that sets the six arithmetic flags leaves its operands and its result here; a flag is computed when
+//! somebody asks for it. Most are overwritten before that.
+
+use serde::{Deserialize, Serialize};
 
 /// Carry flag.
 pub const CF: u32 = 1 << 0;
@@ -39,27 +44,80 @@ pub const ID: u32 = 1 << 21;
 /// The six arithmetic flags.
 pub const ARITHMETIC: u32 = CF | PF | AF | ZF | SF | OF;
 
-/// The flags register.
+/// How the arithmetic flags follow from what is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Lazy {
+    /// They stand in the register itself.
+    Eager = 0,
+    /// `result = a + b` (+ carry).
+    Add = 1,
+    /// `result = a - b` (- borrow).
+    Sub = 2,
+    /// SF, ZF and PF are those of `result`; CF, AF and OF stand in `a` at their places.
+    Result = 3,
+}
+
+/// The flags register.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
 #[repr(C)]
 pub struct Flags {
     value: u32,
+    lazy: Lazy,
+    /// Index of the operands' sign bit.
+    top: u8,
+    a: u64,
+    b: u64,
+    result: u64,
+}
+
+impl std::fmt::Debug for Flags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Flags({:#x})", self.get())
+    }
+}
+
+impl PartialEq for Flags {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Flags {}
+
+impl From<u32> for Flags {
+    fn from(value: u32) -> Self {
+        let mut flags = Self::RESET;
+        flags.set(value);
+        flags
+    }
+}
+
+impl From<Flags> for u32 {
+    fn from(flags: Flags) -> Self {
+        flags.get()
+    }
 }
 
 impl Flags {
     /// EFLAGS after reset.
-    pub const RESET: Self = Self { value: FIXED };
+    pub const RESET: Self = Self { value: FIXED, lazy: Lazy::Eager, top: 0, a: 0, b: 0, result: 0 };
 
     /// The whole register, as PUSHFD shows it (VM and RF included).
     #[inline]
     pub fn get(&self) -> u32 {
-        self.value
+        if self.lazy == Lazy::Eager {
+            return self.value;
+        }
+        self.value & !ARITHMETIC | self.arithmetic()
     }
 
     /// Replaces the whole register; bit 1 stays set, undefined bits clear.
     #[inline]
     pub fn set(&mut self, value: u32) {
         self.value = value & 0x003f_7fd5 | FIXED;
+        self.lazy = Lazy::Eager;
     }
 
     /// Replaces the bits of `mask` by those of `value`.
@@ -71,6 +129,165 @@ impl Flags {
     /// Whether any bit of `mask` is set. For bits outside [`ARITHMETIC`] this costs one test.
     #[inline]
     pub fn has(&self, mask: u32) -> bool {
+        if mask & ARITHMETIC == 0 {
+            return self.value & mask != 0;
+        }
         self.get() & mask != 0
+    }
+
+    /// Remembers an operation that sets all six arithmetic flags. The values are cut to `top + 1` bits.
+    #[inline(always)]
+    pub(super) fn remember(&mut self, lazy: Lazy, top: u32, a: u64, b: u64, result: u64) {
+        self.lazy = lazy;
+        self.top = top as u8;
+        self.a = a;
+        self.b = b;
+        self.result = result;
+    }
+
+    /// Remembers a result, with the other flags (`others`: CF, AF and OF at their places) given.
+    #[inline(always)]
+    pub(super) fn remember_result(&mut self, top: u32, result: u64, others: u32) {
+        self.lazy = Lazy::Result;
+        self.top = top as u8;
+        self.a = u64::from(others);
+        self.result = result;
+    }
+
+    #[cold]
+    fn arithmetic(&self) -> u32 {
+        (u32::from(self.cf()) * CF)
+            | (u32::from(self.pf()) * PF)
+            | (u32::from(self.af()) * AF)
+            | (u32::from(self.zf()) * ZF)
+            | (u32::from(self.sf()) * SF)
+            | (u32::from(self.of()) * OF)
+    }
+
+    /// CF.
+    #[inline(always)]
+    pub fn cf(&self) -> bool {
+        let (a, b, r) = (self.a, self.b, self.result);
+        let out = match self.lazy {
+            Lazy::Eager => return self.value & CF != 0,
+            Lazy::Result => return a & 1 != 0,
+            Lazy::Sub => !a & b | (!a | b) & r,
+            Lazy::Add => a & b | (a | b) & !r,
+        };
+        out >> (self.top & 63) & 1 != 0
+    }
+
+    /// ZF.
+    #[inline(always)]
+    pub fn zf(&self) -> bool {
+        match self.lazy {
+            Lazy::Eager => self.value & ZF != 0,
+            Lazy::Add | Lazy::Sub | Lazy::Result => self.result == 0,
+        }
+    }
+
+    /// SF.
+    #[inline(always)]
+    pub fn sf(&self) -> bool {
+        match self.lazy {
+            Lazy::Eager => self.value & SF != 0,
+            Lazy::Add | Lazy::Sub | Lazy::Result => self.result >> (self.top & 63) & 1 != 0,
+        }
+    }
+
+    /// OF.
+    #[inline(always)]
+    pub fn of(&self) -> bool {
+        let (a, b, r) = (self.a, self.b, self.result);
+        let out = match self.lazy {
+            Lazy::Eager => return self.value & OF != 0,
+            Lazy::Result => return a as u32 & OF != 0,
+            Lazy::Sub => (a ^ b) & (a ^ r),
+            Lazy::Add => (a ^ r) & (b ^ r),
+        };
+        out >> (self.top & 63) & 1 != 0
+    }
+
+    /// PF.
+    #[inline(always)]
+    pub fn pf(&self) -> bool {
+        match self.lazy {
+            Lazy::Eager => self.value & PF != 0,
+            Lazy::Add | Lazy::Sub | Lazy::Result => (self.result as u8).count_ones() & 1 == 0,
+        }
+    }
+
+    /// AF.
+    #[inline(always)]
+    pub fn af(&self) -> bool {
+        match self.lazy {
+            Lazy::Eager => self.value & AF != 0,
+            Lazy::Result => self.a as u32 & AF != 0,
+            Lazy::Add | Lazy::Sub => (self.a ^ self.b ^ self.result) >> 4 & 1 != 0,
+        }
+    }
+
+    /// Whether condition `number` (the low four bits of Jcc, SETcc and CMOVcc) holds.
+    #[inline(always)]
+    pub fn condition(&self, number: u8) -> bool {
+        let holds = match number >> 1 & 7 {
+            0 => self.of(),
+            1 => self.cf(),
+            2 => self.zf(),
+            3 => self.cf() || self.zf(),
+            4 => self.sf(),
+            5 => self.pf(),
+            6 => self.sf() != self.of(),
+            _ => self.zf() || self.sf() != self.of(),
+        };
+        holds != (number & 1 != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lazy(kind: Lazy, top: u32, a: u64, b: u64, result: u64) -> u32 {
+        let mut flags = Flags::RESET;
+        flags.remember(kind, top, a, b, result);
+        flags.get() & ARITHMETIC
+    }
+
+    #[test]
+    fn every_byte_addition_and_subtraction_with_carry() {
+        for a in 0..=255u64 {
+            for b in 0..=255u64 {
+                for carry in 0..=1u64 {
+                    let (sum, difference) = ((a + b + carry) & 0xff, a.wrapping_sub(b + carry) & 0xff);
+                    let signed = |v: u64| i64::from(v as u8 as i8);
+                    let expect = |result: u64, cf: bool, wide: i64, af: bool| {
+                        (u32::from(cf) * CF)
+                            | (u32::from((result as u8).count_ones() % 2 == 0) * PF)
+                            | (u32::from(af) * AF)
+                            | (u32::from(result == 0) * ZF)
+                            | (u32::from(result >= 0x80) * SF)
+                            | (u32::from(!(-128..128).contains(&wide)) * OF)
+                    };
+                    let (low_a, low_b) = (a & 15, b & 15);
+                    let add = expect(sum, a + b + carry > 255, signed(a) + signed(b) + carry as i64, low_a + low_b + carry > 15);
+                    assert_eq!(lazy(Lazy::Add, 7, a, b, sum), add, "{a} + {b} + {carry}");
+                    let sub = expect(difference, a < b + carry, signed(a) - signed(b) - carry as i64, low_a < low_b + carry);
+                    assert_eq!(lazy(Lazy::Sub, 7, a, b, difference), sub, "{a} - {b} - {carry}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_outside_the_arithmetic_flags_stay() {
+        let mut flags = Flags::RESET;
+        flags.set(IF | DF | CF | 0x8000_8028);
+        assert_eq!(flags.get(), IF | DF | CF | FIXED, "undefined bits do not stick");
+        flags.remember_result(31, 0, OF);
+        assert_eq!(flags.get(), IF | DF | OF | ZF | PF | FIXED);
+        flags.update(CF | IF, CF);
+        assert_eq!(flags.get(), DF | CF | OF | ZF | PF | FIXED);
+        assert!(flags.condition(0) && !flags.condition(1) && flags.condition(2) && flags.condition(4));
     }
 }

@@ -1,1 +1,416 @@
-//! Instruction to micro-ops.
+//! Instruction to micro-ops: the one place that knows what x86 integer instructions mean.
+//!
+//! What is too awkward to be a handful of micro-ops becomes one call of a [`Helper`]. A fault must leave the state as
+//! it was before the instruction, so ops that may fault come first: a read-modify-write of memory opens with
+//! [`Op::LoadForWrite`], after which the store cannot fault.
+
+mod alu;
+mod bit;
+mod branch;
+mod mov;
+mod muldiv;
+mod shift;
+mod stack;
+
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+
+use super::fault::Fault;
+use super::helper;
+use super::helper::operand::{address_bits, segment_of};
+use super::state::SegReg;
+use super::uop::{AddressSize, Ea, Flag, FlagOp, Op, Size, T0, TA, Uop, ZERO};
+use super::{Cpu, Flow, Helper};
+use crate::bus::Bus;
+
+/// What of the processor's mode is compiled into a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mode {
+    bits: u32,
+    /// Limit of CS.
+    pub limit: u32,
+}
+
+impl Mode {
+    const CODE32: u32 = 1 << 6;
+    const STACK32: u32 = 1 << 7;
+    const USER: u32 = 1 << 8;
+    const PROTECTED: u32 = 1 << 9;
+    const V86: u32 = 1 << 10;
+    const SINGLE: u32 = 1 << 11;
+
+    /// The mode of a processor now.
+    #[inline]
+    pub fn of(cpu: &Cpu) -> Self {
+        /// Rights of a segment that can be written: present, data, grows up, writable (DPL, accessed, AVL, G and B don't care).
+        const MASK: u16 = 0b1001_1110;
+        const DATA: u16 = 0b1001_0010;
+        const CODE_MASK: u16 = 0b1001_1010;
+        const READABLE_CODE: u16 = 0b1001_1010;
+        let state = &cpu.state;
+        let mut bits = 0;
+        for seg in SegReg::ALL {
+            let segment = state.segment(seg);
+            let kind = if seg == SegReg::Cs {
+                segment.rights & CODE_MASK == READABLE_CODE
+            } else {
+                segment.rights & MASK == DATA
+            };
+            let flat = segment.base == 0 && segment.limit == u32::MAX && kind;
+            bits |= u32::from(flat) << seg as u32;
+        }
+        let set = |yes: bool, bit: u32| if yes { bit } else { 0 };
+        let code = state.segment(SegReg::Cs);
+        bits |= set(code.big(), Self::CODE32)
+            | set(state.segment(SegReg::Ss).big(), Self::STACK32)
+            | set(state.cpl == 3, Self::USER)
+            | set(state.protected(), Self::PROTECTED)
+            | set(state.v86(), Self::V86);
+        Self { bits, limit: code.limit }
+    }
+
+    /// The mode for blocks of one instruction.
+    #[must_use]
+    pub fn single(self) -> Self {
+        Self { bits: self.bits | Self::SINGLE, ..self }
+    }
+
+    /// Whether a block of this mode has one instruction.
+    pub fn is_single(self) -> bool {
+        self.bits & Self::SINGLE != 0
+    }
+
+    /// Default operand and address size in bits.
+    pub fn bitness(self) -> u32 {
+        if self.bits & Self::CODE32 != 0 { 32 } else { 16 }
+    }
+
+    /// One number for all of it.
+    #[inline]
+    pub fn key(self) -> u64 {
+        u64::from(self.limit) << 32 | u64::from(self.bits)
+    }
+
+    /// Whether an access through a segment needs no check and no base.
+    fn flat(self, seg: SegReg, write: bool) -> bool {
+        self.bits >> seg as u32 & 1 != 0 && !(write && seg == SegReg::Cs)
+    }
+
+    /// Size of the stack pointer.
+    fn stack(self) -> Size {
+        if self.bits & Self::STACK32 != 0 { Size::D } else { Size::W }
+    }
+
+    /// Whether the stack is 32 bits wide and needs no segment check.
+    fn flat_stack(self) -> bool {
+        self.stack() == Size::D && self.flat(SegReg::Ss, true)
+    }
+}
+
+/// Whether more instructions may follow in the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Execution may go on with the next instruction.
+    No,
+    /// The ops end with one that leaves the block.
+    Yes,
+}
+
+/// A memory operand, ready to be folded into an op.
+#[derive(Clone, Copy)]
+struct Address {
+    a: u8,
+    b: u8,
+    x: u8,
+    imm: u32,
+    ea: Ea,
+}
+
+impl Address {
+    /// The linear address in a slot.
+    const fn slot(a: u8) -> Self {
+        Self { a, b: ZERO, x: 0, imm: 0, ea: Ea::Base }
+    }
+
+    /// An op on this address.
+    fn op(self, kind: impl FnOnce(Ea) -> Op) -> Uop {
+        let Self { a, b, x, imm, ea } = self;
+        Uop { a, b, x, imm, ..Uop::new(kind(ea)) }
+    }
+}
+
+/// Where lifted ops go.
+#[derive(Default)]
+pub struct Lifted {
+    /// The ops.
+    pub ops: Vec<Uop>,
+    /// What [`Op::Helper`] calls, by number.
+    pub helpers: Vec<(Helper, Instruction)>,
+}
+
+impl Lifted {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.helpers.clear();
+    }
+}
+
+/// Lifts one instruction behind what is already in `into`.
+pub fn lift(into: &mut Lifted, insn: &Instruction, mode: Mode) -> Ends {
+    Lifter { into, insn, mode }.lift()
+}
+
+/// `Helper` of an instruction that does not exist.
+fn undefined(_: &mut Cpu, _: &mut dyn Bus, _: &Instruction) -> Result<Flow, Fault> {
+    Err(Fault::ud())
+}
+
+struct Lifter<'a> {
+    into: &'a mut Lifted,
+    insn: &'a Instruction,
+    mode: Mode,
+}
+
+/// The slot of a general register.
+fn register_slot(register: Register) -> u8 {
+    match register {
+        Register::None => ZERO,
+        Register::AH | Register::CH | Register::DH | Register::BH => super::uop::slot(register.number() - 4) + 1,
+        _ => super::uop::slot(register.number() & 15),
+    }
+}
+
+fn register_size(register: Register) -> Size {
+    match register.size() {
+        1 => Size::B,
+        2 => Size::W,
+        8 => Size::Q,
+        _ => Size::D,
+    }
+}
+
+impl Lifter<'_> {
+    fn emit(&mut self, op: Uop) {
+        self.into.ops.push(op);
+    }
+
+    /// Calls `helper` for this instruction.
+    fn call(&mut self, helper: Helper) {
+        let number = self.into.helpers.len() as u32;
+        self.into.helpers.push((helper, *self.insn));
+        self.emit(Uop::new(Op::Helper {}).imm(number));
+    }
+
+    /// Ends the block with a look at interrupts and mode.
+    fn leave(&mut self) -> Ends {
+        self.emit(Uop::new(Op::Leave {}).imm(self.insn.next_ip() as u32));
+        Ends::Yes
+    }
+
+    fn is_memory(&self, operand: u32) -> bool {
+        self.insn.op_kind(operand) == OpKind::Memory
+    }
+
+    fn is_register(&self, operand: u32) -> bool {
+        self.insn.op_kind(operand) == OpKind::Register
+    }
+
+    /// The slot of register operand `operand`.
+    fn register(&self, operand: u32) -> u8 {
+        register_slot(self.insn.op_register(operand))
+    }
+
+    fn immediate(&self, operand: u32) -> u32 {
+        self.insn.immediate(operand) as u32
+    }
+
+    /// Size of a register or memory operand.
+    fn size(&self, operand: u32) -> Size {
+        if self.is_memory(operand) {
+            return match self.insn.memory_size().size() {
+                1 => Size::B,
+                2 => Size::W,
+                8 => Size::Q,
+                _ => Size::D,
+            };
+        }
+        register_size(self.insn.op_register(operand))
+    }
+
+    fn address_size(&self) -> AddressSize {
+        if address_bits(self.insn) == 16 { AddressSize::A16 } else { AddressSize::A32 }
+    }
+
+    /// The offset of the memory operand as the operands of an op, not yet cut.
+    fn offset(&self) -> Address {
+        let (base, index) = (self.insn.memory_base(), self.insn.memory_index());
+        let imm = self.insn.memory_displacement64() as u32;
+        if index == Register::None {
+            return Address { imm, ..Address::slot(register_slot(base)) };
+        }
+        let x = self.insn.memory_index_scale().trailing_zeros() as u8;
+        Address { a: register_slot(base), b: register_slot(index), x, imm, ea: Ea::Index }
+    }
+
+    /// The memory operand, checked for an access of `bytes`.
+    fn address(&mut self, bytes: u32, write: bool) -> Address {
+        let offset = self.offset();
+        self.locate(offset, bytes, write)
+    }
+
+    /// An offset in the instruction's segment, cut and checked.
+    fn locate(&mut self, offset: Address, bytes: u32, write: bool) -> Address {
+        let address = self.address_size();
+        self.locate_in(segment_of(self.insn), address, offset, bytes, write)
+    }
+
+    fn locate_in(&mut self, seg: SegReg, address: AddressSize, offset: Address, bytes: u32, write: bool) -> Address {
+        match (self.mode.flat(seg, write), address) {
+            (true, AddressSize::A32) => return offset,
+            (true, AddressSize::A16) => {
+                self.emit(offset.op(|ea| Op::Lea { address, ea, size: Size::D }).d(TA));
+            }
+            (false, _) => {
+                let check = Uop::segment_check(seg as u8, bytes, write);
+                self.emit(offset.op(|ea| Op::Segment { address, ea }).d(TA).imm2(check));
+            }
+        }
+        Address::slot(TA)
+    }
+
+    /// An operand as a slot: its register, or [`T0`] after a load.
+    fn read(&mut self, operand: u32, size: Size) -> u8 {
+        if !self.is_memory(operand) {
+            return self.register(operand);
+        }
+        let address = self.address(size.bytes(), false);
+        self.emit(address.op(|ea| Op::Load { size, ea }).d(T0));
+        T0
+    }
+
+    /// Changes operand 0: `change` is given the slot to read and the slot to write.
+    fn modify(&mut self, size: Size, change: impl FnOnce(&mut Self, u8)) {
+        if !self.is_memory(0) {
+            let slot = self.register(0);
+            change(self, slot);
+            return;
+        }
+        let address = self.address(size.bytes(), true);
+        self.emit(address.op(|ea| Op::LoadForWrite { size, ea }).d(T0));
+        change(self, T0);
+        self.emit(address.op(|ea| Op::Store { size, ea }).d(T0));
+    }
+
+    /// Writes a slot into operand 0.
+    fn write(&mut self, size: Size, slot: u8) {
+        if self.is_memory(0) {
+            let address = self.address(size.bytes(), true);
+            self.emit(address.op(|ea| Op::Store { size, ea }).d(slot));
+        } else {
+            let to = self.register(0);
+            self.emit(Uop::new(Op::Mov { size }).d(to).a(slot));
+        }
+    }
+
+    fn flag(&mut self, what: FlagOp) {
+        self.emit(Uop::new(Op::Flag { what }));
+    }
+
+    fn lift(&mut self) -> Ends {
+        if self.insn.is_invalid() {
+            self.call(undefined);
+            return self.leave();
+        }
+        if let Some(ends) = self.branch() {
+            return ends;
+        }
+        if self.alu() || self.mov() || self.stack() || self.shift() || self.muldiv() || self.bit() || self.flags() {
+            return Ends::No;
+        }
+        if self.is_hint() {
+            return Ends::No;
+        }
+        let Some(helper) = helper::find(self.insn.code()) else {
+            self.call(undefined);
+            return self.leave();
+        };
+        self.call(helper);
+        if self.ends_after_helper() {
+            return self.leave();
+        }
+        if self.loads_segment()
+            && let Some(op) = self.into.ops.last_mut()
+        {
+            op.x = 1;
+        }
+        Ends::No
+    }
+
+    fn flags(&mut self) -> bool {
+        match self.insn.mnemonic() {
+            Mnemonic::Clc => self.flag(FlagOp::Clc),
+            Mnemonic::Stc => self.flag(FlagOp::Stc),
+            Mnemonic::Cmc => self.flag(FlagOp::Cmc),
+            Mnemonic::Cld => self.flag(FlagOp::Cld),
+            Mnemonic::Std => self.flag(FlagOp::Std),
+            Mnemonic::Lahf => self.flag(FlagOp::Lahf),
+            Mnemonic::Sahf => self.flag(FlagOp::Sahf),
+            Mnemonic::Salc => self.flag(FlagOp::Salc),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Instructions that do nothing: NOP of all lengths, PAUSE, and the hints of 0F 18 to 0F 1F.
+    fn is_hint(&self) -> bool {
+        matches!(
+            self.insn.mnemonic(),
+            Mnemonic::Nop
+                | Mnemonic::Pause
+                | Mnemonic::Fnop
+                | Mnemonic::Reservednop
+                | Mnemonic::Endbr32
+                | Mnemonic::Endbr64
+                | Mnemonic::Prefetchnta
+                | Mnemonic::Prefetcht0
+                | Mnemonic::Prefetcht1
+                | Mnemonic::Prefetcht2
+                | Mnemonic::Cldemote
+                | Mnemonic::Rdsspd
+        ) && self.insn.code() != Code::Fnop
+    }
+
+    /// Helpers after which nothing may run before the dispatcher has looked around.
+    fn ends_after_helper(&self) -> bool {
+        use iced_x86::FlowControl;
+        let code = self.insn.mnemonic();
+        self.insn.flow_control() != FlowControl::Next
+            || matches!(
+                code,
+                Mnemonic::In
+                    | Mnemonic::Out
+                    | Mnemonic::Insb
+                    | Mnemonic::Insw
+                    | Mnemonic::Insd
+                    | Mnemonic::Outsb
+                    | Mnemonic::Outsw
+                    | Mnemonic::Outsd
+                    | Mnemonic::Hlt
+            )
+    }
+
+    /// Whether a segment register is loaded (the mode may change, or interrupts be held off).
+    fn loads_segment(&self) -> bool {
+        matches!(
+            self.insn.mnemonic(),
+            Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lss | Mnemonic::Lfs | Mnemonic::Lgs
+        ) || matches!(self.insn.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
+            && self.insn.op0_register().is_segment_register()
+    }
+
+    /// [`Flag::Live`]: the pass that removes dead flags comes later.
+    const FLAGS: Flag = Flag::Live;
+}
+
+#[cfg(test)]
+mod tests;

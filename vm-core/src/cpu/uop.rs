@@ -1,1 +1,547 @@
-//! The micro-op table.
+//! The micro-op: what an instruction becomes.
+//!
+//! 16 bytes. Operands `d`, `a` and `b` are byte offsets into [`CpuState`](super::state::CpuState), so that AH is AX's
+//! offset + 1; [`ZERO`] is a slot that always holds zero. A memory operand is folded into the load or store:
+//! `a + (b << x) + imm`, cut to 32 bits, a linear address.
+//!
+//! | field | arithmetic | load, store | branch |
+//! |---|---|---|---|
+//! | `d` | result | value | left side of a fused compare |
+//! | `a`, `b` | operands | base, index | tested or target register |
+//! | `x` | | scale (shift), | |
+//! | `imm` | immediate operand | displacement | target, or right side of a fused compare |
+//! | `imm2` | | value to store | target of a fused compare and branch |
+//!
+//! One table, `ops!` below, names all micro-ops; whoever consumes them matches on [`Op`] without a wildcard.
+
+mod display;
+
+use super::state::gpr;
+
+/// Operand size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// 8 bits.
+    B,
+    /// 16 bits.
+    W,
+    /// 32 bits; a write clears the upper half of the slot.
+    D,
+    /// 64 bits.
+    Q,
+}
+
+/// Two-operand arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Alu {
+    Add,
+    Or,
+    Adc,
+    Sbb,
+    And,
+    Sub,
+    Xor,
+}
+
+/// Comparisons: arithmetic that leaves only flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Compare {
+    Cmp,
+    Test,
+}
+
+/// Shifts and rotates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Shift {
+    Rol,
+    Ror,
+    Rcl,
+    Rcr,
+    Shl,
+    Shr,
+    Sar,
+}
+
+/// Double shifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum DoubleShift {
+    Shld,
+    Shrd,
+}
+
+/// Multiplications and divisions of the accumulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum MulDiv {
+    Mul,
+    Imul,
+    Div,
+    Idiv,
+}
+
+/// Bit tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Bit {
+    Bt,
+    Bts,
+    Btr,
+    Btc,
+}
+
+/// Bit scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Scan {
+    Forward,
+    Reverse,
+}
+
+/// Where the right operand is: slot `b` or the immediate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Slot `b`.
+    Reg,
+    /// `imm`.
+    Imm,
+}
+
+/// Whether anybody may look at the arithmetic flags that an op leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// Nobody.
+    Dead,
+    /// Perhaps.
+    Live,
+}
+
+/// How a value becomes wider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extend {
+    /// With zeros.
+    Zero,
+    /// With copies of the sign bit.
+    Sign,
+}
+
+/// How a linear address is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ea {
+    /// `a + imm`.
+    Base,
+    /// `a + (b << x) + imm`.
+    Index,
+}
+
+/// How an offset is made and cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressSize {
+    /// 16 bits.
+    A16,
+    /// 32 bits.
+    A32,
+}
+
+/// Conditions of Jcc, SETcc and CMOVcc, in the order of the encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the suffix of the instructions")]
+pub enum Cond {
+    O,
+    No,
+    B,
+    Ae,
+    E,
+    Ne,
+    Be,
+    A,
+    S,
+    Ns,
+    P,
+    Np,
+    L,
+    Ge,
+    Le,
+    G,
+}
+
+/// Branches on a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// JCXZ.
+    Zero,
+    /// LOOP.
+    NonZero,
+    /// LOOPE: not zero, and ZF.
+    NonZeroAndE,
+    /// LOOPNE: not zero, and not ZF.
+    NonZeroAndNe,
+}
+
+/// Changes of single flags, and LAHF and its like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum FlagOp {
+    Clc,
+    Stc,
+    Cmc,
+    Cld,
+    Std,
+    Lahf,
+    Sahf,
+    Salc,
+}
+
+macro_rules! fields {
+    ($($kind:ident: $($value:ident)*;)*) => {$(
+        impl $kind {
+            /// All values.
+            pub const ALL: &[Self] = &[$(Self::$value),*];
+        }
+    )*};
+}
+
+#[rustfmt::skip]
+fields! {
+    Size: B W D Q;
+    Alu: Add Or Adc Sbb And Sub Xor;
+    Compare: Cmp Test;
+    Shift: Rol Ror Rcl Rcr Shl Shr Sar;
+    DoubleShift: Shld Shrd;
+    MulDiv: Mul Imul Div Idiv;
+    Bit: Bt Bts Btr Btc;
+    Scan: Forward Reverse;
+    Form: Reg Imm;
+    Flag: Dead Live;
+    Extend: Zero Sign;
+    Ea: Base Index;
+    AddressSize: A16 A32;
+    Cond: O No B Ae E Ne Be A S Ns P Np L Ge Le G;
+    Count: Zero NonZero NonZeroAndE NonZeroAndNe;
+    FlagOp: Clc Stc Cmc Cld Std Lahf Sahf Salc;
+}
+
+impl Size {
+    /// Bytes.
+    pub const fn bytes(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// Bits.
+    pub const fn bits(self) -> u32 {
+        8 << self as u32
+    }
+
+    /// A mask of the bits that fit.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+}
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident),* })*) => {
+        /// What a micro-op does.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the fields are named for their types")]
+        pub enum Op {
+            $($(#[$doc])* $name { $($field: $kind),* },)*
+        }
+
+        impl Op {
+            /// How many codes there are.
+            pub const COUNT: usize = 0 $(+ 1 $(* $kind::ALL.len())*)*;
+
+            /// The op's number in the table, below [`Op::COUNT`].
+            #[allow(unused_assignments, unused_mut, unused_variables, reason = "the last row's updates")]
+            pub const fn code(self) -> u16 {
+                let mut base = 0;
+                $(
+                    if let Self::$name { $($field),* } = self {
+                        let (mut code, mut stride) = (base, 1);
+                        $(
+                            code += $field as usize * stride;
+                            stride *= $kind::ALL.len();
+                        )*
+                        return code as u16;
+                    }
+                    base += 1 $(* $kind::ALL.len())*;
+                )*
+                0
+            }
+
+            /// The op of a number.
+            ///
+            /// # Panics
+            /// Where there is none of that number.
+            #[allow(unused_assignments, unused_mut, unused_variables, reason = "the last row's updates")]
+            pub const fn from_code(code: u16) -> Self {
+                let mut rest = code as usize;
+                $(
+                    let count = 1 $(* $kind::ALL.len())*;
+                    if rest < count {
+                        $(
+                            let $field = $kind::ALL[rest % $kind::ALL.len()];
+                            rest /= $kind::ALL.len();
+                        )*
+                        return Self::$name { $($field),* };
+                    }
+                    rest -= count;
+                )*
+                panic!("no micro-op has this number")
+            }
+        }
+    };
+}
+
+#[rustfmt::skip]
+ops! {
+    /// `d = a`.
+    Mov { size: Size }
+    /// `d = imm`, sign-extended to 64 bits.
+    MovImm { size: Size }
+    /// `d, a = a, d`.
+    Xchg { size: Size }
+    /// `d = a`, widened.
+    Widen { extend: Extend, from: Size, to: Size }
+    /// `d` = `a + (b << x) + imm`, cut.
+    Lea { address: AddressSize, ea: Ea, size: Size }
+    /// `d = a op (b or imm)`.
+    Alu { alu: Alu, form: Form, size: Size, flags: Flag }
+    /// Flags of `a op (b or imm)`.
+    Compare { compare: Compare, form: Form, size: Size }
+    /// `d = a + 1`; CF stays.
+    Inc { size: Size }
+    /// `d = a - 1`; CF stays.
+    Dec { size: Size }
+    /// `d = -a`.
+    Neg { size: Size, flags: Flag }
+    /// `d = !a`.
+    Not { size: Size }
+    /// `d = a shifted by (b or imm)`; the count is masked to five bits (six for Q).
+    Shift { shift: Shift, form: Form, size: Size, flags: Flag }
+    /// `d` shifted by (CL or imm), filled from `a`.
+    DoubleShift { shift: DoubleShift, form: Form, size: Size }
+    /// The accumulator (with DX, EDX or AH) by `a`. Divisions may raise #DE.
+    MulDiv { kind: MulDiv, size: Size }
+    /// `d = a * (b or imm)`, signed, with flags.
+    Imul { form: Form, size: Size }
+    /// CF = bit `b or imm` of `a`, `d` = `a` with that bit changed; the number is cut to the size.
+    Bit { bit: Bit, form: Form, size: Size }
+    /// `d = a + (b >> log2(bits), signed) * bytes`, cut to 32 bits: where a bit string has bit `b`.
+    BitOffset { size: Size }
+    /// `d` = number of `a`'s first or last bit; ZF where there is none, and `d` stays.
+    Scan { scan: Scan, size: Size }
+    /// `d` = `a` with its bytes reversed.
+    Bswap { size: Size }
+    /// `d = 1` where the condition holds, else 0; a byte.
+    Setcc { cond: Cond }
+    /// `d = a` where the condition holds.
+    Cmov { cond: Cond, size: Size }
+    /// Compares the accumulator with `a`; equal: `d = b`; else `d = a` and the accumulator is `a`.
+    CmpXchg { size: Size }
+    /// A change of single flags; LAHF, SAHF and SALC use AH and AL.
+    Flag { what: FlagOp }
+    /// `d` = memory.
+    Load { size: Size, ea: Ea }
+    /// `d` = memory, widened.
+    LoadWiden { extend: Extend, from: Size, to: Size, ea: Ea }
+    /// `d` = memory that the same instruction will write: a write's fault is raised now.
+    LoadForWrite { size: Size, ea: Ea }
+    /// Memory = `d`.
+    Store { size: Size, ea: Ea }
+    /// Memory = `imm2`.
+    StoreImm { size: Size, ea: Ea }
+    /// `d` = linear address of offset `a + (b << x) + imm` in a segment, checked. `imm2`: see [`Uop::segment_check`].
+    Segment { address: AddressSize, ea: Ea }
+    /// Pushes slot `d` through SS, whatever the stack's size.
+    Push { size: Size }
+    /// Pushes `imm` through SS.
+    PushImm { size: Size }
+    /// Pops slot `d` through SS. A pop of SP keeps the popped value.
+    Pop { size: Size }
+    /// #GP where `a` is beyond `imm`, the limit of CS.
+    CheckTarget {}
+    /// Calls helper number `imm` of the block.
+    Helper {}
+    /// Ends the block: goes to `imm`.
+    Jump {}
+    /// Ends the block: goes to `imm` where the condition holds, else to `imm2`.
+    JumpIf { cond: Cond }
+    /// Ends the block: goes to `imm` where CX or ECX in `a` (and ZF) says so, else to `imm2`.
+    JumpCount { count: Count, size: Size }
+    /// Ends the block: goes to the offset in `a`.
+    JumpTo {}
+    /// Ends the block: goes to `imm` after a look at interrupts and mode.
+    Leave {}
+
+    // What follows is made by the interpreter's fusion alone.
+
+    /// `d = d op memory`.
+    AluLoad { alu: Alu, size: Size, ea: Ea, flags: Flag }
+    /// `memory = memory op (d or imm2)`.
+    AluStore { alu: Alu, form: Form, size: Size, ea: Ea }
+    /// Flags of `d op memory`.
+    CompareLoad { compare: Compare, size: Size, ea: Ea }
+    /// Flags of `memory op imm2`.
+    CompareMem { compare: Compare, size: Size, ea: Ea }
+    /// Increments memory (`x` bit 7 clear) or decrements it (set).
+    IncStore { size: Size, ea: Ea }
+    /// Compare `a` with (b or imm) and branch as [`Op::JumpIf`] does.
+    CompareJump { compare: Compare, form: Form, size: Size, cond: Cond }
+    /// `d = a op imm`, flags, and branch.
+    DecJump { size: Size, cond: Cond }
+    /// PUSH on a flat 32-bit stack: `[ESP - 4] = d; ESP -= 4`.
+    PushFlat {}
+    /// The same of `imm`.
+    PushImmFlat {}
+    /// POP on a flat 32-bit stack.
+    PopFlat {}
+    /// CALL on a flat 32-bit stack: pushes `imm2`, goes to `imm`.
+    CallFlat {}
+    /// CALL through `a` on a flat 32-bit stack: pushes `imm2`.
+    CallToFlat {}
+    /// RET on a flat 32-bit stack; `imm` more bytes are dropped.
+    RetFlat {}
+    /// Not the work of the lifter: this block is no longer true; look it up again.
+    Stale {}
+}
+
+/// The slot of general register `number`.
+pub const fn slot(number: usize) -> u8 {
+    (number * 8) as u8
+}
+
+/// AL, AX, EAX.
+pub const RAX: u8 = slot(gpr::RAX);
+/// CL, CX, ECX.
+pub const RCX: u8 = slot(gpr::RCX);
+/// DL, DX, EDX.
+pub const RDX: u8 = slot(gpr::RDX);
+/// BL, BX, EBX.
+pub const RBX: u8 = slot(gpr::RBX);
+/// SP, ESP.
+pub const RSP: u8 = slot(gpr::RSP);
+/// BP, EBP.
+pub const RBP: u8 = slot(gpr::RBP);
+/// Always zero.
+pub const ZERO: u8 = slot(16);
+/// First of the temporaries.
+pub const T0: u8 = slot(17);
+/// Second of the temporaries.
+pub const T1: u8 = slot(18);
+/// Holds linear addresses.
+pub const TA: u8 = slot(23);
+
+const _: () = {
+    use super::state::CpuState;
+    assert!(std::mem::offset_of!(CpuState, gpr) == 0);
+    assert!(std::mem::offset_of!(CpuState, zero) == ZERO as usize);
+    assert!(std::mem::offset_of!(CpuState, temp) == T0 as usize);
+    assert!(size_of::<CpuState>() >= 256 + 8, "any byte offset is inside the state");
+    assert!(size_of::<Uop>() == 16);
+    assert!(Op::COUNT < 0x1_0000);
+};
+
+/// A micro-op. See the module's table for what the fields mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Uop {
+    /// [`Op::code`].
+    pub code: u16,
+    /// Offset of the destination.
+    pub d: u8,
+    /// Offset of the first operand.
+    pub a: u8,
+    /// Offset of the second operand.
+    pub b: u8,
+    /// Scale of the index, as a shift.
+    pub x: u8,
+    /// Free for the engine.
+    pub y: u16,
+    /// Immediate, displacement or target.
+    pub imm: u32,
+    /// Second immediate or target.
+    pub imm2: u32,
+}
+
+/// Every op by its code, so that decoding one is a load.
+static OPS: [Op; Op::COUNT] = {
+    let mut ops = [Op::Stale {}; Op::COUNT];
+    let mut code = 0;
+    while code < Op::COUNT {
+        ops[code] = Op::from_code(code as u16);
+        code += 1;
+    }
+    ops
+};
+
+impl Uop {
+    /// An op with all operands [`ZERO`].
+    #[inline]
+    pub const fn new(op: Op) -> Self {
+        Self { code: op.code(), d: ZERO, a: ZERO, b: ZERO, x: 0, y: 0, imm: 0, imm2: 0 }
+    }
+
+    /// The op with a destination.
+    #[must_use]
+    #[inline]
+    pub const fn d(self, d: u8) -> Self {
+        Self { d, ..self }
+    }
+
+    /// The op with a first operand.
+    #[must_use]
+    #[inline]
+    pub const fn a(self, a: u8) -> Self {
+        Self { a, ..self }
+    }
+
+    /// The op with a second operand.
+    #[must_use]
+    #[inline]
+    pub const fn b(self, b: u8) -> Self {
+        Self { b, ..self }
+    }
+
+    /// The op with an immediate.
+    #[must_use]
+    #[inline]
+    pub const fn imm(self, imm: u32) -> Self {
+        Self { imm, ..self }
+    }
+
+    /// The op with a second immediate.
+    #[must_use]
+    #[inline]
+    pub const fn imm2(self, imm2: u32) -> Self {
+        Self { imm2, ..self }
+    }
+
+    /// What it does.
+    #[inline]
+    pub fn op(self) -> Op {
+        OPS[self.code as usize]
+    }
+
+    /// `imm2` of [`Op::Segment`]: the segment register's number, the bytes accessed and whether they are written.
+    #[inline]
+    pub const fn segment_check(segment: u8, bytes: u32, write: bool) -> u32 {
+        segment as u32 | (write as u32) << 7 | bytes << 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_one_op_and_back() {
+        for code in 0..Op::COUNT as u16 {
+            assert_eq!(Op::from_code(code).code(), code);
+            assert_eq!(Uop { code, ..Uop::new(Op::Stale {}) }.op().code(), code);
+        }
+    }
+}
