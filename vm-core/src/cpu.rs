@@ -83,12 +83,23 @@ pub struct Cpu {
     pub model: CpuModel,
     /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
     pub retired: u64,
+    /// Translated code.
+    pub code: block::Cache,
+    exec: interp::Exec,
 }
 
 impl Cpu {
     /// A processor just after power-on.
     pub fn new(model: CpuModel) -> Self {
-        Self { state: CpuState::reset(model.signature()), tlb: Tlb::new(), fpu: Fpu::default(), model, retired: 0 }
+        Self {
+            state: CpuState::reset(model.signature()),
+            tlb: Tlb::new(),
+            fpu: Fpu::default(),
+            model,
+            retired: 0,
+            code: block::Cache::default(),
+            exec: interp::Exec::default(),
+        }
     }
 
     /// The RESET pin: everything but the count of retired instructions starts anew.
@@ -103,5 +114,6 @@ impl Cpu {
     pub fn state_changed(&mut self) {
         self.set_cpl(self.state.cpl);
         self.tlb.flush();
+        self.code.want_flush();
     }
 }

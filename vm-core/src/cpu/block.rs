@@ -1,11 +1,639 @@
-//! The block cache.
+//! The block cache: translated code by where it lies in physical memory.
+//!
+//! A block is a header and its micro-ops in one piece of an arena; after a branch stand its [`Link`]s to the blocks
+//! that follow. Blocks die when their bytes are written: links to them are cut, and where a block that is running
+//! dies, its next instruction becomes [`Op::Stale`]. Memory comes back when everything is dropped at once, which
+//! happens when there is too much of it, and only between blocks.
 
-use super::Cpu;
-use crate::bus::Bus;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ptr;
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+
+use super::fault::Fault;
+use super::lift::{Ends, Lifted, Mode, lift, lift_too_long};
+use super::state::SegReg;
+use super::uop::{Op, Uop};
+use super::{Cpu, Helper, pass};
+use crate::bus::{Bus, CodePolicy};
+
+/// Instructions in a block, at most.
+const MAX_INSTRUCTIONS: usize = 48;
+/// Bytes of code in a block, at most.
+const MAX_BYTES: usize = 400;
+/// Slots in a piece of the arena.
+const CHUNK: usize = 1 << 16;
+/// Pieces of the arena (1 MiB each) after which everything is dropped.
+const MAX_CHUNKS: usize = 48;
+/// Entries of the quick table.
+const QUICK: usize = 1 << 14;
+/// The longest instruction.
+const LONGEST: usize = 15;
+/// Number of the block that is made anew each time.
+const SCRATCH: u32 = 0;
+
+/// What the engine must know of a block to enter it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub(super) struct Header {
+    /// Physical address of its first byte.
+    pub physical: u64,
+    /// [`Mode::key`].
+    pub mode: u64,
+    /// Offset in CS of its first byte.
+    pub eip: u32,
+    /// Instructions.
+    pub count: u32,
+    /// Number in [`Cache::blocks`].
+    pub number: u32,
+    _unused: u32,
+}
+
+impl Header {
+    /// Matches no block.
+    const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, _unused: 0 };
+
+    /// The first micro-op of the block whose header is at `header`.
+    #[inline(always)]
+    pub fn code(header: *const Self) -> *const Uop {
+        header.wrapping_add(1).cast()
+    }
+}
+
+/// A way out of a block, in the slots behind its branch.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(super) struct Link {
+    /// The block that follows, where known.
+    pub target: *const Header,
+    /// Where it begins.
+    pub eip: u32,
+    /// Bits below.
+    pub kind: u32,
+}
+
+impl Link {
+    /// Leads to another page: holds only while that page is mapped as it was.
+    pub const CROSS: u32 = 1;
+    /// Leads back: somebody may want attention.
+    pub const BACK: u32 = 2;
+    /// Is never tied to a block.
+    pub const LOOSE: u32 = 4;
+}
+
+const _: () = assert!(size_of::<Link>() == 16 && size_of::<Header>() == 32 && size_of::<Uop>() == 16);
+
+/// An arena slot.
+type Slot = u128;
+
+/// An instruction of a block.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// First slot of its code.
+    slot: u16,
+    /// Bytes from the start of the block.
+    offset: u16,
+}
+
+/// What is known of a block besides its code.
+struct Block {
+    header: *mut Header,
+    /// Bytes.
+    len: u32,
+    places: Vec<Place>,
+    helpers: Vec<(Helper, Instruction)>,
+    /// Links of other blocks that lead here.
+    incoming: Vec<*mut Link>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    physical: u64,
+    mode: u64,
+    eip: u32,
+}
+
+/// A hash good enough for addresses.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 29;
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+/// Counts for people who watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeStats {
+    /// Blocks translated.
+    pub blocks: u64,
+    /// Guest instructions translated.
+    pub instructions: u64,
+    /// Blocks dropped because their code was written.
+    pub killed: u64,
+    /// Times that everything was dropped.
+    pub flushes: u64,
+    /// Turns of the dispatcher.
+    pub dispatches: u64,
+}
+
+/// Translated code.
+pub struct Cache {
+    chunks: Vec<*mut [Slot; CHUNK]>,
+    /// Slots used of the last piece.
+    used: usize,
+    scratch: Box<[Slot]>,
+    blocks: Vec<Block>,
+    map: Map<Key, u32>,
+    quick: Box<[*const Header; QUICK]>,
+    pages: Map<u64, Vec<u32>>,
+    map_generation: u32,
+    flush_wanted: bool,
+    lifted: Lifted,
+    fused: Vec<Uop>,
+    /// Counts.
+    pub stats: CodeStats,
+}
+
+// SAFETY: the pointers lead into the cache's own allocations and to one static; nothing else holds them.
+unsafe impl Send for Cache {}
+
+static NONE: Header = Header::NONE;
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            used: CHUNK,
+            scratch: Box::new([0; 256]),
+            blocks: vec![Block::empty()],
+            map: Map::default(),
+            quick: vec![ptr::from_ref(&NONE); QUICK].try_into().unwrap_or_else(|_| unreachable!("QUICK entries")),
+            pages: Map::default(),
+            map_generation: 0,
+            flush_wanted: false,
+            lifted: Lifted::default(),
+            fused: Vec::new(),
+            stats: CodeStats::default(),
+        }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.free_chunks();
+    }
+}
+
+impl Block {
+    fn empty() -> Self {
+        Self { header: ptr::null_mut(), len: 0, places: Vec::new(), helpers: Vec::new(), incoming: Vec::new() }
+    }
+}
+
+/// Whether code can be translated from a page, or why not.
+enum Outcome {
+    Done(*const Header),
+    /// The first instruction crosses the page, or is too long, or beyond the limit of CS.
+    Careful,
+}
+
+impl Cache {
+    #[inline(always)]
+    fn quick_index(physical: u64, eip: u32) -> usize {
+        (physical ^ physical >> 14 ^ u64::from(eip) << 3) as usize & (QUICK - 1)
+    }
+
+    /// The block at a physical address, where the quick table has it.
+    #[inline(always)]
+    pub(super) fn quick(&self, physical: u64, eip: u32, mode: u64) -> Option<*const Header> {
+        let header = self.quick[Self::quick_index(physical, eip)];
+        // SAFETY: entries lead to `NONE` or to blocks that live until the table is cleared.
+        let found = unsafe { &*header };
+        (found.physical == physical && found.eip == eip && found.mode == mode).then_some(header)
+    }
+
+    /// Offset in CS of instruction number `index` of a block.
+    pub(super) fn eip_of(&self, header: *const Header, index: usize) -> u32 {
+        // SAFETY: the engine passes headers of blocks that live.
+        let header = unsafe { &*header };
+        let offset = self.blocks[header.number as usize].places.get(index).map_or(0, |place| place.offset);
+        header.eip.wrapping_add(u32::from(offset))
+    }
+
+    /// The first instruction at the same slot as instruction `index`: those before it had no ops.
+    pub(super) fn first_at(&self, header: *const Header, index: usize) -> usize {
+        // SAFETY: as above.
+        let places = &self.blocks[unsafe { (*header).number } as usize].places;
+        let mut first = index.min(places.len().saturating_sub(1));
+        while first > 0 && places[first - 1].slot == places[first].slot {
+            first -= 1;
+        }
+        first
+    }
+
+    /// Helper number `index` of a block.
+    pub(super) fn helper_of(&self, header: *const Header, index: u32) -> (Helper, Instruction) {
+        // SAFETY: as above.
+        self.blocks[unsafe { (*header).number } as usize].helpers[index as usize]
+    }
+
+    /// The instruction of a block's first helper.
+    pub(super) fn first_helper(&self, header: *const Header) -> Option<&Instruction> {
+        // SAFETY: as above.
+        self.blocks[unsafe { (*header).number } as usize].helpers.first().map(|(_, insn)| insn)
+    }
+
+    /// Ties a link to a block.
+    pub(super) fn tie(&mut self, link: *mut Link, header: *const Header) {
+        // SAFETY: the dispatcher passes a link and a block that live.
+        unsafe {
+            if (*link).kind & Link::LOOSE != 0 || (*header).number == SCRATCH || (*link).target == header {
+                return;
+            }
+            if !(*link).target.is_null() {
+                let old = (*(*link).target).number as usize;
+                self.blocks[old].incoming.retain(|&incoming| incoming != link);
+            }
+            (*link).target = header;
+            self.blocks[(*header).number as usize].incoming.push(link);
+        }
+    }
+
+    /// Everything is to be dropped before the next block runs.
+    pub(super) fn want_flush(&mut self) {
+        self.flush_wanted = true;
+    }
+
+    fn free_chunks(&mut self) {
+        for chunk in self.chunks.drain(..) {
+            // SAFETY: each came from `Box::into_raw` and nobody uses it any more.
+            drop(unsafe { Box::from_raw(chunk) });
+        }
+        self.used = CHUNK;
+    }
+
+    /// Drops all blocks. Never while one runs.
+    fn flush(&mut self, bus: &mut dyn Bus) {
+        for page in self.pages.keys() {
+            bus.ram().mark_code(*page, false);
+        }
+        self.pages.clear();
+        self.map.clear();
+        self.quick.fill(&raw const NONE);
+        self.blocks.truncate(1);
+        self.free_chunks();
+        self.flush_wanted = false;
+        self.stats.flushes += 1;
+    }
+
+    fn allocate(&mut self, slots: usize) -> *mut Slot {
+        if self.used + slots > CHUNK {
+            let chunk: Box<[Slot]> = vec![0; CHUNK].into_boxed_slice();
+            self.chunks.push(Box::into_raw(chunk).cast());
+            self.used = 0;
+        }
+        let at = self.chunks.last().map_or(ptr::null_mut(), |&chunk| chunk.cast::<Slot>().wrapping_add(self.used));
+        self.used += slots;
+        at
+    }
+
+    fn find(&mut self, key: Key) -> Option<*const Header> {
+        let &number = self.map.get(&key)?;
+        let header = self.blocks[number as usize].header.cast_const();
+        self.quick[Self::quick_index(key.physical, key.eip)] = header;
+        Some(header)
+    }
+
+    /// Takes a block out of everything that leads to it.
+    fn kill(&mut self, number: u32) {
+        let block = &mut self.blocks[number as usize];
+        // SAFETY: blocks live until everything is dropped.
+        let Header { physical, mode, eip, .. } = unsafe { *block.header };
+        for link in block.incoming.drain(..) {
+            // SAFETY: links lie in the arena, which lives as long as the block does.
+            unsafe { (*link).target = ptr::null() };
+        }
+        let header = block.header.cast_const();
+        let quick = &mut self.quick[Self::quick_index(physical, eip)];
+        if ptr::eq(*quick, header) {
+            *quick = &raw const NONE;
+        }
+        self.map.remove(&Key { physical, mode, eip });
+        self.stats.killed += 1;
+    }
+
+    /// Makes instruction `after + 1` of a block leave it, where there is one.
+    fn make_stale(&mut self, header: *const Header, after: usize) {
+        // SAFETY: the running block lives.
+        let number = unsafe { (*header).number } as usize;
+        if let Some(place) = self.blocks[number].places.get(after + 1) {
+            let code = Header::code(header).cast_mut().wrapping_add(usize::from(place.slot));
+            // SAFETY: the place is inside the block's code.
+            unsafe { (*code).code = Op::Stale {}.code() };
+        }
+    }
+
+    /// Puts a lifted block into memory: the arena, or the scratch block.
+    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, scratch: bool) -> *const Header {
+        pass::dead_flags(&mut self.lifted.ops);
+        pass::fuse(&self.lifted.ops, &mut self.fused);
+        let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
+        let slots = 2 + self.fused.len() + links;
+        let number = if scratch { SCRATCH } else { self.blocks.len() as u32 };
+        let base = if scratch {
+            if self.scratch.len() < slots {
+                self.scratch = vec![0; slots].into_boxed_slice();
+            }
+            self.scratch.as_mut_ptr()
+        } else {
+            self.allocate(slots)
+        };
+        let header = base.cast::<Header>();
+        let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
+        let code = Header::code(header).cast_mut();
+        let mut slot = 0;
+        let mut index = 0;
+        while index < self.fused.len() {
+            let uop = self.fused[index];
+            let place = &mut places[usize::from(uop.y).min(offsets.len() - 1)];
+            place.slot = place.slot.min(slot as u16);
+            // SAFETY: `slots` slots are there, as many as the ops and their links.
+            unsafe { *code.wrapping_add(slot) = uop };
+            slot += 1;
+            let op = uop.op();
+            let mut targets = [uop.imm, uop.imm2];
+            if matches!(op, Op::CompareJump { .. } | Op::DecJump { .. }) {
+                // The branch that was fused stands behind it and is only read for its targets.
+                index += 1;
+                let branch = self.fused[index];
+                targets = [branch.imm, branch.imm2];
+                places[usize::from(branch.y).min(offsets.len() - 1)].slot = slot as u16;
+            }
+            let from = key.eip.wrapping_add(u32::from(offsets[usize::from(uop.y).min(offsets.len() - 1)]));
+            for &eip in &targets[..link_count(op)] {
+                let mut kind = 0;
+                let in_page = (key.physical & 0xfff) as i64 + i64::from(eip) - i64::from(key.eip);
+                if !(0..0x1000).contains(&in_page) {
+                    kind |= Link::CROSS;
+                }
+                if eip <= from {
+                    kind |= Link::BACK;
+                }
+                if scratch || mode_is_single(key.mode) {
+                    kind |= Link::LOOSE;
+                }
+                // SAFETY: as above.
+                unsafe { code.wrapping_add(slot).cast::<Link>().write(Link { target: ptr::null(), eip, kind }) };
+                slot += 1;
+            }
+            index += 1;
+        }
+        // Instructions without ops stand where the next one does.
+        let mut following = slot as u16;
+        for place in places.iter_mut().rev() {
+            if place.slot == u16::MAX {
+                place.slot = following;
+            }
+            following = place.slot;
+        }
+        let Key { physical, mode, eip } = key;
+        let count = offsets.len() as u32;
+        // SAFETY: the first two slots are the header's.
+        unsafe { header.write(Header { physical, mode, eip, count, number, _unused: 0 }) };
+        let helpers = self.lifted.helpers.clone();
+        let block = Block { header, len, places, helpers, incoming: Vec::new() };
+        if scratch {
+            self.blocks[SCRATCH as usize] = block;
+        } else {
+            self.blocks.push(block);
+            self.map.insert(key, number);
+            self.quick[Self::quick_index(physical, eip)] = header;
+            self.pages.entry(physical >> 12).or_default().push(number);
+        }
+        self.stats.blocks += 1;
+        self.stats.instructions += u64::from(count);
+        header
+    }
+}
+
+fn mode_is_single(key: u64) -> bool {
+    Mode::from_key(key).is_single()
+}
+
+/// Whether what could not be decoded is an instruction of more than 15 bytes: one whose first 15 are all prefixes and
+/// operands still wanting more. Without its first prefix it wants more than the 14 that are left.
+fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.get(1..LONGEST) else { return false };
+    let mut decoder = Decoder::new(mode.bitness(), rest, DecoderOptions::NONE);
+    let _ = decoder.decode();
+    decoder.last_error() == DecoderError::NoMoreBytes
+}
+
+/// Links behind an op.
+fn link_count(op: Op) -> usize {
+    match op {
+        Op::Jump {} | Op::CallFlat {} => 1,
+        Op::JumpIf { .. } | Op::JumpCount { .. } | Op::CompareJump { .. } | Op::DecJump { .. } => 2,
+        _ => 0,
+    }
+}
 
 impl Cpu {
     /// Drops translated code of these bytes of physical memory: they have just been written.
     pub fn invalidate_code(&mut self, bus: &mut dyn Bus, physical: u64, len: u64) {
-        let _ = (bus, physical, len);
+        let end = physical.saturating_add(len);
+        for page in physical >> 12..=end.saturating_sub(1).max(physical) >> 12 {
+            let Some(mut numbers) = self.code.pages.remove(&page) else {
+                bus.ram().mark_code(page, false);
+                continue;
+            };
+            let mut index = 0;
+            while index < numbers.len() {
+                let block = &self.code.blocks[numbers[index] as usize];
+                // SAFETY: blocks live until everything is dropped.
+                let start = unsafe { (*block.header).physical };
+                if start < end && physical < start + u64::from(block.len) {
+                    let number = numbers.swap_remove(index);
+                    self.code.kill(number);
+                    self.leave_if_running(number);
+                } else {
+                    index += 1;
+                }
+            }
+            if numbers.is_empty() {
+                bus.ram().mark_code(page, false);
+            } else {
+                self.code.pages.insert(page, numbers);
+            }
+        }
+    }
+
+    fn leave_if_running(&mut self, number: u32) {
+        let (header, op) = (self.exec.block, self.exec.op);
+        if header.is_null() || op.is_null() {
+            return;
+        }
+        // SAFETY: `exec` leads to the block that runs now and to one of its ops.
+        let (running, index) = unsafe { ((*header).number, usize::from((*op).y)) };
+        if running == number {
+            self.code.make_stale(header, index);
+        }
+    }
+
+    /// Takes in what happened outside: DMA into code, a change of the memory map, or too much code.
+    pub(super) fn sync_code(&mut self, bus: &mut dyn Bus) {
+        for page in bus.ram().take_modified_code() {
+            self.invalidate_code(bus, u64::from(page) << 12, 0x1000);
+        }
+        let generation = bus.signals().map_generation();
+        let full = self.code.chunks.len() > MAX_CHUNKS;
+        if self.code.flush_wanted || full || generation != self.code.map_generation {
+            self.code.map_generation = generation;
+            self.exec.link = ptr::null_mut();
+            self.code.flush(bus);
+            self.tlb.flush();
+        }
+    }
+
+    /// The block at `rip` in this mode.
+    ///
+    /// # Errors
+    /// The fault of fetching its first instruction.
+    pub(super) fn block(&mut self, bus: &mut dyn Bus, mode: Mode) -> Result<*const Header, Fault> {
+        let rip = self.state.rip;
+        if rip > u64::from(mode.limit) {
+            return Err(Fault::gp(0));
+        }
+        let eip = rip as u32;
+        let linear = self.state.segment(SegReg::Cs).base.wrapping_add(rip) & 0xffff_ffff;
+        let page = self.fetch_page(bus, linear)?;
+        let physical = page | linear & 0xfff;
+        let key = Key { physical, mode: mode.key(), eip };
+        if let Some(header) = self.code.quick(physical, eip, key.mode) {
+            return Ok(header);
+        }
+        if let Some(header) = self.code.find(key) {
+            return Ok(header);
+        }
+        let policy = bus.page(page).code;
+        if policy != CodePolicy::Volatile
+            && let Outcome::Done(header) = self.translate_block(bus, key, mode)
+        {
+            if policy == CodePolicy::Ram {
+                self.protect_code(bus, page);
+            }
+            return Ok(header);
+        }
+        self.translate_careful(bus, linear, key, mode)
+    }
+
+    fn translate_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Outcome {
+        let mut bytes = [0; MAX_BYTES];
+        let in_page = 0x1000 - (key.physical as usize & 0xfff);
+        let in_limit = (mode.limit - key.eip) as usize;
+        let available = in_page.min(in_limit.saturating_add(1)).min(MAX_BYTES);
+        let bytes = &mut bytes[..available];
+        self.read_code(bus, key.physical, bytes);
+
+        self.code.lifted.clear();
+        let mut decoder = Decoder::with_ip(mode.bitness(), bytes, u64::from(key.eip), DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        let mut offsets = [0u16; MAX_INSTRUCTIONS];
+        let mut count = 0;
+        let most = if mode.is_single() { 1 } else { MAX_INSTRUCTIONS };
+        let mut len = 0;
+        loop {
+            let mut ends = Ends::No;
+            let full = count == most || len == bytes.len();
+            if !full {
+                decoder.decode_out(&mut insn);
+                if decoder.last_error() == DecoderError::NoMoreBytes {
+                    if count == 0 {
+                        return Outcome::Careful;
+                    }
+                } else {
+                    let too_long = insn.is_invalid() && is_too_long(mode, &bytes[len..]);
+                    ends = self.code.lift_one(&insn, mode, count, too_long);
+                    offsets[count] = len as u16;
+                    count += 1;
+                    len = decoder.position();
+                    if ends == Ends::No {
+                        continue;
+                    }
+                }
+            }
+            if ends == Ends::No {
+                let next = key.eip.wrapping_add(len as u32);
+                let last = count.saturating_sub(1) as u16;
+                self.code.lifted.ops.push(Uop { y: last, ..Uop::new(Op::Jump {}).imm(next) });
+            }
+            return Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false));
+        }
+    }
+
+    /// Translates one instruction that lies across pages or limits or in a device, to be used once.
+    fn translate_careful(
+        &mut self,
+        bus: &mut dyn Bus,
+        linear: u64,
+        key: Key,
+        mode: Mode,
+    ) -> Result<*const Header, Fault> {
+        let mut bytes = [0; LONGEST];
+        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let wanted = in_limit.min(LONGEST);
+        let fetched = self.fetch(bus, linear, &mut bytes[..wanted])?;
+        let mut decoder = Decoder::with_ip(mode.bitness(), &bytes[..fetched], u64::from(key.eip), DecoderOptions::NONE);
+        let insn = decoder.decode();
+        if decoder.last_error() == DecoderError::NoMoreBytes {
+            if fetched < wanted {
+                // The next page is missing: this is its fault.
+                let next = (linear + fetched as u64) & 0xffff_ffff;
+                self.fetch_page(bus, next)?;
+            }
+            return Err(Fault::gp(0));
+        }
+        self.code.lifted.clear();
+        let too_long = insn.is_invalid() && is_too_long(mode, &bytes[..fetched]);
+        if self.code.lift_one(&insn, mode, 0, too_long) == Ends::No {
+            self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
+        }
+        Ok(self.code.assemble(key, &[0], insn.len() as u32, true))
+    }
+
+    fn read_code(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {
+        for (index, chunk) in into.chunks_mut(8).enumerate() {
+            let value = self.read_physical(bus, physical + 8 * index as u64, chunk.len() as u32);
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+impl Cache {
+    fn lift_one(&mut self, insn: &Instruction, mode: Mode, number: usize, too_long: bool) -> Ends {
+        let from = self.lifted.ops.len();
+        let ends =
+            if too_long { lift_too_long(&mut self.lifted, insn, mode) } else { lift(&mut self.lifted, insn, mode) };
+        for uop in &mut self.lifted.ops[from..] {
+            uop.y = number as u16;
+        }
+        ends
     }
 }

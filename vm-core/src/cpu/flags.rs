@@ -154,6 +154,24 @@ impl Flags {
         self.result = result;
     }
 
+    /// Changes CF and OF, and leaves the others.
+    #[inline(always)]
+    pub(super) fn set_carry_overflow(&mut self, carry: bool, overflow: bool) {
+        let new = u32::from(carry) * CF | u32::from(overflow) * OF;
+        if self.lazy == Lazy::Eager {
+            self.value = self.value & !(CF | OF) | new;
+        } else {
+            self.a = u64::from(u32::from(self.af()) * AF | new);
+            self.lazy = Lazy::Result;
+        }
+    }
+
+    /// Changes DF.
+    #[inline(always)]
+    pub(super) fn set_direction(&mut self, down: bool) {
+        self.value = self.value & !DF | u32::from(down) * DF;
+    }
+
     #[cold]
     fn arithmetic(&self) -> u32 {
         (u32::from(self.cf()) * CF)
@@ -270,9 +288,15 @@ mod tests {
                             | (u32::from(!(-128..128).contains(&wide)) * OF)
                     };
                     let (low_a, low_b) = (a & 15, b & 15);
-                    let add = expect(sum, a + b + carry > 255, signed(a) + signed(b) + carry as i64, low_a + low_b + carry > 15);
+                    let add = expect(
+                        sum,
+                        a + b + carry > 255,
+                        signed(a) + signed(b) + carry as i64,
+                        low_a + low_b + carry > 15,
+                    );
                     assert_eq!(lazy(Lazy::Add, 7, a, b, sum), add, "{a} + {b} + {carry}");
-                    let sub = expect(difference, a < b + carry, signed(a) - signed(b) - carry as i64, low_a < low_b + carry);
+                    let sub =
+                        expect(difference, a < b + carry, signed(a) - signed(b) - carry as i64, low_a < low_b + carry);
                     assert_eq!(lazy(Lazy::Sub, 7, a, b, difference), sub, "{a} - {b} - {carry}");
                 }
             }

@@ -1,1 +1,252 @@
-//! The interpreter.
+//! The interpreter: one handler a micro-op, each of which goes straight to the next one's.
+//!
+//! In release builds a handler ends with a call of the next in tail position, which LLVM makes a jump: the whole block,
+//! and the blocks linked to it, run without coming back here. In debug builds a handler returns the next op instead and
+//! the loop in [`Cpu::execute`] goes on with it, so that the stack stays flat. A handler that must come back returns null
+//! and says why in [`Exec::leave`].
+//!
+//! Handlers have a fast path without calls. What misses the TLB goes on in a cold twin that does the whole op again.
+
+mod alu;
+mod control;
+mod memory;
+mod shift;
+mod table;
+
+use std::ptr;
+
+use super::block::{Header, Link};
+use super::fault::Fault;
+use super::lift::Mode;
+use super::uop::Uop;
+use super::{Cpu, Exit};
+use crate::bus::Bus;
+use crate::bus::signals::Signals;
+use crate::cpu::flags::TF;
+
+/// What a handler returns: the next op (debug builds), or null: back to the dispatcher.
+type Next = *const Uop;
+/// A handler.
+type Handler = unsafe fn(&mut Cpu, &mut dyn Bus, *const Uop) -> Next;
+
+/// Why a block was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    /// `state.rip` says where to go on.
+    Goto,
+    /// The same, and [`Exec::link`] may be tied to the block there.
+    Link,
+    /// The instruction at `state.rip` raised this.
+    Fault(Fault),
+}
+
+/// What the engine knows while it runs.
+#[derive(Debug)]
+pub(super) struct Exec {
+    /// Instructions that may still be entered.
+    left: i64,
+    /// The block that runs.
+    pub block: *const Header,
+    /// The op that runs, where it may leave the fast path.
+    pub op: *const Uop,
+    /// Way out that was not tied to a block.
+    pub link: *mut Link,
+    /// [`Mode::key`] of the block that runs.
+    mode: u64,
+    leave: Leave,
+    /// The machine's signals, while [`Cpu::run`] runs.
+    signals: *const Signals,
+}
+
+// SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
+unsafe impl Send for Exec {}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self {
+            left: 0,
+            block: ptr::null(),
+            op: ptr::null(),
+            link: ptr::null_mut(),
+            mode: 0,
+            leave: Leave::Goto,
+            signals: ptr::null(),
+        }
+    }
+}
+
+impl Exec {
+    /// Whether somebody wants attention.
+    ///
+    /// # Safety
+    /// Only while blocks run.
+    #[inline(always)]
+    unsafe fn raised(&self) -> bool {
+        // SAFETY: `Cpu::execute` has set the pointer, and holds the bus that owns the signals.
+        unsafe { (*self.signals).raised() }
+    }
+}
+
+/// Goes on with the op at `op`.
+///
+/// # Safety
+/// `op` leads to an op of a live block.
+#[inline(always)]
+unsafe fn go(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
+    if cfg!(debug_assertions) {
+        return op;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { table::handler(op)(cpu, bus, op) }
+}
+
+/// Goes on with the op after `op`.
+///
+/// # Safety
+/// `op` leads to an op of a live block that does not end there.
+#[inline(always)]
+unsafe fn next(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
+    // SAFETY: the caller's promise.
+    unsafe { go(cpu, bus, op.add(1)) }
+}
+
+/// Leaves the block: instruction `completed` and those after it have not been executed.
+fn leave_at(cpu: &mut Cpu, completed: usize, leave: Leave) -> Next {
+    // SAFETY: the block that runs lives.
+    let count = unsafe { (*cpu.exec.block).count };
+    cpu.exec.left += i64::from(count) - completed as i64;
+    cpu.exec.leave = leave;
+    ptr::null()
+}
+
+/// The instruction of `op` raises a fault.
+///
+/// # Safety
+/// `op` leads to an op of the block that runs.
+#[cold]
+#[inline(never)]
+unsafe fn fault(cpu: &mut Cpu, _: &mut dyn Bus, op: *const Uop, fault: Fault) -> Next {
+    // SAFETY: the caller's promise.
+    let index = usize::from(unsafe { (*op).y });
+    cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, index));
+    leave_at(cpu, index, Leave::Fault(fault))
+}
+
+impl Cpu {
+    /// Executes until `budget` instructions are through or something else comes up.
+    ///
+    /// Interrupts are looked at between blocks. An exception that is delivered uses up one of the budget, too, so that a
+    /// guest that does nothing but fault comes back. With a budget of one exactly one instruction (or one exception) happens.
+    pub fn run(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
+        let mut left = budget.min(i64::MAX as u64);
+        self.exec.link = ptr::null_mut();
+        let exit = loop {
+            if let Some(exit) = self.turn(bus, &mut left) {
+                break exit;
+            }
+        };
+        self.exec.block = ptr::null();
+        self.exec.op = ptr::null();
+        exit
+    }
+
+    /// One turn of the dispatcher: interrupts, then a chain of blocks.
+    fn turn(&mut self, bus: &mut dyn Bus, left: &mut u64) -> Option<Exit> {
+        if bus.signals().raised() {
+            return Some(Exit::Attention);
+        }
+        self.code.stats.dispatches += 1;
+        self.sync_map(bus);
+        self.exec.block = ptr::null();
+        self.exec.op = ptr::null();
+        self.sync_code(bus);
+
+        match self.take_interrupt(bus) {
+            Ok(false) => {}
+            Ok(true) => self.exec.link = ptr::null_mut(),
+            Err(_) => return Some(Exit::TripleFault),
+        }
+        if self.state.halted {
+            return Some(Exit::Halted);
+        }
+        if *left == 0 {
+            return Some(Exit::Budget);
+        }
+
+        let step = self.state.flags.has(TF);
+        let shadow = self.state.interrupt_shadow;
+        let mut mode = Mode::of(self);
+        if step || shadow {
+            mode = mode.single();
+        }
+        let mut header = match self.block(bus, mode) {
+            Ok(header) => header,
+            Err(fault) => return self.deliver_fault(bus, fault, left),
+        };
+        // SAFETY: `block` returns blocks that live.
+        if u64::from(unsafe { (*header).count }) > *left {
+            mode = mode.single();
+            header = match self.block(bus, mode) {
+                Ok(header) => header,
+                Err(fault) => return self.deliver_fault(bus, fault, left),
+            };
+        }
+        if !self.exec.link.is_null() {
+            if mode.key() == self.exec.mode {
+                self.code.tie(self.exec.link, header);
+            }
+            self.exec.link = ptr::null_mut();
+        }
+        self.state.interrupt_shadow = false;
+        let before = self.retired;
+        let left_before = *left;
+        let software = step && self.is_software_interrupt(header);
+        self.execute(bus, header, mode, left);
+        self.retired = self.retired.wrapping_add(left_before - *left);
+        // Rounds of a REP that its helper has counted itself.
+        let rounds = self.retired.wrapping_sub(before).saturating_sub(left_before - *left);
+        *left = left.saturating_sub(rounds);
+
+        if let Leave::Fault(fault) = self.exec.leave {
+            return self.deliver_fault(bus, fault, left);
+        }
+        if step && !software && !self.state.interrupt_shadow && self.single_step(bus).is_err() {
+            return Some(Exit::TripleFault);
+        }
+        None
+    }
+
+    fn deliver_fault(&mut self, bus: &mut dyn Bus, fault: Fault, left: &mut u64) -> Option<Exit> {
+        self.exec.link = ptr::null_mut();
+        self.exec.block = ptr::null();
+        *left = left.saturating_sub(1);
+        self.raise(bus, fault).is_err().then_some(Exit::TripleFault)
+    }
+
+    /// INT n and its like clear TF on their way: no trap follows them.
+    fn is_software_interrupt(&self, header: *const Header) -> bool {
+        use iced_x86::Mnemonic;
+        self.code.first_helper(header).is_some_and(|insn| {
+            matches!(insn.mnemonic(), Mnemonic::Int | Mnemonic::Int3 | Mnemonic::Into | Mnemonic::Int1)
+        })
+    }
+
+    /// Runs the block at `header` and all that is linked to it; takes what was executed from `left`.
+    fn execute(&mut self, bus: &mut dyn Bus, header: *const Header, mode: Mode, left: &mut u64) {
+        // SAFETY: the dispatcher passes a live block; blocks live until the next flush, which only it does.
+        unsafe {
+            self.exec.left = *left as i64 - i64::from((*header).count);
+            self.exec.block = header;
+            self.exec.mode = mode.key();
+            self.exec.signals = bus.signals();
+            let mut op = Header::code(header);
+            while !op.is_null() {
+                op = table::handler(op)(self, bus, op);
+            }
+        }
+        *left = self.exec.left.max(0) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

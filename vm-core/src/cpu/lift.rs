@@ -74,6 +74,12 @@ impl Mode {
         Self { bits: self.bits | Self::SINGLE, ..self }
     }
 
+    /// Whether code of one mode may go on in the other, however many instructions its blocks have.
+    #[inline]
+    pub fn like(self, other: Self) -> bool {
+        (self.bits ^ other.bits) & !Self::SINGLE == 0 && self.limit == other.limit
+    }
+
     /// Whether a block of this mode has one instruction.
     pub fn is_single(self) -> bool {
         self.bits & Self::SINGLE != 0
@@ -88,6 +94,11 @@ impl Mode {
     #[inline]
     pub fn key(self) -> u64 {
         u64::from(self.limit) << 32 | u64::from(self.bits)
+    }
+
+    /// The mode of a key.
+    pub const fn from_key(key: u64) -> Self {
+        Self { bits: key as u32, limit: (key >> 32) as u32 }
     }
 
     /// Whether an access through a segment needs no check and no base.
@@ -158,6 +169,13 @@ impl Lifted {
 /// Lifts one instruction behind what is already in `into`.
 pub fn lift(into: &mut Lifted, insn: &Instruction, mode: Mode) -> Ends {
     Lifter { into, insn, mode }.lift()
+}
+
+/// Lifts an instruction of more than 15 bytes: #GP(0).
+pub fn lift_too_long(into: &mut Lifted, insn: &Instruction, mode: Mode) -> Ends {
+    let mut lifter = Lifter { into, insn, mode };
+    lifter.call(|_, _, _| Err(Fault::gp(0)));
+    lifter.leave()
 }
 
 /// `Helper` of an instruction that does not exist.
@@ -244,7 +262,10 @@ impl Lifter<'_> {
     /// The offset of the memory operand as the operands of an op, not yet cut.
     fn offset(&self) -> Address {
         let (base, index) = (self.insn.memory_base(), self.insn.memory_index());
-        let imm = self.insn.memory_displacement64() as u32;
+        let imm = match self.address_size() {
+            AddressSize::A16 => self.insn.memory_displacement64() as i16 as u32,
+            AddressSize::A32 => self.insn.memory_displacement64() as u32,
+        };
         if index == Register::None {
             return Address { imm, ..Address::slot(register_slot(base)) };
         }
@@ -401,11 +422,9 @@ impl Lifter<'_> {
 
     /// Whether a segment register is loaded (the mode may change, or interrupts be held off).
     fn loads_segment(&self) -> bool {
-        matches!(
-            self.insn.mnemonic(),
-            Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lss | Mnemonic::Lfs | Mnemonic::Lgs
-        ) || matches!(self.insn.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
-            && self.insn.op0_register().is_segment_register()
+        matches!(self.insn.mnemonic(), Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lss | Mnemonic::Lfs | Mnemonic::Lgs)
+            || matches!(self.insn.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
+                && self.insn.op0_register().is_segment_register()
     }
 
     /// [`Flag::Live`]: the pass that removes dead flags comes later.

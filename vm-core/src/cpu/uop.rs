@@ -385,13 +385,13 @@ ops! {
     AluStore { alu: Alu, form: Form, size: Size, ea: Ea }
     /// Flags of `d op memory`.
     CompareLoad { compare: Compare, size: Size, ea: Ea }
-    /// Flags of `memory op imm2`.
-    CompareMem { compare: Compare, size: Size, ea: Ea }
+    /// Flags of `memory op (d or imm2)`.
+    CompareMem { compare: Compare, form: Form, size: Size, ea: Ea }
     /// Increments memory (`x` bit 7 clear) or decrements it (set).
     IncStore { size: Size, ea: Ea }
     /// Compare `a` with (b or imm) and branch as [`Op::JumpIf`] does.
     CompareJump { compare: Compare, form: Form, size: Size, cond: Cond }
-    /// `d = a op imm`, flags, and branch.
+    /// Decrement and branch.
     DecJump { size: Size, cond: Cond }
     /// PUSH on a flat 32-bit stack: `[ESP - 4] = d; ESP -= 4`.
     PushFlat {}
@@ -459,7 +459,7 @@ pub struct Uop {
     pub b: u8,
     /// Scale of the index, as a shift.
     pub x: u8,
-    /// Free for the engine.
+    /// Number of the instruction in its block.
     pub y: u16,
     /// Immediate, displacement or target.
     pub imm: u32,

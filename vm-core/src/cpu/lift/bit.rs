@@ -41,7 +41,8 @@ impl Lifter<'_> {
             return;
         }
         let write = bit != Bit::Bt;
-        let address = if self.is_register(1) { self.bit_string(size, write) } else { self.address(size.bytes(), write) };
+        let address =
+            if self.is_register(1) { self.bit_string(size, write) } else { self.address(size.bytes(), write) };
         if write {
             self.emit(address.op(|ea| Op::LoadForWrite { size, ea }).d(T0));
             self.emit(op.d(T0).a(T0));

@@ -171,8 +171,12 @@ impl fmt::Display for Uop {
             Op::CompareLoad { compare, size, ea } => {
                 write!(f, "{}.{}! {}, {}", name(compare), suffix(size), Slot(d, size), memory(ea))
             }
-            Op::CompareMem { compare, size, ea } => {
-                write!(f, "{}.{}! {}, {imm2:#x}", name(compare), suffix(size), memory(ea))
+            Op::CompareMem { compare, form, size, ea } => {
+                write!(f, "{}.{}! {}, ", name(compare), suffix(size), memory(ea))?;
+                match form {
+                    Form::Reg => write!(f, "{}", Slot(d, size)),
+                    Form::Imm => write!(f, "{imm2:#x}"),
+                }
             }
             Op::IncStore { size, ea } => {
                 let name = if self.x & 0x80 == 0 { "inc" } else { "dec" };

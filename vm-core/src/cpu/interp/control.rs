@@ -1,0 +1,303 @@
+//! Handlers of branches, helpers and ways out.
+
+use std::ptr;
+
+use super::alu::{compare_values, get, immediate, mask, put, signed, step, top};
+use super::memory::{push_fast, top_fast};
+use super::{Leave, Next, fault, go, leave_at, next};
+use crate::bus::Bus;
+use crate::cpu::access::Unsigned;
+use crate::cpu::block::{Header, Link};
+use crate::cpu::fault::Fault;
+use crate::cpu::lift::Mode;
+use crate::cpu::state::SegReg;
+use crate::cpu::uop::{Cond, Count, RSP, Uop};
+use crate::cpu::{Cpu, Flow};
+
+/// Leaves through a link; the dispatcher may tie it.
+#[cold]
+#[inline(never)]
+unsafe fn leave_link(cpu: &mut Cpu, _: &mut dyn Bus, link: *mut Link) -> Next {
+    // SAFETY: the caller passes a link of the block that runs.
+    cpu.state.rip = u64::from(unsafe { (*link).eip });
+    cpu.exec.link = link;
+    cpu.exec.leave = Leave::Link;
+    ptr::null()
+}
+
+/// Whether a link may not be followed blindly: somebody wants attention, or the page is mapped otherwise now.
+#[inline(always)]
+unsafe fn must_look(cpu: &mut Cpu, link: *mut Link, target: *const Header) -> bool {
+    // SAFETY: the caller passes a link of the block that runs and its live target.
+    unsafe {
+        if (*link).kind & Link::BACK != 0 && cpu.exec.raised() {
+            return true;
+        }
+        if (*link).kind & Link::CROSS != 0 {
+            let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from((*link).eip)) & 0xffff_ffff;
+            let page = cpu.tlb.code_page(cpu.state.cpl == 3, linear);
+            return page != Some((*target).physical & !0xfff);
+        }
+        false
+    }
+}
+
+/// Goes on with the block that a link leads to.
+#[inline(always)]
+unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
+    // SAFETY: the caller passes a link of the block that runs; a link's target lives or is null.
+    unsafe {
+        let target = (*link).target;
+        if target.is_null() {
+            return leave_link(cpu, bus, link);
+        }
+        let left = cpu.exec.left - i64::from((*target).count);
+        if left < 0 || (*link).kind != 0 && must_look(cpu, link, target) {
+            return leave_link(cpu, bus, link);
+        }
+        cpu.exec.left = left;
+        cpu.exec.block = target;
+        go(cpu, bus, Header::code(target))
+    }
+}
+
+/// Goes on at an offset in CS that only now is known.
+#[inline(always)]
+unsafe fn go_to(cpu: &mut Cpu, bus: &mut dyn Bus, eip: u32) -> Next {
+    let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
+    let found = cpu
+        .tlb
+        .code_page(cpu.state.cpl == 3, linear)
+        .and_then(|page| cpu.code.quick(page | linear & 0xfff, eip, cpu.exec.mode));
+    if let Some(target) = found {
+        // SAFETY: the quick table leads to live blocks.
+        unsafe {
+            let left = cpu.exec.left - i64::from((*target).count);
+            if left >= 0 && !cpu.exec.raised() {
+                cpu.exec.left = left;
+                cpu.exec.block = target;
+                return go(cpu, bus, Header::code(target));
+            }
+        }
+    }
+    cpu.state.rip = u64::from(eip);
+    cpu.exec.leave = Leave::Goto;
+    ptr::null()
+}
+
+#[inline(always)]
+unsafe fn link_of(op: *const Uop, index: usize) -> *mut Link {
+    op.wrapping_add(1 + index).cast_mut().cast()
+}
+
+macro_rules! control {
+    ($($(#[$doc:meta])* fn $name:ident $([$($generic:tt)*])? ($cpu:ident, $bus:ident, $op:ident) $body:block)*) => {$(
+        $(#[$doc])*
+        pub(super) unsafe fn $name $(<$($generic)*>)? ($cpu: &mut Cpu, $bus: &mut dyn Bus, $op: *const Uop) -> Next {
+            // SAFETY: the dispatcher and `next` pass ops of the block that runs; links stand behind branches.
+            unsafe { $body }
+        }
+    )*};
+}
+
+/// Whether a condition holds after a comparison of `a` and `b`.
+#[inline(always)]
+fn compared<T: Unsigned, const TEST: bool, const COND: u8>(cpu: &Cpu, a: u64, b: u64) -> bool {
+    if TEST {
+        // CF and OF are clear.
+        let result = a & b;
+        let sign = result >> top::<T>() & 1 != 0;
+        let holds = match COND >> 1 {
+            0 | 1 => false,
+            2 | 3 => result == 0,
+            4 | 6 => sign,
+            5 => return cpu.state.flags.condition(COND),
+            _ => result == 0 || sign,
+        };
+        return holds != (COND & 1 != 0);
+    }
+    let (less, sign) = (signed::<T>(a) < signed::<T>(b), a.wrapping_sub(b) & mask::<T>());
+    let sign = sign >> top::<T>() & 1 != 0;
+    let holds = match COND >> 1 {
+        0 => less != sign,
+        1 => a < b,
+        2 => a == b,
+        3 => a <= b,
+        4 => sign,
+        5 => return cpu.state.flags.condition(COND),
+        6 => less,
+        _ => signed::<T>(a) <= signed::<T>(b),
+    };
+    holds != (COND & 1 != 0)
+}
+
+control! {
+    fn jump(cpu, bus, op) {
+        follow(cpu, bus, link_of(op, 0))
+    }
+
+    fn jump_if[const COND: u8](cpu, bus, op) {
+        if cpu.state.flags.condition(COND) { follow(cpu, bus, link_of(op, 0)) } else { follow(cpu, bus, link_of(op, 1)) }
+    }
+
+    fn jump_count[T: Unsigned, const COUNT: u8](cpu, bus, op) {
+        let nonzero = get::<T>(cpu, (*op).a) != 0;
+        let taken = if COUNT == Count::Zero as u8 {
+            !nonzero
+        } else if COUNT == Count::NonZero as u8 {
+            nonzero
+        } else if COUNT == Count::NonZeroAndE as u8 {
+            nonzero && cpu.state.flags.zf()
+        } else {
+            nonzero && !cpu.state.flags.zf()
+        };
+        follow(cpu, bus, link_of(op, usize::from(!taken)))
+    }
+
+    fn compare_jump[T: Unsigned, const TEST: bool, const IMM: bool, const COND: u8](cpu, bus, op) {
+        let a = get::<T>(cpu, (*op).a);
+        let b = if IMM { immediate::<T>((*op).imm) } else { get::<T>(cpu, (*op).b) };
+        compare_values::<T, TEST>(cpu, a, b);
+        if compared::<T, TEST, COND>(cpu, a, b) {
+            follow(cpu, bus, link_of(op, 0))
+        } else {
+            follow(cpu, bus, link_of(op, 1))
+        }
+    }
+
+    fn dec_jump[T: Unsigned, const COND: u8](cpu, bus, op) {
+        let a = get::<T>(cpu, (*op).a);
+        let result = step::<T, true>(cpu, a);
+        put::<T>(cpu, (*op).d, result);
+        let taken = if COND >> 1 == Cond::E as u8 >> 1 {
+            (result == 0) != (COND & 1 != 0)
+        } else {
+            cpu.state.flags.condition(COND)
+        };
+        if taken { follow(cpu, bus, link_of(op, 0)) } else { follow(cpu, bus, link_of(op, 1)) }
+    }
+
+    fn jump_to(cpu, bus, op) {
+        let eip = get::<u32>(cpu, (*op).a) as u32;
+        go_to(cpu, bus, eip)
+    }
+
+    fn call_flat(cpu, bus, op) {
+        if !push_fast(cpu, (*op).imm2) {
+            return call_flat_miss(cpu, bus, op);
+        }
+        follow(cpu, bus, link_of(op, 0))
+    }
+
+    fn call_to_flat(cpu, bus, op) {
+        if !push_fast(cpu, (*op).imm2) {
+            return call_to_flat_miss(cpu, bus, op);
+        }
+        let eip = get::<u32>(cpu, (*op).a) as u32;
+        go_to(cpu, bus, eip)
+    }
+
+    fn ret_flat(cpu, bus, op) {
+        let Some(eip) = top_fast(cpu) else { return ret_flat_miss(cpu, bus, op) };
+        let esp = get::<u32>(cpu, RSP).wrapping_add(4).wrapping_add(u64::from((*op).imm));
+        put::<u32>(cpu, RSP, esp);
+        go_to(cpu, bus, eip)
+    }
+
+    #[cold]
+    fn call_flat_miss(cpu, bus, op) {
+        match push_slow(cpu, bus, op) {
+            Ok(()) => follow(cpu, bus, link_of(op, 0)),
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+
+    #[cold]
+    fn call_to_flat_miss(cpu, bus, op) {
+        match push_slow(cpu, bus, op) {
+            Ok(()) => {
+                let eip = get::<u32>(cpu, (*op).a) as u32;
+                go_to(cpu, bus, eip)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+
+    #[cold]
+    fn ret_flat_miss(cpu, bus, op) {
+        cpu.exec.op = op;
+        let esp = get::<u32>(cpu, RSP);
+        match cpu.load::<u32>(bus, esp) {
+            Ok(eip) => {
+                put::<u32>(cpu, RSP, esp.wrapping_add(4).wrapping_add(u64::from((*op).imm)));
+                go_to(cpu, bus, eip)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+
+    fn check_target(cpu, bus, op) {
+        if get::<u32>(cpu, (*op).a) > u64::from((*op).imm) {
+            return fault(cpu, bus, op, Fault::gp(0));
+        }
+        next(cpu, bus, op)
+    }
+
+    /// Ends the block with a look around.
+    fn leave(cpu, bus, op) {
+        let _ = bus;
+        cpu.state.rip = u64::from((*op).imm);
+        cpu.exec.leave = Leave::Goto;
+        ptr::null()
+    }
+
+    /// The block's code was written: the instruction here must be decoded again.
+    #[cold]
+    fn stale(cpu, bus, op) {
+        let _ = bus;
+        let index = cpu.code.first_at(cpu.exec.block, usize::from((*op).y));
+        cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, index));
+        leave_at(cpu, index, Leave::Goto)
+    }
+
+    fn helper(cpu, bus, op) {
+        cpu.exec.op = op;
+        let index = usize::from((*op).y);
+        let block = cpu.exec.block;
+        cpu.state.rip = u64::from(cpu.code.eip_of(block, index));
+        let (helper, insn) = cpu.code.helper_of(block, (*op).imm);
+        match helper(cpu, bus, &insn) {
+            Ok(Flow::Next) => {
+                // A segment register was loaded: flat may have become not flat.
+                let changed = (*op).x != 0
+                    && (cpu.state.interrupt_shadow || !Mode::of(cpu).like(Mode::from_key(cpu.exec.mode)));
+                if !changed {
+                    return next(cpu, bus, op);
+                }
+                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
+                leave_at(cpu, index + 1, Leave::Goto)
+            }
+            Ok(Flow::Resync) => {
+                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
+                leave_at(cpu, index + 1, Leave::Goto)
+            }
+            Ok(Flow::Jump | Flow::Again) => leave_at(cpu, index + 1, Leave::Goto),
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+
+    /// An op that no handler knows (64-bit code, today).
+    #[cold]
+    fn unknown(cpu, bus, op) {
+        fault(cpu, bus, op, Fault::ud())
+    }
+}
+
+unsafe fn push_slow(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Result<(), Fault> {
+    cpu.exec.op = op;
+    let at = get::<u32>(cpu, RSP).wrapping_sub(4) & 0xffff_ffff;
+    // SAFETY: the handler's promise.
+    cpu.store(bus, at, unsafe { (*op).imm2 })?;
+    put::<u32>(cpu, RSP, at);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The table of handlers, by op code.
+
+use super::{Handler, alu, control, memory, shift};
+use crate::cpu::uop::{
+    AddressSize, Alu, Bit, Compare, Cond, Count, DoubleShift, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, Scan, Shift,
+    Size, Uop,
+};
+
+/// The handler of the op at `op`.
+///
+/// # Safety
+/// `op` leads to a micro-op.
+#[inline(always)]
+pub(super) unsafe fn handler(op: *const Uop) -> Handler {
+    // SAFETY: codes come from `Op::code`, which is below `Op::COUNT`.
+    unsafe { *HANDLERS.get_unchecked(usize::from((*op).code)) }
+}
+
+static HANDLERS: [Handler; Op::COUNT] = {
+    let mut handlers = [control::unknown as Handler; Op::COUNT];
+    let mut code = 0;
+    while code < Op::COUNT {
+        handlers[code] = resolve(Op::from_code(code as u16));
+        code += 1;
+    }
+    handlers
+};
+
+/// An expression for each size: 64 bits are not there yet.
+macro_rules! sized {
+    ($size:expr, $T:ident => $handler:expr) => {
+        match $size {
+            Size::B => {
+                type $T = u8;
+                $handler
+            }
+            Size::W => {
+                type $T = u16;
+                $handler
+            }
+            Size::D => {
+                type $T = u32;
+                $handler
+            }
+            Size::Q => control::unknown,
+        }
+    };
+}
+
+/// An expression for both values of a condition.
+macro_rules! either {
+    ($is:expr, $B:ident => $handler:expr) => {
+        if $is {
+            const $B: bool = true;
+            $handler
+        } else {
+            const $B: bool = false;
+            $handler
+        }
+    };
+}
+
+/// An expression for each value of one of our enums.
+macro_rules! each {
+    ($value:expr, $kind:ident [$($variant:ident)*], $C:ident => $handler:expr) => {
+        match $value {
+            $($kind::$variant => {
+                const $C: u8 = $kind::$variant as u8;
+                $handler
+            })*
+        }
+    };
+}
+
+macro_rules! each_cond {
+    ($value:expr, $C:ident => $handler:expr) => {
+        each!($value, Cond [O No B Ae E Ne Be A S Ns P Np L Ge Le G], $C => $handler)
+    };
+}
+
+macro_rules! each_alu {
+    ($value:expr, $C:ident => $handler:expr) => {
+        each!($value, Alu [Add Or Adc Sbb And Sub Xor], $C => $handler)
+    };
+}
+
+const fn is_index(ea: Ea) -> bool {
+    matches!(ea, Ea::Index)
+}
+
+const fn is_imm(form: Form) -> bool {
+    matches!(form, Form::Imm)
+}
+
+const fn is_live(flags: Flag) -> bool {
+    matches!(flags, Flag::Live)
+}
+
+const fn is_sign(extend: Extend) -> bool {
+    matches!(extend, Extend::Sign)
+}
+
+const fn is_test(compare: Compare) -> bool {
+    matches!(compare, Compare::Test)
+}
+
+const fn resolve(op: Op) -> Handler {
+    match op {
+        Op::Mov { size } => sized!(size, T => alu::mov::<T>),
+        Op::MovImm { size } => sized!(size, T => alu::mov_imm::<T>),
+        Op::Xchg { size } => sized!(size, T => alu::xchg::<T>),
+        Op::Widen { extend, from, to } => either!(is_sign(extend), SIGN => match (from, to) {
+            (Size::B, Size::W) => alu::widen::<SIGN, u8, u16>,
+            (Size::B, Size::D) => alu::widen::<SIGN, u8, u32>,
+            (Size::W, Size::D) => alu::widen::<SIGN, u16, u32>,
+            _ => control::unknown,
+        }),
+        Op::Lea { address, ea, size } => either!(matches!(address, AddressSize::A16), A16 => {
+            either!(is_index(ea), X => sized!(size, T => alu::lea::<A16, X, T>))
+        }),
+        Op::Alu { alu, form, size, flags } => each_alu!(alu, ALU => either!(is_imm(form), IMM => {
+            either!(is_live(flags), LIVE => sized!(size, T => alu::alu::<ALU, T, IMM, LIVE>))
+        })),
+        Op::Compare { compare, form, size } => either!(is_test(compare), TEST => {
+            either!(is_imm(form), IMM => sized!(size, T => alu::compare::<T, TEST, IMM>))
+        }),
+        Op::Inc { size } => sized!(size, T => alu::inc::<T, false>),
+        Op::Dec { size } => sized!(size, T => alu::inc::<T, true>),
+        Op::Neg { size, flags } => either!(is_live(flags), LIVE => sized!(size, T => alu::neg::<T, LIVE>)),
+        Op::Not { size } => sized!(size, T => alu::not::<T>),
+        Op::Shift { shift, form, size, flags } => each!(shift, Shift [Rol Ror Rcl Rcr Shl Shr Sar], SHIFT => {
+            either!(is_imm(form), IMM => either!(is_live(flags), LIVE => {
+                sized!(size, T => shift::shift::<SHIFT, T, IMM, LIVE>)
+            }))
+        }),
+        Op::DoubleShift { shift, form, size } => either!(matches!(shift, DoubleShift::Shld), LEFT => {
+            either!(is_imm(form), IMM => sized!(size, T => shift::double_shift::<T, LEFT, IMM>))
+        }),
+        Op::MulDiv { kind, size } => match kind {
+            MulDiv::Mul => sized!(size, T => alu::multiply::<T, false>),
+            MulDiv::Imul => sized!(size, T => alu::multiply::<T, true>),
+            MulDiv::Div => sized!(size, T => alu::divide::<T, { MulDiv::Div as u8 }>),
+            MulDiv::Idiv => sized!(size, T => alu::divide::<T, { MulDiv::Idiv as u8 }>),
+        },
+        Op::Imul { form, size } => either!(is_imm(form), IMM => sized!(size, T => alu::imul::<T, IMM>)),
+        Op::Bit { bit, form, size } => each!(bit, Bit [Bt Bts Btr Btc], BIT => {
+            either!(is_imm(form), IMM => sized!(size, T => alu::bit::<BIT, T, IMM>))
+        }),
+        Op::BitOffset { size } => sized!(size, T => alu::bit_offset::<T>),
+        Op::Scan { scan, size } => {
+            either!(matches!(scan, Scan::Reverse), REVERSE => sized!(size, T => alu::scan::<T, REVERSE>))
+        }
+        Op::Bswap { size } => sized!(size, T => alu::bswap::<T>),
+        Op::Setcc { cond } => each_cond!(cond, COND => alu::setcc::<COND>),
+        Op::Cmov { cond, size } => each_cond!(cond, COND => sized!(size, T => alu::cmov::<T, COND>)),
+        Op::CmpXchg { size } => sized!(size, T => alu::cmpxchg::<T>),
+        Op::Flag { what } => {
+            each!(what, FlagOp [Clc Stc Cmc Cld Std Lahf Sahf Salc], WHAT => alu::flag::<WHAT>)
+        }
+        Op::Load { size, ea } => either!(is_index(ea), X => sized!(size, T => memory::load::<T, X>)),
+        Op::LoadWiden { extend, from, to, ea } => {
+            either!(is_index(ea), X => either!(is_sign(extend), SIGN => match (from, to) {
+                (Size::B, Size::W) => memory::load_widen::<u8, u16, X, SIGN>,
+                (Size::B, Size::D) => memory::load_widen::<u8, u32, X, SIGN>,
+                (Size::W, Size::D) => memory::load_widen::<u16, u32, X, SIGN>,
+                _ => control::unknown,
+            }))
+        }
+        Op::LoadForWrite { size, ea } => {
+            either!(is_index(ea), X => sized!(size, T => memory::load_for_write::<T, X>))
+        }
+        Op::Store { size, ea } => either!(is_index(ea), X => sized!(size, T => memory::store::<T, X>)),
+        Op::StoreImm { size, ea } => either!(is_index(ea), X => sized!(size, T => memory::store_imm::<T, X>)),
+        Op::Segment { address, ea } => either!(matches!(address, AddressSize::A16), A16 => {
+            either!(is_index(ea), X => memory::segment::<A16, X>)
+        }),
+        Op::Push { size } => sized!(size, T => memory::push::<T, false>),
+        Op::PushImm { size } => sized!(size, T => memory::push::<T, true>),
+        Op::Pop { size } => sized!(size, T => memory::pop::<T>),
+        Op::CheckTarget {} => control::check_target,
+        Op::Helper {} => control::helper,
+        Op::Jump {} => control::jump,
+        Op::JumpIf { cond } => each_cond!(cond, COND => control::jump_if::<COND>),
+        Op::JumpCount { count, size } => each!(count, Count [Zero NonZero NonZeroAndE NonZeroAndNe], COUNT => {
+            sized!(size, T => control::jump_count::<T, COUNT>)
+        }),
+        Op::JumpTo {} => control::jump_to,
+        Op::Leave {} => control::leave,
+        Op::AluLoad { alu, size, ea, flags } => each_alu!(alu, ALU => either!(is_index(ea), X => {
+            either!(is_live(flags), LIVE => sized!(size, T => memory::alu_load::<T, X, ALU, LIVE>))
+        })),
+        Op::AluStore { alu, form, size, ea } => each_alu!(alu, ALU => either!(is_index(ea), X => {
+            either!(is_imm(form), IMM => sized!(size, T => memory::alu_store::<T, X, ALU, IMM>))
+        })),
+        Op::CompareLoad { compare, size, ea } => either!(is_index(ea), X => {
+            either!(is_test(compare), TEST => sized!(size, T => memory::compare_load::<T, X, TEST>))
+        }),
+        Op::CompareMem { compare, form, size, ea } => either!(is_index(ea), X => either!(is_test(compare), TEST => {
+            either!(is_imm(form), IMM => sized!(size, T => memory::compare_mem::<T, X, TEST, IMM>))
+        })),
+        Op::IncStore { size, ea } => either!(is_index(ea), X => sized!(size, T => memory::inc_store::<T, X>)),
+        Op::CompareJump { compare, form, size, cond } => either!(is_test(compare), TEST => {
+            either!(is_imm(form), IMM => each_cond!(cond, COND => {
+                sized!(size, T => control::compare_jump::<T, TEST, IMM, COND>)
+            }))
+        }),
+        Op::DecJump { size, cond } => each_cond!(cond, COND => sized!(size, T => control::dec_jump::<T, COND>)),
+        Op::PushFlat {} => memory::push_flat::<u32, false>,
+        Op::PushImmFlat {} => memory::push_flat::<u32, true>,
+        Op::PopFlat {} => memory::pop_flat::<u32, false>,
+        Op::CallFlat {} => control::call_flat,
+        Op::CallToFlat {} => control::call_to_flat,
+        Op::RetFlat {} => control::ret_flat,
+        Op::Stale {} => control::stale,
+    }
+}
