@@ -6,7 +6,7 @@ root=$(dirname "$here")
 . "$here/set-up.sh"
 
 need_packages ca-certificates gcc libc6-dev seabios \
-    libegl1 libgl1 libgl1-mesa-dri libwayland-client0 libwayland-egl1 \
+    libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libwayland-client0 libwayland-egl1 \
     libx11-6 libx11-xcb1 libxcursor1 libxi6 libxkbcommon0 libxkbcommon-x11-0 libxrandr2 mesa-vulkan-drivers
 need_rust "$root"
 

@@ -142,6 +142,8 @@ pub fn run() -> anyhow::Result<()> {
             .with_icon(icon())
             .with_inner_size([1120.0, 740.0])
             .with_min_inner_size([480.0, 360.0]),
+        // Names of machines and files may be written in any script.
+        system_font_fallback: true,
         ..Default::default()
     };
     let (shared_grab, shared_context) = (Rc::clone(&grab), Rc::clone(&context));
@@ -337,6 +339,14 @@ impl App {
             self.grab.borrow_mut().release();
         }
         self.full_screen = false;
+        // Until its folder has been read anew.
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            match reason {
+                EndReason::Saved(_) => entry.saved = Some(SystemTime::now()),
+                EndReason::PowerOff => entry.saved = None,
+                EndReason::Failed(_) | EndReason::NoReboot | EndReason::DebugExit(_) => {}
+            }
+        }
         match reason {
             EndReason::Failed(words) if session.resumed && !session.has_run => {
                 self.dialog = Some(Dialog::Refused { id: id.to_owned(), words: words.clone() });

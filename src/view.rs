@@ -126,3 +126,116 @@ fn page_ui(ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    use egui_kittest::Harness;
+    use egui_kittest::kittest::Queryable;
+
+    use super::*;
+    use crate::grab::Grab;
+    use crate::library::{Library, Machine};
+
+    fn data(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("hako-view-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        // Tests make their own machines; the examples of the first start are not wanted.
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("examples-made"), "").unwrap();
+        folder
+    }
+
+    fn manager(data: PathBuf) -> Harness<'static, Option<App>> {
+        let mut harness = Harness::builder().with_size([1120.0, 740.0]).build_ui_state(
+            move |ui, app: &mut Option<App>| {
+                let app = app.get_or_insert_with(|| {
+                    App::new(Library::new(data.clone()), Rc::new(RefCell::new(Grab::default())), ui.ctx()).unwrap()
+                });
+                app.tick(&ui.ctx().clone());
+                app.window_ui(ui);
+            },
+            None,
+        );
+        harness.run_steps(3);
+        harness
+    }
+
+    /// Draws until `done`; the worker thread may need a moment.
+    fn until(harness: &mut Harness<'static, Option<App>>, done: impl Fn(&App) -> bool) {
+        let start = Instant::now();
+        while !done(harness.state().as_ref().unwrap()) {
+            assert!(start.elapsed() < Duration::from_secs(10), "it never happened");
+            harness.step();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        harness.run_steps(2);
+    }
+
+    #[test]
+    fn a_machine_is_made_with_the_keyboard_alone() {
+        let data = data("made");
+        let mut harness = manager(data.clone());
+        harness.get_by_label("No machines yet");
+        harness.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::N);
+        harness.run_steps(3);
+        // The first field has the focus.
+        harness.event(egui::Event::Text("Test PC".into()));
+        harness.run_steps(2);
+        harness.get_by_label("Create").click();
+        until(&mut harness, |app| app.entries.len() == 1 && app.dialog.is_none());
+        harness.get_by_label("Test PC, off");
+        assert!(data.join("machines/test-pc/machine.ron").exists());
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn wrong_input_is_told_in_words_and_nothing_is_made() {
+        let data = data("wrong");
+        let mut harness = manager(data.clone());
+        harness.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::N);
+        harness.run_steps(3);
+        harness.get_by_label("Create").click();
+        harness.run_steps(3);
+        harness.get_by_label("Give the machine a name.");
+        assert!(!data.join("machines").exists());
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn a_broken_machine_needs_attention_and_says_why() {
+        let data = data("broken");
+        let folder = data.join("machines/odd");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("machine.ron"), "(version: 1,\n name: oops)").unwrap();
+        let mut harness = manager(data.clone());
+        harness.get_by_label("odd, needs attention");
+        assert!(harness.query_by_label_contains("machine.ron, line 2").is_some());
+        // Corrected by hand, then looked at again.
+        std::fs::write(folder.join("machine.ron"), "(version: 1,\n name: \"Odd\")").unwrap();
+        harness.key_press(egui::Key::F5);
+        until(&mut harness, |app| app.entries[0].trouble().is_none());
+        harness.get_by_label("Odd, off");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn every_tab_and_both_shapes_of_the_window_can_be_drawn() {
+        let data = data("tabs");
+        let library = Library::new(data.clone());
+        library.create(&Machine { name: "One".into(), ..Machine::default() }).unwrap();
+        let mut harness = manager(data.clone());
+        for key in [egui::Key::Num2, egui::Key::Num3, egui::Key::Num4, egui::Key::Num5, egui::Key::Num1] {
+            harness.key_press_modifiers(egui::Modifiers::ALT, key);
+            harness.run_steps(3);
+        }
+        harness.set_size(egui::vec2(480.0, 360.0));
+        harness.run_steps(3);
+        harness.get_by_label("One, off");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}

@@ -54,7 +54,7 @@ impl App {
                 .on_disabled_hover_text("Snapshots of a running machine are a later step; Save & Close works today");
             let typing = self.available(UiCommand::CtrlAltDelete, id);
             ui.add_enabled_ui(typing.is_ok(), |ui| {
-                let menu = ui.menu_button("Keys ▼", |ui| {
+                let menu = ui.menu_button(button::MENU_KEYS, |ui| {
                     egui::ScrollArea::vertical().max_height(480.0).show(ui, |ui| {
                         for (label, keys) in CHORDS {
                             if ui.button(*label).clicked() {
@@ -65,6 +65,7 @@ impl App {
                         }
                     });
                 });
+                button::arrow_ui(ui, &menu.response);
                 menu.response
                     .on_hover_text("Press keys in the guest that your desktop would take")
                     .accessible_name("Send keys");
@@ -72,7 +73,7 @@ impl App {
             if button::command_ui(ui, UiCommand::FullScreen, false, self.available(UiCommand::FullScreen, id)) {
                 self.wish(UiCommand::FullScreen);
             }
-            let more = ui.menu_button("More ▼", |ui| {
+            let more = ui.menu_button(button::MENU_MORE, |ui| {
                 for command in [
                     UiCommand::Reset,
                     UiCommand::PowerButton,
@@ -91,6 +92,7 @@ impl App {
                     }
                 }
             });
+            button::arrow_ui(ui, &more.response);
             more.response.accessible_name("More actions");
         });
         ui.horizontal_wrapped(|ui| {

@@ -5,6 +5,20 @@ use eframe::egui::{self, RichText};
 use crate::theme::{self, Tone};
 use crate::ui_command::UiCommand;
 
+/// Labels of menus, with room for the arrow.
+pub const MENU_KEYS: &str = "Keys    ";
+/// The same.
+pub const MENU_MORE: &str = "More    ";
+
+/// Draws the arrow of a menu over the end of its button (the fonts have no such letter).
+pub fn arrow_ui(ui: &egui::Ui, response: &egui::Response) {
+    let colour = ui.style().interact(response).text_color();
+    let colour = if ui.is_enabled() { colour } else { colour.gamma_multiply(ui.visuals().disabled_alpha) };
+    let at = response.rect.right_center() - egui::vec2(theme::STEP * 3.5, 0.0);
+    let points = [egui::vec2(-4.0, -2.0), egui::vec2(4.0, -2.0), egui::vec2(0.0, 3.0)].map(|offset| at + offset);
+    ui.painter().add(egui::Shape::convex_polygon(points.to_vec(), colour, egui::Stroke::NONE));
+}
+
 /// The one button in the accent colour.
 pub fn primary_ui(ui: &mut egui::Ui, text: &str) -> egui::Response {
     let colour = theme::colour(ui, Tone::OnAccent);
