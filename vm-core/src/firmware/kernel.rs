@@ -1,6 +1,6 @@
 //! Starts a kernel directly (`-kernel`): a Linux bzImage or a multiboot image.
 //!
-//! SeaBIOS runs first and sets the machine up. Then it boots from an option ROM of our own ([`super::option_rom`]), which
+//! SeaBIOS runs first and sets the machine up. Then it boots from an option ROM of our own (`option_rom`), which
 //! it finds in fw_cfg beside a second file: the stream of pieces that go to memory. The pieces are worked out here, on the
 //! host, so that the ROM stays small.
 
