@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
 /// Least memory of a machine in MiB.
@@ -17,6 +18,15 @@ pub enum DriveSlot {
     Ide(u8),
 }
 
+impl fmt::Display for DriveSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Floppy(number) => write!(f, "floppy drive {}", if *number == 0 { 'A' } else { 'B' }),
+            Self::Ide(number) => write!(f, "drive {}", number + 1),
+        }
+    }
+}
+
 /// What kind of drive it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DriveKind {
@@ -26,6 +36,16 @@ pub enum DriveKind {
     Cd,
     /// A floppy drive.
     Floppy,
+}
+
+impl fmt::Display for DriveKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk => "hard disk",
+            Self::Cd => "CD drive",
+            Self::Floppy => "floppy drive",
+        })
+    }
 }
 
 /// A drive and the medium in it.

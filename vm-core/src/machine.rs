@@ -1,4 +1,6 @@
 //! A whole PC.
 
 pub mod board;
+mod decode;
+mod fdc_absent;
 pub mod run;

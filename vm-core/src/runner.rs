@@ -4,9 +4,12 @@
 //! newest frame when it draws. Threads that may wait (QMP, command line, tests) use [`VmHandle::request`].
 
 pub mod command;
+mod console;
 pub mod event;
 pub mod handle;
+mod worker;
 
 pub use command::{BlockInfo, Command, CommandError, Reply};
 pub use event::{Event, RunState, Statistics};
 pub use handle::VmHandle;
+pub use worker::{StartOptions, start};

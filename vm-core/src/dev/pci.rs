@@ -192,7 +192,8 @@ impl PciLayout {
     #[must_use]
     pub fn io_bar(self, index: u8, size: u16) -> Self {
         let offset = register::BAR0 + 4 * index;
-        let mask = !(u32::from(size) - 1) & 0xfffc;
+        // PIIX3 wires the upper half to zero; firmware of this board sizes 32 bits all the same.
+        let mask = !(u32::from(size) - 1) & 0xffff_fffc;
         self.value(offset, &1_u32.to_le_bytes()).writable(offset, &mask.to_le_bytes())
     }
 
@@ -377,7 +378,7 @@ mod tests {
     fn sizing_a_bar_shows_its_size_and_its_kind() {
         let layout = PciLayout::new(IDENTITY).memory_bar(0, 1 << 24, true).io_bar(4, 16).rom_bar(0x10000);
         let mut config = layout.reset();
-        for (offset, sized) in [(0x10, 0xff00_0008), (0x14, 0), (0x20, 0xfff1), (0x30, 0xffff_0001)] {
+        for (offset, sized) in [(0x10, 0xff00_0008), (0x14, 0), (0x20, 0xffff_fff1), (0x30, 0xffff_0001)] {
             config.write(&layout, offset, Width::Dword, u32::MAX);
             assert_eq!(config.read(offset, Width::Dword), sized);
         }

@@ -48,7 +48,7 @@ const MEMORY: &str = "vram";
 
 const IDENTITY: Identity = Identity { vendor: 0x1234, device: 0x1111, revision: 2, class: 0x030000 };
 /// Size of BAR 2.
-const MMIO_SIZE: u32 = 4096;
+pub const MMIO_SIZE: u32 = 4096;
 /// VGA ports in BAR 2.
 const MMIO_PORTS: Range<u32> = 0x400..0x420;
 /// VBE registers in BAR 2.

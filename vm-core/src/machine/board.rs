@@ -1,1 +1,435 @@
 //! The one file that names every chip and says where it sits.
+//!
+//! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 power management, a VGA on PCI. It answers
+//! the processor in [`super::decode`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::fdc_absent::Fdc;
+use crate::bus::clock::{Clock, Nanos};
+use crate::bus::irq::{IrqLine, IrqLines, PirqRoutes};
+use crate::bus::ram::GuestRam;
+use crate::bus::signals::Signals;
+use crate::chardev::CharBackend;
+use crate::chardev::null::Null;
+use crate::config::{DriveConfig, DriveKind, DriveSlot, MachineConfig};
+use crate::dev::Device;
+use crate::dev::debug_exit::DebugExit;
+use crate::dev::debug_port::DebugPort;
+use crate::dev::dma::Dma;
+use crate::dev::fw_cfg::{self, FwCfg};
+use crate::dev::i440fx::I440fx;
+use crate::dev::i8042::I8042;
+use crate::dev::ide::{IdeChannel, PciIde};
+use crate::dev::pci::PciPorts;
+use crate::dev::pic::Pic;
+use crate::dev::piix3::Piix3;
+use crate::dev::pit::Pit;
+use crate::dev::pm::Pm;
+use crate::dev::rtc::{CmosSetup, Rtc};
+use crate::dev::serial::{Pace, Serial};
+use crate::dev::speaker::Speaker;
+use crate::dev::vga::Vga;
+use crate::disk::identity::IdentityStep;
+use crate::disk::{BlockBackend, SECTOR};
+use crate::firmware::{self, Firmware, FirmwareChoice};
+use crate::input::{KeyEvent, PointerEvent};
+use crate::runner::BlockInfo;
+use crate::snapshot::section::{LoadError, Section};
+
+/// No machine has more than this in memories of devices (video memory, above all).
+pub const MOST_DEVICE_MEMORY: u64 = 64 << 20;
+
+/// Ports and interrupt lines of COM1 to COM4.
+pub(super) const SERIAL: [(u16, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+/// Names of their sections.
+const SERIAL_NAMES: [&str; 4] = ["serial0", "serial1", "serial2", "serial3"];
+
+/// Names of the debug consoles.
+const DEBUG_NAMES: [&str; 4] = ["debug0", "debug1", "debug2", "debug3"];
+
+/// What the firmware finds in the battery-backed memory.
+fn cmos(config: &MachineConfig, floppy_types: [u8; 2]) -> CmosSetup {
+    CmosSetup {
+        memory: u64::from(config.memory_mib) << 20,
+        boot_order: CmosSetup::boot_order_of(&config.boot),
+        fpu: true,
+        memory_above_4g: 0,
+        floppy_types,
+    }
+}
+
+/// Why a board cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// The host has not so much memory.
+    #[error("the host has no {0} MiB of memory to give: {1}. Choose less, or close other programs.")]
+    NoMemory(u32, std::io::Error),
+    /// Firmware.
+    #[error(transparent)]
+    Firmware(#[from] firmware::FirmwareError),
+    /// Kernel or its files.
+    #[error(transparent)]
+    Kernel(#[from] firmware::kernel::KernelError),
+    /// A medium.
+    #[error("{0}: {1}")]
+    Medium(DriveSlot, crate::disk::MediumError),
+    /// Two drives in one place, or a kind of drive in a place where it cannot be.
+    #[error("{0}: {1}")]
+    Drive(DriveSlot, &'static str),
+}
+
+/// What a board is made with beside its configuration.
+pub struct BoardParts<'a> {
+    /// Attention, A20 and requests.
+    pub signals: Arc<Signals>,
+    /// Guest time.
+    pub clock: Clock,
+    /// Where firmware is looked for.
+    pub firmware: &'a FirmwareChoice,
+    /// COM1 and up; `None`: the port leads nowhere.
+    pub serial: Vec<Option<Box<dyn CharBackend>>>,
+    /// Debug console ports.
+    pub debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
+}
+
+/// The medium in a drive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediumInfo {
+    /// The file.
+    pub path: PathBuf,
+    /// The guest cannot write to it.
+    pub read_only: bool,
+    /// Writes are gone at the end.
+    pub temporary: bool,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A drive of the board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// Where it sits.
+    pub slot: DriveSlot,
+    /// What it is.
+    pub kind: DriveKind,
+    /// What is in it.
+    pub medium: Option<MediumInfo>,
+}
+
+impl MediumInfo {
+    /// What is known of an open medium; `None`: it is not a file.
+    fn of(medium: &dyn BlockBackend) -> Option<Self> {
+        let path = medium.path()?.to_owned();
+        let bytes = medium.sectors() * SECTOR;
+        Some(Self { path, read_only: medium.read_only(), temporary: medium.temporary(), bytes })
+    }
+}
+
+impl Drive {
+    /// The file in it.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.medium.as_ref().map(|medium| medium.path.clone())
+    }
+
+    /// For people and QMP.
+    pub fn block_info(&self) -> BlockInfo {
+        let medium = self.medium.as_ref();
+        BlockInfo {
+            slot: self.slot,
+            kind: self.kind,
+            path: self.path(),
+            read_only: medium.is_some_and(|medium| medium.read_only),
+            temporary: medium.is_some_and(|medium| medium.temporary),
+            bytes: medium.map_or(0, |medium| medium.bytes),
+        }
+    }
+}
+
+/// All chips of a PC.
+pub struct Board {
+    pub(super) signals: Arc<Signals>,
+    pub(super) clock: Clock,
+    pub(super) ram: Arc<GuestRam>,
+    /// System firmware; its last 128 KiB show below 1 MiB, all of it ends at 4 GiB.
+    pub(super) bios: Arc<[u8]>,
+    pub(super) pci: PciPorts,
+    pub(super) host_bridge: I440fx,
+    pub(super) isa_bridge: Piix3,
+    /// Power management.
+    pub pm: Pm,
+    pub(super) pic: Pic,
+    pub(super) pit: Pit,
+    pub(super) rtc: Rtc,
+    pub(super) dma: Dma,
+    pub(super) i8042: I8042,
+    pub(super) speaker: Speaker,
+    pub(super) serial: Vec<Serial>,
+    pub(super) debug_ports: Vec<(u16, DebugPort)>,
+    pub(super) debug_exit: Option<(u16, DebugExit)>,
+    pub(super) fw_cfg: FwCfg,
+    pub(super) fdc: Fdc,
+    pub(super) ide: [IdeChannel; 2],
+    pub(super) ide_function: PciIde,
+    /// The display adapter.
+    pub vga: Option<Vga>,
+    pub(super) drives: Vec<Drive>,
+}
+
+impl Board {
+    /// Puts the chips together, opens the media and hands firmware and kernel over. Nothing is reset yet.
+    ///
+    /// # Errors
+    /// What is missing or wrong, in words.
+    pub fn new(config: &MachineConfig, parts: BoardParts) -> Result<Self, BoardError> {
+        let BoardParts { signals, clock, firmware, serial, debug_ports } = parts;
+        let firmware = Firmware::find(firmware)?;
+        let bytes = u64::from(config.memory_mib) << 20;
+        let ram = GuestRam::new(bytes, &signals).map_err(|error| BoardError::NoMemory(config.memory_mib, error))?;
+        let ram = Arc::new(ram);
+        let lines = Arc::new(IrqLines::default());
+        let routes = PirqRoutes::default();
+        let irq = |number| IrqLine::new(&lines, &signals, number);
+
+        let mut fw_cfg = FwCfg::new(&ram);
+        fw_cfg.set_item(fw_cfg::key::NO_GRAPHIC, &u16::from(!config.vga).to_le_bytes());
+        if let Some(kernel) = &config.kernel {
+            for file in firmware::kernel::load(kernel, bytes)?.files {
+                fw_cfg.add_file(file.name, file.bytes);
+            }
+        }
+
+        let dma = Dma::new(&ram);
+        let pit = Pit::new(irq(0), clock.clone());
+        let vga = config.vga.then(|| Vga::new(clock.clone(), Arc::clone(&signals), firmware.vga.to_vec()));
+        let mut ports = serial.into_iter();
+        let serial = SERIAL_NAMES.iter().zip(SERIAL).zip(&mut ports).map(|((name, (_, line)), backend)| {
+            let backend = backend.unwrap_or_else(|| Box::new(Null));
+            Serial::new(name, irq(line), clock.clone(), backend, Pace::Host)
+        });
+        let serial = serial.collect();
+        let consoles = DEBUG_NAMES.into_iter().zip(debug_ports);
+        let debug_ports = consoles.map(|(name, (port, backend))| (port, DebugPort::new(name, backend))).collect();
+        let debug_exit = config.debug_exit.map(|(port, _)| (port, DebugExit::new(&signals)));
+        let mut fdc = Fdc::new(irq(6), dma.handle(), clock.clone(), &signals);
+        let mut ide = [IdeChannel::new("ide0", irq(14), &signals), IdeChannel::new("ide1", irq(15), &signals)];
+        let mut drives = Vec::new();
+        for drive in &config.drives {
+            drives.push(install(drive, &drives, &mut fdc, &mut ide, &signals)?);
+        }
+        let floppy_types = [fdc.drive_type(0), fdc.drive_type(1)];
+        Ok(Self {
+            pic: Pic::new(&lines, &routes),
+            rtc: Rtc::new(irq(8), clock.clone(), config.rtc, &cmos(config, floppy_types)),
+            i8042: I8042::new(irq(1), irq(12), clock.clone(), &signals),
+            speaker: Speaker::new(clock.clone()),
+            ide_function: PciIde::new(),
+            pm: Pm::new(irq(9), clock.clone(), &signals),
+            host_bridge: I440fx::new(&signals),
+            isa_bridge: Piix3::new(&routes, &signals),
+            pci: PciPorts::new(),
+            bios: firmware.bios,
+            fdc,
+            ide,
+            drives,
+            serial,
+            debug_ports,
+            debug_exit,
+            fw_cfg,
+            dma,
+            pit,
+            vga,
+            signals,
+            clock,
+            ram,
+        })
+    }
+
+    /// Every chip, in the order in which they are saved.
+    fn chips(&mut self) -> impl Iterator<Item = &mut dyn Device> {
+        let [primary, secondary] = &mut self.ide;
+        let fixed: [&mut dyn Device; 15] = [
+            &mut self.pic,
+            &mut self.pci,
+            &mut self.host_bridge,
+            &mut self.isa_bridge,
+            &mut self.ide_function,
+            &mut self.pm,
+            &mut self.dma,
+            &mut self.pit,
+            &mut self.speaker,
+            &mut self.rtc,
+            &mut self.i8042,
+            &mut self.fw_cfg,
+            &mut self.fdc,
+            primary,
+            secondary,
+        ];
+        let consoles = self.debug_ports.iter_mut().map(|(_, console)| console as &mut dyn Device);
+        let serial = self.serial.iter_mut().map(|port| port as &mut dyn Device);
+        let vga = self.vga.iter_mut().map(|vga| vga as &mut dyn Device);
+        fixed.into_iter().chain(serial).chain(consoles).chain(vga)
+    }
+
+    /// Resets every chip.
+    pub fn reset(&mut self) {
+        self.chips().for_each(Device::reset);
+        self.signals.set_a20(true);
+        self.signals.map_changed();
+    }
+
+    /// The earliest moment at which a chip has something to do.
+    pub fn next_event(&mut self) -> Option<Nanos> {
+        self.chips().filter_map(|chip| chip.next_event()).min()
+    }
+
+    /// Lets every chip do what is due and take in what the host has ready.
+    pub fn advance_all(&mut self, now: Nanos) {
+        self.chips().for_each(|chip| chip.advance(now));
+    }
+
+    /// Lets the chips whose time has come do what is due; says how late the latest of them was.
+    pub fn advance_due(&mut self, now: Nanos) -> Option<Nanos> {
+        let mut lateness = None;
+        for chip in self.chips() {
+            if let Some(at) = chip.next_event()
+                && at <= now
+            {
+                chip.advance(now);
+                lateness = lateness.max(Some(now - at));
+            }
+        }
+        lateness
+    }
+
+    /// The state of every chip.
+    pub fn save(&mut self) -> Vec<Section> {
+        self.chips().map(|chip| chip.save()).collect()
+    }
+
+    /// Puts saved states into the chips.
+    ///
+    /// # Errors
+    /// Where a section is missing, unknown or refused by its chip. The board must then be reset or thrown away.
+    pub fn load(&mut self, sections: &[Section]) -> Result<(), LoadError> {
+        for chip in self.chips() {
+            let name = chip.name();
+            let section = sections.iter().find(|section| section.kind == name);
+            chip.load(section.ok_or_else(|| LoadError::invalid(name, "it is missing from the saved state"))?)?;
+        }
+        self.signals.map_changed();
+        Ok(())
+    }
+
+    /// Tries failed disk requests again.
+    pub fn retry(&mut self) {
+        self.fdc.retry();
+        self.ide.iter_mut().for_each(IdeChannel::retry);
+    }
+
+    /// Whether a request is on its way to a disk of the host.
+    pub fn disks_busy(&self) -> bool {
+        self.fdc.busy() || self.ide.iter().any(IdeChannel::busy)
+    }
+
+    /// Requests so far: floppy drives, then IDE drives.
+    pub fn disk_requests(&self) -> [u64; 6] {
+        let ide = |number: usize| self.ide[number / 2].requests(number % 2);
+        [self.fdc.requests(0), self.fdc.requests(1), ide(0), ide(1), ide(2), ide(3)]
+    }
+
+    /// Keyboard LEDs, bits as in the keyboard's ED command.
+    pub fn leds(&self) -> u8 {
+        self.i8042.keyboard().leds()
+    }
+
+    /// A key.
+    pub fn key(&mut self, event: KeyEvent) {
+        self.i8042.key(event);
+    }
+
+    /// Every key that the guest believes to be down goes up.
+    pub fn release_keys(&mut self) {
+        self.i8042.release_all();
+    }
+
+    /// The pointer.
+    pub fn pointer(&mut self, event: PointerEvent) {
+        self.i8042.pointer(event);
+    }
+
+    /// Changes the medium of a drive; `None` takes it out.
+    ///
+    /// # Errors
+    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
+    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<&Path>) -> Result<(), String> {
+        let drive = self.drives.iter_mut().find(|drive| drive.slot == slot);
+        let drive = drive.ok_or("there is no such drive in this machine")?;
+        let open = |path| crate::disk::open(path, false, false, drive.kind, &self.signals);
+        let medium = path.map(open).transpose().map_err(|error| error.to_string())?;
+        let info = medium.as_deref().and_then(MediumInfo::of);
+        match slot {
+            DriveSlot::Floppy(unit) => self.fdc.change_medium(usize::from(unit), medium)?,
+            DriveSlot::Ide(number) => {
+                self.ide[usize::from(number / 2 & 1)].change_medium(usize::from(number % 2), medium)?;
+            }
+        }
+        drive.medium = info;
+        Ok(())
+    }
+
+    /// Asks the thread of every medium to bring it to stable storage and to measure it.
+    pub fn identify_media(&mut self) -> Vec<(DriveSlot, Receiver<IdentityStep>)> {
+        let slots: Vec<_> = self.drives.iter().map(|drive| drive.slot).collect();
+        let mut media = Vec::new();
+        for slot in slots {
+            let medium = match slot {
+                DriveSlot::Floppy(unit) => self.fdc.medium(usize::from(unit)),
+                DriveSlot::Ide(number) => self.ide[usize::from(number / 2 & 1)].medium(usize::from(number % 2)),
+            };
+            if let Some(steps) = medium.and_then(BlockBackend::identify) {
+                media.push((slot, steps));
+            }
+        }
+        media
+    }
+
+    /// The drives and what is in them.
+    pub fn drives(&self) -> impl Iterator<Item = &Drive> {
+        self.drives.iter()
+    }
+}
+
+/// Puts a drive in, with its medium.
+fn install(
+    config: &DriveConfig,
+    others: &[Drive],
+    fdc: &mut Fdc,
+    ide: &mut [IdeChannel; 2],
+    signals: &Arc<Signals>,
+) -> Result<Drive, BoardError> {
+    let &DriveConfig { slot, kind, .. } = config;
+    if others.iter().any(|drive| drive.slot == slot) {
+        return Err(BoardError::Drive(slot, "two drives are to sit there: give each a place of its own"));
+    }
+    let open = |path: &PathBuf| crate::disk::open(path, config.read_only, config.temporary, kind, signals);
+    let medium = config.path.as_ref().map(open).transpose().map_err(|error| BoardError::Medium(slot, error))?;
+    let info = medium.as_deref().and_then(MediumInfo::of);
+    match (slot, kind, medium) {
+        (DriveSlot::Floppy(unit @ 0..=1), DriveKind::Floppy, medium) => fdc.attach(usize::from(unit), medium),
+        (DriveSlot::Ide(number @ 0..=3), DriveKind::Disk, Some(medium)) => {
+            ide[usize::from(number / 2)].attach_disk(usize::from(number % 2), medium);
+        }
+        (DriveSlot::Ide(number @ 0..=3), DriveKind::Cd, medium) => {
+            ide[usize::from(number / 2)].attach_cd(usize::from(number % 2), medium);
+        }
+        (DriveSlot::Ide(0..=3), DriveKind::Disk, None) => {
+            return Err(BoardError::Drive(slot, "a hard disk needs an image: choose one or make one"));
+        }
+        _ => return Err(BoardError::Drive(slot, "no drive of this kind can sit there")),
+    }
+    Ok(Drive { slot, kind, medium: info })
+}

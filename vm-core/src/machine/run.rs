@@ -1,1 +1,244 @@
-//! One slice of a machine's work.
+//! A machine and one slice of its work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::{Board, BoardError, BoardParts};
+use crate::bus::Bus as _;
+use crate::bus::clock::{Clock, Nanos, SECOND};
+use crate::bus::signals::{Signals, StopReason};
+use crate::chardev::CharBackend;
+use crate::config::{DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
+use crate::cpu::cpuid::CpuModel;
+use crate::cpu::{Cpu, Exit};
+use crate::firmware::FirmwareChoice;
+use crate::frame::Frame;
+use crate::input::{KeyEvent, PointerEvent};
+use crate::runner::Statistics;
+use crate::snapshot::section::{LoadError, Section};
+
+/// Longest slice in guest time: bounds how late a timer and a command can be.
+const LONGEST_SLICE: Nanos = 2_000_000;
+/// Fewest instructions of a slice, so that a late deadline does not stop the guest's progress.
+const SHORTEST_SLICE: u64 = 500;
+/// Most instructions of a slice.
+const MOST_INSTRUCTIONS: u64 = 200_000;
+
+/// What came of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slice {
+    /// The guest worked.
+    Worked,
+    /// The guest waits for an interrupt, and nothing is due for so long.
+    Idle(Duration),
+    /// The guest asked for a reset; nothing has been reset yet.
+    Reset,
+    /// The machine has to stop.
+    Stopped(StopReason),
+}
+
+/// Why a machine cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The amount of memory is not possible.
+    #[error("{0} MiB of memory is not possible: choose between {MIN_MEMORY_MIB} and {MAX_MEMORY_MIB} MiB")]
+    Memory(u32),
+    /// The processor model is not known or not there yet.
+    #[error("{0}")]
+    Cpu(String),
+    /// Firmware, kernel or a drive.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+}
+
+/// A whole PC: processor, board and guest time.
+pub struct Machine {
+    cpu: Cpu,
+    board: Board,
+    clock: Clock,
+    config: MachineConfig,
+    /// Guest nanoseconds that a thousand instructions take, from the slices so far.
+    pace: u64,
+    lateness: Nanos,
+}
+
+impl Machine {
+    /// Puts a machine together, paused at guest time 0 and reset.
+    ///
+    /// # Errors
+    /// Impossible memory or processor, missing firmware, a medium that cannot be opened.
+    pub fn new(
+        config: MachineConfig,
+        signals: Arc<Signals>,
+        firmware: &FirmwareChoice,
+        serial: Vec<Option<Box<dyn CharBackend>>>,
+        debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
+    ) -> Result<Self, MachineError> {
+        if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&config.memory_mib) {
+            return Err(MachineError::Memory(config.memory_mib));
+        }
+        let model = CpuModel::from_name(&config.cpu).map_err(|error| MachineError::Cpu(error.to_string()))?;
+        let clock = Clock::host();
+        let parts = BoardParts { signals, clock: clock.clone(), firmware, serial, debug_ports };
+        let board = Board::new(&config, parts)?;
+        let mut machine = Self { cpu: Cpu::new(model), board, clock, config, pace: 10_000, lateness: 0 };
+        machine.reset();
+        Ok(machine)
+    }
+
+    /// The hardware.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
+    }
+
+    /// Processor and board, for looking in from outside.
+    pub fn parts(&mut self) -> (&mut Cpu, &mut Board) {
+        (&mut self.cpu, &mut self.board)
+    }
+
+    /// Guest time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The machine's signals.
+    pub fn signals(&self) -> &Signals {
+        self.board.signals()
+    }
+
+    /// Instructions executed since power-on.
+    pub fn retired(&self) -> u64 {
+        self.cpu.retired
+    }
+
+    /// Stops guest time.
+    pub fn pause(&mut self) {
+        self.clock.pause();
+    }
+
+    /// Lets guest time go on; failed disk requests are tried again.
+    pub fn resume(&mut self) {
+        self.clock.resume();
+        self.board.retry();
+    }
+
+    /// The reset button.
+    pub fn reset(&mut self) {
+        self.signals().take_reset();
+        self.cpu.reset();
+        self.board.reset();
+    }
+
+    /// The power button.
+    pub fn power_button(&mut self) {
+        self.board.pm.power_button();
+    }
+
+    /// A key goes down or up.
+    pub fn key(&mut self, event: KeyEvent) {
+        self.board.key(event);
+    }
+
+    /// Lets go of every key that the guest believes to be down.
+    pub fn release_keys(&mut self) {
+        self.board.release_keys();
+    }
+
+    /// The pointer moved.
+    pub fn pointer(&mut self, event: PointerEvent) {
+        self.board.pointer(event);
+    }
+
+    /// Changes the medium of a drive.
+    ///
+    /// # Errors
+    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
+    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<PathBuf>) -> Result<(), String> {
+        self.board.change_medium(slot, path.as_deref())?;
+        if let Some(drive) = self.config.drives.iter_mut().find(|drive| drive.slot == slot) {
+            drive.path = path;
+        }
+        Ok(())
+    }
+
+    /// The picture, where it has changed since the last call.
+    pub fn render(&mut self) -> Option<Frame> {
+        self.board.vga.as_mut()?.render()
+    }
+
+    /// Takes in finished disk requests and bytes from the host while the guest stands still.
+    pub fn service_stopped(&mut self) {
+        self.board.advance_all(self.clock.now());
+    }
+
+    /// The state of processor and chips.
+    pub fn sections(&mut self) -> Vec<Section> {
+        std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
+    }
+
+    /// Puts saved states into processor and chips.
+    ///
+    /// # Errors
+    /// Where one is missing or refused. The machine must then be reset or thrown away.
+    pub fn load_sections(&mut self, sections: &[Section]) -> Result<(), LoadError> {
+        let missing = || LoadError::invalid("cpu", "it is missing from the saved state");
+        self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
+        self.board.load(sections)
+    }
+
+    /// Figures; instruction counts and speed are the caller's.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            guest_time: self.clock.now(),
+            timer_lateness: self.lateness,
+            leds: self.board.leds(),
+            disk_requests: self.board.disk_requests(),
+            ..Statistics::default()
+        }
+    }
+
+    /// One slice: chips that are due, then the processor until something needs them again.
+    pub fn slice(&mut self) -> Slice {
+        let now = self.clock.now();
+        if self.signals().take_raised() {
+            self.board.advance_all(now);
+        } else {
+            self.lateness = self.board.advance_due(now).unwrap_or(self.lateness);
+        }
+        if let Some(outcome) = self.take_requests() {
+            return outcome;
+        }
+        let until = self.board.next_event().map_or(LONGEST_SLICE, |at| at.saturating_sub(now)).min(LONGEST_SLICE);
+        let budget = (until * 1000 / self.pace).clamp(SHORTEST_SLICE, MOST_INSTRUCTIONS);
+        let before = self.cpu.retired;
+        let exit = self.cpu.run(&mut self.board, budget);
+        match exit {
+            Exit::Budget => {
+                let executed = self.cpu.retired.wrapping_sub(before).max(1);
+                let took = self.clock.now().saturating_sub(now);
+                let measured = (took.saturating_mul(1000) / executed).clamp(100, 1_000_000);
+                self.pace = (self.pace * 7 + measured) / 8;
+                Slice::Worked
+            }
+            Exit::Attention => self.take_requests().unwrap_or(Slice::Worked),
+            Exit::Halted => {
+                if self.signals().raised() {
+                    return Slice::Worked;
+                }
+                let now = self.clock.now();
+                let nap = self.board.next_event().map_or(SECOND, |at| at.saturating_sub(now));
+                if nap == 0 { Slice::Worked } else { Slice::Idle(Duration::from_nanos(nap)) }
+            }
+            Exit::TripleFault => Slice::Stopped(StopReason::TripleFault),
+        }
+    }
+
+    /// Requests to stop or reset that chips left.
+    fn take_requests(&mut self) -> Option<Slice> {
+        if let Some(reason) = self.signals().take_stop() {
+            return Some(Slice::Stopped(reason));
+        }
+        self.signals().take_reset().then_some(Slice::Reset)
+    }
+}

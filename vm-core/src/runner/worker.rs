@@ -1,0 +1,464 @@
+//! The machine's thread: carries out commands, runs slices, shows frames, saves.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError, unbounded};
+
+use super::command::{BlockInfo, Command, CommandError, Reply};
+use super::event::{EndReason, Event, RunState, Statistics};
+use super::handle::{Request, Shared, VmHandle};
+use crate::bus::signals::{Signals, StopReason};
+use crate::chardev::CharBackend;
+use crate::config::MachineConfig;
+use crate::debug::monitor;
+use crate::firmware::FirmwareChoice;
+use crate::frame::FrameSlot;
+use crate::input::{Key, KeyEvent};
+use crate::machine::board::Drive;
+use crate::machine::run::{Machine, Slice};
+use crate::snapshot;
+
+/// How often a new picture is looked for.
+const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
+/// How often statistics are renewed.
+const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a paused machine sleeps between looks at its commands; a command wakes it at once.
+const PAUSED_WAIT: Duration = Duration::from_millis(250);
+/// Pause between two actions of `sendkey`, so that a guest that polls its keyboard sees each.
+const SENDKEY_GAP: Duration = Duration::from_millis(2);
+
+/// What a machine is started with beside its hardware.
+pub struct StartOptions {
+    /// Attention of the machine; character backends are made with the same one.
+    pub signals: Arc<Signals>,
+    /// Where to look for the firmware.
+    pub firmware: FirmwareChoice,
+    /// COM1, COM2 …; `None`: the port exists and leads nowhere.
+    pub serial: Vec<Option<Box<dyn CharBackend>>>,
+    /// Debug console ports.
+    pub debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
+    /// A folder written by [`Command::SaveAndClose`] to resume from.
+    pub resume_from: Option<PathBuf>,
+    /// Stand still at the first instruction (`-S`).
+    pub paused: bool,
+    /// Folder for states that the monitor saves and loads by name.
+    pub states: Option<PathBuf>,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self {
+            signals: Arc::new(Signals::new()),
+            firmware: FirmwareChoice::default(),
+            serial: Vec::new(),
+            debug_ports: Vec::new(),
+            resume_from: None,
+            paused: false,
+            states: None,
+        }
+    }
+}
+
+/// Starts a machine on a thread of its own, named for it, and returns at once. Whatever keeps it from
+/// starting comes as [`RunState::Ended`] with the reason in words.
+///
+/// # Errors
+/// Where the host gives no thread.
+pub fn start(config: MachineConfig, options: StartOptions) -> std::io::Result<VmHandle> {
+    let (requests, incoming) = unbounded();
+    let shared = Arc::new(Shared {
+        signals: Arc::clone(&options.signals),
+        frame: FrameSlot::default(),
+        state: Mutex::new(RunState::Starting),
+        statistics: Mutex::default(),
+        listeners: Mutex::default(),
+    });
+    let handle = VmHandle { requests, shared: Arc::clone(&shared) };
+    std::thread::Builder::new().name(format!("vm {}", config.name)).spawn(move || {
+        let guard = EndGuard(Arc::clone(&shared));
+        let reason = Worker::start(config, options, incoming, shared).map_or_else(EndReason::Failed, Worker::run);
+        guard.end(reason);
+    })?;
+    Ok(handle)
+}
+
+/// Tells the world that the thread has ended, also where it panicked.
+struct EndGuard(Arc<Shared>);
+
+impl EndGuard {
+    fn end(self, reason: EndReason) {
+        self.0.publish_state(RunState::Ended(reason));
+    }
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text =
+                "the engine met an error in itself and stopped this machine; its disks are as the guest left them";
+            self.0.publish_state(RunState::Ended(EndReason::Failed(text.to_owned())));
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn publish(&self, event: &Event) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
+
+    fn publish_state(&self, state: RunState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
+        self.publish(&Event::State(state));
+    }
+}
+
+/// One `sendkey` under way or waiting for its turn.
+pub(super) struct KeyChord {
+    pub(super) keys: Vec<Key>,
+    pub(super) hold: Duration,
+}
+
+/// The steps that are left of the chord in progress.
+#[derive(Default)]
+pub(super) struct ChordPlayer {
+    pub(super) waiting: VecDeque<KeyChord>,
+    steps: VecDeque<(Duration, KeyEvent)>,
+    next: Option<Instant>,
+}
+
+impl ChordPlayer {
+    /// The key events that are due.
+    fn due(&mut self, now: Instant) -> Vec<KeyEvent> {
+        let mut events = Vec::new();
+        loop {
+            if self.steps.is_empty() {
+                let Some(chord) = self.waiting.pop_front() else {
+                    self.next = None;
+                    return events;
+                };
+                self.load(&chord, now);
+            }
+            match (self.next, self.steps.front()) {
+                (Some(at), Some(_)) if at > now => return events,
+                (_, Some(&(_, event))) => {
+                    self.steps.pop_front();
+                    events.push(event);
+                    let gap = self.steps.front().map_or(SENDKEY_GAP, |&(gap, _)| gap);
+                    self.next = Some(now + gap);
+                    if self.steps.is_empty() {
+                        return events;
+                    }
+                }
+                (_, None) => return events,
+            }
+        }
+    }
+
+    fn load(&mut self, chord: &KeyChord, now: Instant) {
+        let down = chord.keys.iter().map(|&key| (SENDKEY_GAP, KeyEvent { key, down: true }));
+        let up =
+            chord.keys.iter().rev().enumerate().map(|(index, &key)| {
+                (if index == 0 { chord.hold } else { SENDKEY_GAP }, KeyEvent { key, down: false })
+            });
+        self.steps = down.chain(up).collect();
+        self.next = Some(self.next.map_or(now, |at| at.max(now)));
+    }
+
+    fn idle(&self) -> bool {
+        self.steps.is_empty() && self.waiting.is_empty()
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) machine: Machine,
+    incoming: Receiver<Request>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) states: Option<PathBuf>,
+    resumed_from: Option<PathBuf>,
+    pub(super) running: bool,
+    pub(super) chords: ChordPlayer,
+    next_frame: Instant,
+    next_statistics: Instant,
+    counted: (Instant, u64, Duration),
+    worked: Duration,
+    pub(super) end: Option<EndReason>,
+}
+
+impl Worker {
+    fn start(
+        config: MachineConfig,
+        options: StartOptions,
+        incoming: Receiver<Request>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, String> {
+        let StartOptions { signals, firmware, serial, debug_ports, resume_from, paused, states } = options;
+        let mut machine =
+            Machine::new(config, signals, &firmware, serial, debug_ports).map_err(|error| error.to_string())?;
+        if let Some(folder) = &resume_from {
+            snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?;
+        }
+        let now = Instant::now();
+        let counted = (now, machine.retired(), Duration::ZERO);
+        let mut worker = Self {
+            machine,
+            incoming,
+            shared,
+            states,
+            resumed_from: resume_from,
+            running: false,
+            chords: ChordPlayer::default(),
+            next_frame: now,
+            next_statistics: now,
+            counted,
+            worked: Duration::ZERO,
+            end: None,
+        };
+        if paused {
+            worker.shared.publish_state(RunState::Paused);
+        } else {
+            worker.resume_machine();
+        }
+        Ok(worker)
+    }
+
+    fn run(mut self) -> EndReason {
+        loop {
+            if !self.take_commands() {
+                return EndReason::PowerOff;
+            }
+            let now = Instant::now();
+            for event in self.chords.due(now) {
+                self.machine.key(event);
+            }
+            if self.running {
+                let slice = self.machine.slice();
+                self.worked += now.elapsed();
+                self.after(&slice);
+            } else {
+                self.machine.signals().wait(PAUSED_WAIT);
+                self.machine.signals().take_raised();
+                self.machine.service_stopped();
+            }
+            self.show(Instant::now());
+            if let Some(reason) = self.end.take() {
+                self.show_frame();
+                self.forget_used_state(&reason);
+                return reason;
+            }
+        }
+    }
+
+    /// Carries out what waits; false when every handle is gone.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            match self.incoming.try_recv() {
+                Ok(Request { command, reply }) => {
+                    let answer = self.carry_out(command);
+                    if let Some(reply) = reply {
+                        // The asker may have gone away; that is its right.
+                        let _ = reply.send(answer);
+                    } else if let Err(error) = answer {
+                        self.shared.publish(&Event::Notice(error.to_string()));
+                    }
+                    if self.end.is_some() {
+                        return true;
+                    }
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Reply, CommandError> {
+        match command {
+            Command::Pause => self.pause_machine(),
+            Command::Resume => self.resume_machine(),
+            Command::Reset => self.reset_machine(),
+            Command::PowerButton => {
+                self.machine.power_button();
+                self.shared.publish(&Event::PowerButton);
+            }
+            Command::PowerOff => self.end = Some(EndReason::PowerOff),
+            Command::Key(event) => self.machine.key(event),
+            Command::SendKeys { keys, hold_ms } => {
+                let hold = Duration::from_millis(u64::from(hold_ms.clamp(1, 60_000)));
+                self.chords.waiting.push_back(KeyChord { keys, hold });
+            }
+            Command::ReleaseKeys => self.machine.release_keys(),
+            Command::Pointer(event) => self.machine.pointer(event),
+            Command::SaveAndClose(folder) => {
+                self.save(&folder, true).map_err(CommandError::Refused)?;
+                self.end = Some(EndReason::Saved(folder));
+            }
+            Command::SaveState(folder) => {
+                self.save_and_go_on(&folder).map_err(CommandError::Refused)?;
+            }
+            Command::Blocks => return Ok(Reply::Blocks(self.block_info())),
+            Command::ChangeMedium { slot, path } => {
+                self.machine.change_medium(slot, path).map_err(CommandError::Refused)?;
+            }
+            Command::Screen => {
+                self.show_frame();
+                return Ok(Reply::Screen(self.shared.frame.latest()));
+            }
+            Command::Monitor(line) => {
+                return monitor::execute(&line, self).map(Reply::Text).map_err(CommandError::Refused);
+            }
+            Command::Query => {
+                let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                return Ok(Reply::Status(state, Box::new(self.statistics())));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn pause_machine(&mut self) {
+        if self.running {
+            self.running = false;
+            self.machine.pause();
+            self.show_frame();
+            self.shared.publish_state(RunState::Paused);
+        }
+    }
+
+    pub(super) fn resume_machine(&mut self) {
+        if !self.running {
+            if let RunState::Stopped(StopReason::TripleFault) = self.run_state() {
+                return; // Only a reset helps; the state says so.
+            }
+            self.running = true;
+            self.machine.resume();
+            self.shared.publish_state(RunState::Running);
+        }
+    }
+
+    pub(super) fn reset_machine(&mut self) {
+        self.machine.reset();
+        self.shared.publish(&Event::Reset);
+        if let RunState::Stopped(_) = self.run_state() {
+            self.shared.publish_state(RunState::Paused);
+            self.resume_machine();
+        }
+    }
+
+    pub(super) fn run_state(&self) -> RunState {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does what a slice of work has brought.
+    fn after(&mut self, slice: &Slice) {
+        match slice {
+            Slice::Worked => {}
+            Slice::Idle(nap) => {
+                let until_frame = self.next_frame.saturating_duration_since(Instant::now());
+                let until_key = match self.chords.next {
+                    Some(at) if !self.chords.idle() => at.saturating_duration_since(Instant::now()),
+                    _ => Duration::MAX,
+                };
+                self.machine.signals().wait((*nap).min(until_frame).min(until_key));
+            }
+            Slice::Reset => {
+                if self.machine.config().no_reboot {
+                    self.end = Some(EndReason::NoReboot);
+                } else {
+                    self.reset_machine();
+                }
+            }
+            Slice::Stopped(reason) => self.stopped(reason.clone()),
+        }
+    }
+
+    fn stopped(&mut self, reason: StopReason) {
+        match reason {
+            StopReason::DebugExit(value) => self.end = Some(EndReason::DebugExit(value)),
+            StopReason::PowerOff if !self.machine.config().no_shutdown => self.end = Some(EndReason::PowerOff),
+            StopReason::TripleFault if self.machine.config().no_reboot => self.end = Some(EndReason::NoReboot),
+            reason => {
+                self.running = false;
+                self.machine.pause();
+                self.show_frame();
+                self.shared.publish_state(RunState::Stopped(reason));
+            }
+        }
+    }
+
+    /// Stop → save. On an error the machine is paused and whole, and the old state is as it was.
+    fn save(&mut self, folder: &Path, closing: bool) -> Result<(), String> {
+        let before = self.run_state();
+        self.running = false;
+        self.machine.pause();
+        self.shared.publish_state(RunState::Saving);
+        let shared = Arc::clone(&self.shared);
+        let mut progress = |done, all| shared.publish(&Event::SaveProgress(done, all));
+        snapshot::save(&mut self.machine, folder, closing, &mut progress).map_err(|error| {
+            let text = error.to_string();
+            let state = if matches!(before, RunState::Stopped(_)) { before } else { RunState::Paused };
+            self.shared.publish_state(state);
+            self.shared.publish(&Event::SaveFailed(text.clone()));
+            text
+        })
+    }
+
+    /// Saves and goes on as before.
+    pub(super) fn save_and_go_on(&mut self, folder: &Path) -> Result<(), String> {
+        let was_running = self.running;
+        let before = self.run_state();
+        let saved = self.save(folder, false);
+        if was_running {
+            self.resume_machine();
+        } else {
+            self.shared.publish_state(before);
+        }
+        saved
+    }
+
+    pub(super) fn block_info(&mut self) -> Vec<BlockInfo> {
+        self.machine.parts().1.drives().map(Drive::block_info).collect()
+    }
+
+    /// A state that has been resumed and whose guest was then switched off is of no use any more.
+    fn forget_used_state(&self, reason: &EndReason) {
+        if let (Some(folder), EndReason::PowerOff) = (&self.resumed_from, reason)
+            && let Err(error) = snapshot::discard(folder)
+        {
+            tracing::warn!("the used state in {} could not be removed: {error}", folder.display());
+        }
+    }
+
+    fn show(&mut self, now: Instant) {
+        if now >= self.next_frame {
+            self.next_frame = now + FRAME_INTERVAL;
+            if self.running {
+                self.show_frame();
+            }
+        }
+        if now >= self.next_statistics {
+            self.next_statistics = now + STATISTICS_INTERVAL;
+            let statistics = self.statistics();
+            *self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
+        }
+    }
+
+    pub(super) fn show_frame(&mut self) {
+        if let Some(frame) = self.machine.render() {
+            self.shared.frame.publish(Arc::new(frame));
+        }
+    }
+
+    fn statistics(&mut self) -> Statistics {
+        let instructions = self.machine.retired();
+        let (_, before, worked_before) = self.counted;
+        let worked = self.worked.saturating_sub(worked_before);
+        let mut mips = self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner).mips;
+        if worked > Duration::from_millis(1) {
+            mips = instructions.saturating_sub(before) as f64 / worked.as_secs_f64() / 1e6;
+            self.counted = (Instant::now(), instructions, self.worked);
+        }
+        Statistics { instructions, mips, ..self.machine.statistics() }
+    }
+}
