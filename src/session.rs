@@ -11,7 +11,7 @@ use vm_core::bus::signals::StopReason;
 use vm_core::config::MachineConfig;
 use vm_core::frame::Frame;
 use vm_core::runner::event::EndReason;
-use vm_core::runner::{Command, CommandError, Event, Reply, RunState, Statistics, VmHandle};
+use vm_core::runner::{Command, CommandError, Event, Reply, RunState, StartOptions, Statistics, VmHandle};
 
 /// How often a shown machine is asked for a new picture.
 const SHOWN_INTERVAL: Duration = Duration::from_millis(16);
@@ -116,8 +116,7 @@ pub struct Session {
 
 /// Starts the engine. Returns at once; what keeps it from starting comes as [`RunState::Ended`].
 fn start_engine(config: MachineConfig, resume_from: Option<PathBuf>) -> std::io::Result<VmHandle> {
-    let _ = (config, resume_from);
-    Err(std::io::Error::other("the engine is being built"))
+    vm_core::runner::start(config, StartOptions { resume_from, ..StartOptions::default() })
 }
 
 impl Session {
