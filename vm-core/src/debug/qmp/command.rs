@@ -49,6 +49,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "stop",                  arguments: &[],                                           run: |call| call.simple(Command::Pause) },
     Row { name: "system_powerdown",      arguments: &[],                                           run: |call| call.simple(Command::PowerButton) },
     Row { name: "system_reset",          arguments: &[],                                           run: system_reset },
+    Row { name: "x-save-and-close",      arguments: &["folder"],                                   run: save_and_close },
     Row { name: "x-screen-text",         arguments: &[],                                           run: screen_text },
 ];
 
@@ -192,6 +193,12 @@ fn screendump(call: &mut Call<'_>) -> Result<Value, QmpError> {
     };
     screendump::write(&*call.screen()?, &path, format).map_err(QmpError::generic)?;
     Ok(json!({}))
+}
+
+/// Stop, save, quit as one action; the answer comes once the state is on stable storage.
+fn save_and_close(call: &mut Call<'_>) -> Result<Value, QmpError> {
+    let folder = PathBuf::from(call.arguments.text("folder")?);
+    call.simple(Command::SaveAndClose(folder))
 }
 
 fn screen_text(call: &mut Call<'_>) -> Result<Value, QmpError> {

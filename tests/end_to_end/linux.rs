@@ -1,0 +1,109 @@
+//! Debian's 32-bit kernel with busybox.
+
+use crate::files::fetched;
+use crate::guest::{Guest, word};
+
+/// Starts Linux with its first serial line in a socket that nobody reads and a log.
+pub fn start(name: &str) -> Guest {
+    let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
+    let folder = crate::files::Folder::new(name);
+    let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
+    Guest::start_in(
+        folder,
+        &[
+            "-m",
+            "128",
+            "-kernel",
+            word(&kernel),
+            "-initrd",
+            word(&initrd),
+            "-append",
+            "console=ttyS0 console=tty0",
+            "-serial",
+            &serial,
+        ],
+    )
+}
+
+/// The other end of the serial line.
+pub mod serial {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use crate::guest::PATIENCE;
+
+    pub struct Line {
+        stream: UnixStream,
+        /// All that has come and was not yet looked past.
+        pub text: String,
+    }
+
+    impl Line {
+        pub fn connect(path: &Path) -> Self {
+            let stream = UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            Self { stream, text: String::new() }
+        }
+
+        pub fn send(&mut self, text: &str) {
+            self.stream.write_all(text.as_bytes()).unwrap();
+        }
+
+        /// Takes in what has come; false once the machine has ended.
+        pub fn read(&mut self) -> bool {
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => self.text.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+            true
+        }
+
+        /// Reads until `needle` has come; what came up to its end.
+        pub fn wait_for(&mut self, needle: &str) -> String {
+            let until = Instant::now() + PATIENCE;
+            loop {
+                if let Some(at) = self.text.find(needle) {
+                    let rest = self.text.split_off(at + needle.len());
+                    return std::mem::replace(&mut self.text, rest);
+                }
+                assert!(Instant::now() < until, "waited in vain for “{needle}” on the serial line:\n{}", self.text);
+                assert!(self.read(), "the serial line ended before “{needle}”:\n{}", self.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn linux_comes_to_a_shell_on_the_screen_and_on_the_serial_line() {
+    let mut guest = start("linux");
+    let mut serial = serial::Line::connect(&guest.folder.join("serial"));
+    serial.wait_for("guest# ");
+    guest.wait_for("guest#");
+    // On the screen.
+    guest.type_text("clear\ncat /proc/cpuinfo\n");
+    guest.wait_for("GenuineIntel");
+    guest.type_text("clear\nls /\n");
+    guest.wait_for_screen("the list", |lines| lines.iter().any(|line| line.contains("init") && line.contains("proc")));
+    // On the serial line.
+    serial.send("cat /proc/cpuinfo\n");
+    serial.wait_for("GenuineIntel");
+    serial.wait_for("guest# ");
+    serial.send("echo $((6 * 7)); ls -d /proc\n");
+    serial.wait_for("42");
+    serial.wait_for("/proc");
+    guest.type_text("poweroff\n");
+    assert_eq!(guest.ended(), 0, "{}", guest.errors());
+}
+
+#[test]
+fn the_power_button_and_interrupt_end_a_machine() {
+    let mut guest = Guest::start("interrupt", &["-m", "32"]);
+    guest.wait_for("No bootable device");
+    guest.interrupt();
+    assert_eq!(guest.ended(), 0, "{}", guest.errors());
+}

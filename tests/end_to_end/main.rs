@@ -1,0 +1,19 @@
+//! Hako from outside: whole guests, headless over QMP and in the window under a display of the test's own.
+//!
+//! Every wait is for something that is seen, with a deadline; nothing sleeps and hopes. Guests come from
+//! `packaging/fetch-guests.sh` (`HAKO_GUESTS`) and from `shared/guests` above the project (`HAKO_SHARED`).
+
+mod bad_input;
+mod boot_sector;
+mod command_line;
+mod desktop;
+mod dos;
+mod files;
+mod firmware;
+mod grub;
+mod guest;
+mod linux;
+mod multiboot;
+mod qmp;
+mod typing;
+mod window;
