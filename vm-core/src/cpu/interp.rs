@@ -2,8 +2,8 @@
 //!
 //! In release builds a handler ends with a call of the next in tail position, which LLVM makes a jump: the whole block,
 //! and the blocks linked to it, run without coming back here. In debug builds a handler returns the next op instead and
-//! the loop in [`Cpu::execute`] goes on with it, so that the stack stays flat. A handler that must come back returns null
-//! and says why in [`Exec::leave`].
+//! the loop in [`Cpu::execute`] goes on with it, so that the stack stays flat; cold handlers do that in release builds, too.
+//! A handler that must come back returns null and says why in [`Exec::leave`].
 //!
 //! Handlers have a fast path without calls. What misses the TLB goes on in a cold twin that does the whole op again.
 
@@ -108,6 +108,18 @@ unsafe fn go(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
 unsafe fn next(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
     // SAFETY: the caller's promise.
     unsafe { go(cpu, bus, op.add(1)) }
+}
+
+/// Goes on with the op after `op` by way of the loop in [`Cpu::execute`], which empties the stack: for handlers that hand out
+/// addresses of their own variables, whose last call LLVM may therefore not make a jump. Without it each TLB miss or
+/// helper would leave a frame behind until the chain of blocks ends.
+///
+/// # Safety
+/// `op` leads to an op of a live block that does not end there.
+#[inline(always)]
+unsafe fn after(op: *const Uop) -> Next {
+    // SAFETY: the caller's promise.
+    unsafe { op.add(1) }
 }
 
 /// Leaves the block: instruction `completed` and those after it have not been executed.

@@ -7,7 +7,7 @@ use super::Cpu;
 use super::fault::{Fault, Vector};
 use super::flags;
 use super::segment::{Descriptor, is_null, selector_error, system};
-use super::state::{SegReg, Segment, cr0, gpr};
+use super::state::{SegReg, Segment, cr0};
 use crate::bus::{Bus, Width};
 
 /// What causes a task switch.

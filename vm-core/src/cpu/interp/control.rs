@@ -4,7 +4,7 @@ use std::ptr;
 
 use super::alu::{compare_values, get, immediate, mask, put, signed, step, top};
 use super::memory::{push_fast, top_fast};
-use super::{Leave, Next, fault, go, leave_at, next};
+use super::{Leave, Next, after, fault, go, leave_at, next};
 use crate::bus::Bus;
 use crate::cpu::access::Unsigned;
 use crate::cpu::block::{Header, Link};
@@ -59,6 +59,13 @@ unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
         cpu.exec.block = target;
         go(cpu, bus, Header::code(target))
     }
+}
+
+/// Goes on where a link leads, or at an offset, by way of the dispatcher: for cold handlers (see [`after`]).
+fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
+    cpu.state.rip = u64::from(eip);
+    cpu.exec.leave = Leave::Goto;
+    ptr::null()
 }
 
 /// Goes on at an offset in CS that only now is known.
@@ -207,7 +214,7 @@ control! {
     #[cold]
     fn call_flat_miss(cpu, bus, op) {
         match push_slow(cpu, bus, op) {
-            Ok(()) => follow(cpu, bus, link_of(op, 0)),
+            Ok(()) => look_around(cpu, (*link_of(op, 0)).eip),
             Err(raised) => fault(cpu, bus, op, raised),
         }
     }
@@ -217,7 +224,7 @@ control! {
         match push_slow(cpu, bus, op) {
             Ok(()) => {
                 let eip = get::<u32>(cpu, (*op).a) as u32;
-                go_to(cpu, bus, eip)
+                look_around(cpu, eip)
             }
             Err(raised) => fault(cpu, bus, op, raised),
         }
@@ -230,7 +237,7 @@ control! {
         match cpu.load::<u32>(bus, esp) {
             Ok(eip) => {
                 put::<u32>(cpu, RSP, esp.wrapping_add(4).wrapping_add(u64::from((*op).imm)));
-                go_to(cpu, bus, eip)
+                look_around(cpu, eip)
             }
             Err(raised) => fault(cpu, bus, op, raised),
         }
@@ -272,7 +279,7 @@ control! {
                 let changed = (*op).x != 0
                     && (cpu.state.interrupt_shadow || !Mode::of(cpu).like(Mode::from_key(cpu.exec.mode)));
                 if !changed {
-                    return next(cpu, bus, op);
+                    return after(op);
                 }
                 cpu.state.rip = insn.next_ip() & 0xffff_ffff;
                 leave_at(cpu, index + 1, Leave::Goto)

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::alu::{compare_values, compute, get, immediate, put, signed, step};
-use super::{Next, fault, next};
+use super::{Next, after, fault, next};
 use crate::bus::{Bus, Width};
 use crate::cpu::Cpu;
 use crate::cpu::access::Unsigned;
@@ -68,7 +68,7 @@ macro_rules! memory_ops {
                 let $op = &*op;
                 let outcome: Result<(), Fault> = (|| { $slow Ok(()) })();
                 match outcome {
-                    Ok(()) => next($cpu, $bus, op),
+                    Ok(()) => after(op),
                     Err(raised) => fault($cpu, $bus, op, raised),
                 }
             }
@@ -239,12 +239,28 @@ pub(super) unsafe fn segment<const A16: bool, const X: bool>(cpu: &mut Cpu, bus:
         let offset = ea::<X>(cpu, this);
         let offset = u64::from(if A16 { offset & 0xffff } else { offset });
         let seg = segment_register(this.imm2);
-        let size = this.imm2 >> 8;
-        match cpu.linear(seg, offset, size, this.imm2 & 0x80 != 0) {
-            Ok(linear) => put::<u32>(cpu, this.d, linear),
-            Err(raised) => return fault(cpu, bus, op, raised),
-        }
+        let Some(linear) = cpu.state.segment(seg).translate(offset, this.imm2 >> 8, this.imm2 & 0x80 != 0) else {
+            return segment_fault(cpu, bus, op, offset);
+        };
+        put::<u32>(cpu, this.d, linear);
         next(cpu, bus, op)
+    }
+}
+
+/// The segment does not hold the operand.
+#[cold]
+#[inline(never)]
+unsafe fn segment_fault(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, offset: u64) -> Next {
+    // SAFETY: as in `segment`.
+    unsafe {
+        let this = &*op;
+        match cpu.linear(segment_register(this.imm2), offset, this.imm2 >> 8, this.imm2 & 0x80 != 0) {
+            Ok(linear) => {
+                put::<u32>(cpu, this.d, linear);
+                after(op)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
     }
 }
 
@@ -265,7 +281,7 @@ pub(super) unsafe fn push<T: Unsigned, const IMM: bool>(cpu: &mut Cpu, bus: &mut
         if let Err(raised) = cpu.push(bus, width::<T>(), value) {
             return fault(cpu, bus, op, raised);
         }
-        next(cpu, bus, op)
+        after(op)
     }
 }
 
@@ -278,7 +294,7 @@ pub(super) unsafe fn pop<T: Unsigned>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *con
             Ok(value) => put::<T>(cpu, (*op).d, value),
             Err(raised) => return fault(cpu, bus, op, raised),
         }
-        next(cpu, bus, op)
+        after(op)
     }
 }
 
