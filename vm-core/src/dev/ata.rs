@@ -218,6 +218,7 @@ impl Disk {
         }
     }
 
+    #[allow(clippy::match_same_arms, reason = "one row a command")]
     #[rustfmt::skip]
     fn execute(&mut self, command: u8) -> Outcome {
         match command {
@@ -356,11 +357,10 @@ impl Disk {
     fn begin(&mut self, extended: bool, block: u8) -> Option<()> {
         self.state.standby = false;
         let count = self.state.task.count;
-        let left = match (extended, u32::from(count), u32::from(count & 0xff)) {
-            (true, 0, _) => 65536,
-            (true, sectors, _) => sectors,
-            (false, _, 0) => 256,
-            (false, _, sectors) => sectors,
+        let left = match (extended, if extended { count } else { count & 0xff }) {
+            (true, 0) => 65536,
+            (false, 0) => 256,
+            (_, sectors) => u32::from(sectors),
         };
         let sector = self.address(extended)?;
         self.state.transfer = Transfer { sector, chunk: 0, left, block: u32::from(block), extended, own: false };

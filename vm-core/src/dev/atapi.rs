@@ -453,12 +453,13 @@ impl Cd {
         self.show(words.iter().flat_map(|word: &u16| word.to_le_bytes()).collect());
     }
 
+    #[allow(clippy::match_same_arms, reason = "one row a command")]
     #[rustfmt::skip]
     fn packet(&mut self, packet: &[u8; PACKET]) -> Packet {
         // These never wait behind a unit attention (MMC-3, 4.1.6.1; SPC-2, 5.6).
         match packet[0] {
             0x03 => return Ok(self.request_sense(packet)),
-            0x12 => return self.inquiry(packet),
+            0x12 => return Self::inquiry(packet),
             0x46 => return Ok(self.get_configuration(packet)),
             0x4a => return self.get_event_status(packet),
             _    => {}
@@ -515,7 +516,7 @@ impl Cd {
         Reply::Data(bytes, usize::from(packet[4]))
     }
 
-    fn inquiry(&self, packet: &[u8; PACKET]) -> Packet {
+    fn inquiry(packet: &[u8; PACKET]) -> Packet {
         if packet[1] & 3 != 0 || packet[2] != 0 {
             return Err(Sense::INVALID_FIELD);
         }
@@ -576,7 +577,7 @@ impl Cd {
         match (packet[1] >> 2 & 7, packet[9] & 0xf8) {
             (_, 0) => self.test_unit_ready(),
             // Any type, or mode 1.
-            (0 | 2, USER_DATA) if packet[10] & 7 == 0 => self.read(be32(packet, 2), blocks),
+            (0 | 2, USER_DATA) if packet[10].trailing_zeros() >= 3 => self.read(be32(packet, 2), blocks),
             (0 | 2, _) => Err(Sense::INVALID_FIELD),
             _ => Err(Sense::WRONG_MODE),
         }

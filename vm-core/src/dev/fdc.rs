@@ -682,17 +682,13 @@ impl Fdc {
         let select = c[1] & 7;
         let cylinder = self.state.units[usize::from(select & 3)].cylinder;
         let head = select >> 2;
-        match self.readable(c[0], select) {
-            Some(geometry) => {
-                let turned = self.clock.now() % ROUND_TIME;
-                let record = (turned * Nanos::from(geometry.sectors) / ROUND_TIME) as u8 + 1;
-                self.result_after(&[select, 0, 0, cylinder, head, record, SIZE_CODE], ID_TIME);
-            }
-            None => {
-                let bytes = [ST0_ABNORMAL | select, ST1_NO_MARK | ST1_NO_DATA, 0, cylinder, head, 1, SIZE_CODE];
-                self.result_after(&bytes, FAIL_TIME);
-            }
-        }
+        let Some(geometry) = self.readable(c[0], select) else {
+            let bytes = [ST0_ABNORMAL | select, ST1_NO_MARK | ST1_NO_DATA, 0, cylinder, head, 1, SIZE_CODE];
+            return self.result_after(&bytes, FAIL_TIME);
+        };
+        let turned = self.clock.now() % ROUND_TIME;
+        let record = (turned * Nanos::from(geometry.sectors) / ROUND_TIME) as u8 + 1;
+        self.result_after(&[select, 0, 0, cylinder, head, record, SIZE_CODE], ID_TIME);
     }
 
     fn read_track(&mut self, c: &[u8; MOST_COMMAND]) {
@@ -790,10 +786,8 @@ impl Fdc {
         if transfer.kind == Kind::ReadDeleted {
             transfer.run = 1;
         }
-        if let Some(count) = transfer.count {
-            if count != 0 {
-                transfer.run = transfer.run.min(count);
-            }
+        if let Some(count @ 1..) = transfer.count {
+            transfer.run = transfer.run.min(count);
         }
         let kind = transfer.kind;
         match kind {
@@ -1087,7 +1081,7 @@ impl Fdc {
             return Err("a command is complete and not carried out".to_owned());
         }
         let has_result = matches!(state.phase, Phase::Result | Phase::Waiting);
-        if has_result != !state.result.is_empty() || usize::from(state.result_at) > state.result.len() {
+        if has_result == state.result.is_empty() || usize::from(state.result_at) > state.result.len() {
             return Err(format!("byte {} of a result of {}", state.result_at, state.result.len()));
         }
         if (state.phase == Phase::Waiting) != state.ready_at.is_some() {
@@ -1310,7 +1304,9 @@ mod tests {
         }
 
         fn transfer(&mut self, bytes: &[u8]) -> Vec<u8> {
-            bytes.iter().for_each(|byte| self.fdc.write(5, *byte));
+            for byte in bytes {
+                self.fdc.write(5, *byte);
+            }
             assert!(self.wait(), "the interrupt at the end");
             let result = self.result();
             assert_eq!(self.lines.level(), 0);

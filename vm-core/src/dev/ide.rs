@@ -418,7 +418,7 @@ impl IdeChannel {
 
     fn read_data(&mut self, width: Width) -> u32 {
         let selected = self.selected();
-        let Some(drive) = &mut self.drives[selected] else { return 0xffff_ffff & width.mask() as u32 };
+        let Some(drive) = &mut self.drives[selected] else { return width.mask() as u32 };
         let mut word = || u32::from(each!(drive, drive => drive.read_data()));
         let value = match width {
             Width::Byte => word() & 0xff,

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(ron::from_str::<MediumIdentity>(&text).unwrap(), identity);
 
         // Equal content under another time.
-        let later = SystemTime::now() + Duration::from_secs(60);
+        let later = SystemTime::now() + Duration::from_mins(1);
         File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         identity.check(&mut |_, _| true).unwrap();
         // One byte.
