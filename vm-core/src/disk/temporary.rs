@@ -52,9 +52,9 @@ impl Image for Overlay {
             let part = &mut buffer[done * SECTOR as usize..(done + run) * SECTOR as usize];
             let at = (first + done as u64) * SECTOR;
             if here {
-                self.written.read(at, part)?
+                self.written.read(at, part)?;
             } else {
-                self.base.read(at, part)?
+                self.base.read(at, part)?;
             }
             done += run;
         }
