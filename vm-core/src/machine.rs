@@ -2,5 +2,4 @@
 
 pub mod board;
 mod decode;
-mod fdc_absent;
 pub mod run;

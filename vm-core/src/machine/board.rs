@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::fdc_absent::Fdc;
 use crate::bus::clock::{Clock, Nanos};
 use crate::bus::irq::{IrqLine, IrqLines, PirqRoutes};
 use crate::bus::ram::GuestRam;
@@ -20,6 +19,7 @@ use crate::dev::Device;
 use crate::dev::debug_exit::DebugExit;
 use crate::dev::debug_port::DebugPort;
 use crate::dev::dma::Dma;
+use crate::dev::fdc::Fdc;
 use crate::dev::fw_cfg::{self, FwCfg};
 use crate::dev::i440fx::I440fx;
 use crate::dev::i8042::I8042;
