@@ -323,7 +323,8 @@ impl Fdc {
         Ok(())
     }
 
-    /// Whether a request to a medium is under way (or waits for a person): a save waits until it is not.
+    /// Whether a request to a medium is under way: a save waits until it is not. One that failed on the host and waits for
+    /// a person does not count; a loaded state asks for it again.
     pub fn busy(&self) -> bool {
         self.drives.iter().flatten().any(MediumSlot::busy)
     }

@@ -323,7 +323,8 @@ impl IdeChannel {
         matches!(&self.drives[unit & 1], Some(Drive::Cd(cd)) if cd.is_tray_open())
     }
 
-    /// Whether a request to a medium is under way (or waits for a person): a save waits until it is not.
+    /// Whether a request to a medium is under way: a save waits until it is not. One that failed on the host and waits for
+    /// a person does not count; a loaded state asks for it again.
     pub fn busy(&self) -> bool {
         self.drives.iter().flatten().any(|drive| each!(drive, drive => drive.slot.busy()))
     }
@@ -891,7 +892,11 @@ pub(super) mod tests {
             assert_eq!(rig.wait(), (status::BSY, false));
             let Some(StopReason::DiskError(text)) = rig.signals.take_stop() else { panic!("no stop") };
             assert!(text.contains("/memory.img") && text.contains("Make room"), "{text}");
-            assert!(rig.ide.busy());
+            assert!(!rig.ide.busy(), "a save need not wait for it");
+            let mut other = Rig::disk(image(10));
+            other.ide.load(&rig.ide.save()).unwrap();
+            assert_eq!(other.wait(), (0x50, true));
+            assert_eq!(other.media[0].lock().unwrap().bytes[3 * 512], 0x99, "a loaded drive does it");
             rig.ide.retry();
         }
         assert_eq!(rig.wait(), (0x50, true));

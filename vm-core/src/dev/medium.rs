@@ -80,9 +80,10 @@ impl MediumSlot {
         self.requests
     }
 
-    /// Whether a request is under way or waits for a person.
+    /// Whether a request is under way. One that failed and waits for a person is not: it is part of the drive's state, and a
+    /// loaded drive asks for it again.
     pub fn busy(&self) -> bool {
-        self.waiting || self.failed.is_some() || self.medium.as_ref().is_some_and(|medium| medium.in_flight() != 0)
+        self.waiting || self.medium.as_ref().is_some_and(|medium| medium.in_flight() != 0)
     }
 
     /// Puts another medium in, or none. What was under way is forgotten; what was written reaches the old medium.
