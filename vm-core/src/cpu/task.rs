@@ -275,6 +275,7 @@ impl Cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::state::gpr;
     use crate::cpu::Flow;
     use crate::cpu::testbus::{TestBus, protected, step};
 
