@@ -121,6 +121,8 @@ pub struct App {
     pub(crate) full_screen: bool,
     /// Where the guest's screen was last drawn.
     pub(crate) screen_rect: Cell<Option<egui::Rect>>,
+    /// Full screen has just begun: say how to leave it.
+    pub(crate) hint_wanted: Cell<bool>,
     pending: Vec<(UiCommand, String)>,
 }
 
@@ -299,6 +301,7 @@ impl App {
             library_trouble,
             full_screen: false,
             screen_rect: Cell::new(None),
+            hint_wanted: Cell::new(false),
             pending: Vec::new(),
         })
     }
@@ -548,6 +551,7 @@ impl App {
             }
             UiCommand::FullScreen => {
                 self.full_screen = !self.full_screen;
+                self.hint_wanted.set(self.full_screen);
                 self.tab = Tab::Screen;
                 context.send_viewport_cmd(egui::ViewportCommand::Fullscreen(self.full_screen));
             }

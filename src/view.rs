@@ -50,7 +50,7 @@ impl App {
                     |ui| match self.tab {
                         Tab::Screen => self.screen_ui(ui, &id),
                         Tab::Snapshots => page_ui(ui, |ui| self.snapshots_ui(ui, &id)),
-                        Tab::Settings => page_ui(ui, |ui| self.settings_ui(ui, &id)),
+                        Tab::Settings => self.settings_ui(ui, &id),
                         Tab::Monitor => self.monitor_ui(ui, &id),
                         Tab::Insight => page_ui(ui, |ui| self.insight_ui(ui, &id)),
                     },
@@ -118,7 +118,7 @@ impl App {
 }
 
 /// A tab that scrolls.
-fn page_ui(ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
+pub(crate) fn page_ui(ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
     egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
         egui::Frame::new().inner_margin(20).show(ui, |ui| {
             ui.set_max_width(760.0);

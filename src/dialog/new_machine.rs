@@ -49,6 +49,8 @@ impl App {
         if let Some(field) = wanted {
             self.choose_file(FormOf::New, field);
         }
+        let by_keys = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Enter);
+        create |= !busy && context.input_mut(|input| input.consume_shortcut(&by_keys));
         if create {
             match machine_of(&form) {
                 Ok((machine, disk)) => {

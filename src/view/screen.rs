@@ -11,9 +11,13 @@ use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
 use crate::widget::button;
 
+/// How long the hint of full screen is shown.
+const HINT_SECONDS: f64 = 4.0;
+
 impl App {
     pub(super) fn screen_ui(&mut self, ui: &mut egui::Ui, id: &str) {
-        ui.painter().rect_filled(ui.max_rect(), 0, theme::colour(ui, Tone::Stage));
+        let stage = if self.full_screen { egui::Color32::BLACK } else { theme::colour(ui, Tone::Stage) };
+        ui.painter().rect_filled(ui.max_rect(), 0, stage);
         if self.sessions.contains_key(id) {
             self.banners_ui(ui, id);
             self.guest_ui(ui, id);
@@ -144,7 +148,11 @@ impl App {
         let has_keyboard = self.grab.borrow().keyboard() == Some(id);
         let line = if has_keyboard { Tone::Accent } else { Tone::Hairline };
         let stroke = egui::Stroke::new(1.0, theme::colour(ui, line));
-        ui.painter().rect_stroke(rect, 0, stroke, egui::StrokeKind::Outside);
+        if self.full_screen {
+            self.full_screen_hint_ui(ui, has_keyboard);
+        } else {
+            ui.painter().rect_stroke(rect, 0, stroke, egui::StrokeKind::Outside);
+        }
         let response = ui.interact(rect, ui.scope_id().with("guest"), Sense::click());
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Guest's screen"));
         self.screen_rect.set(Some(rect));
@@ -152,6 +160,31 @@ impl App {
             ui.painter().rect_stroke(rect, 0, ui.visuals().selection.stroke, egui::StrokeKind::Outside);
         }
         response.clicked()
+    }
+
+    /// In full screen there is no status line: how to get out is said for a moment.
+    fn full_screen_hint_ui(&self, ui: &egui::Ui, has_keyboard: bool) {
+        let words =
+            if has_keyboard { "Ctrl-Alt gives the keyboard back" } else { "F11 leaves full screen; a click types" };
+        let id = egui::Id::unique("full screen hint");
+        let now = ui.input(|input| input.time);
+        let since = ui.data_mut(|data| {
+            let seen = data.get_temp_mut_or_insert_with(id, || (has_keyboard, now));
+            // Shown again when what it says changes, and when full screen begins anew.
+            if seen.0 != has_keyboard || now - seen.1 > HINT_SECONDS && self.hint_wanted.take() {
+                *seen = (has_keyboard, now);
+            }
+            now - seen.1
+        });
+        if since < HINT_SECONDS {
+            let at = ui.max_rect().center_top() + egui::vec2(0.0, theme::STEP * 6.0);
+            let font = egui::FontId::proportional(theme::TYPE_BODY);
+            let galley = ui.painter().layout_no_wrap(words.to_owned(), font, ui.visuals().strong_text_color());
+            let rect = egui::Rect::from_center_size(at, galley.size()).expand2(egui::vec2(12.0, 8.0));
+            ui.painter().rect_filled(rect, theme::CORNER, ui.visuals().panel_fill);
+            ui.painter().galley(rect.min + egui::vec2(12.0, 8.0), galley, egui::Color32::PLACEHOLDER);
+            ui.ctx().request_repaint_after(std::time::Duration::from_millis(250));
+        }
     }
 
     fn after_click(&mut self, ui: &egui::Ui, id: &str, clicked: bool) {

@@ -5,7 +5,7 @@ use vm_core::runner::Command;
 
 use crate::app::{App, Editing, Tab};
 use crate::dialog::FormOf;
-use crate::library::{Place, Trouble};
+use crate::library::{Machine, Place, Trouble};
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
 use crate::widget::button;
@@ -13,15 +13,16 @@ use crate::widget::machine_form::{Field, MachineForm};
 
 impl App {
     pub(super) fn settings_ui(&mut self, ui: &mut egui::Ui, id: &str) {
-        ui.heading("Settings");
         let Some(entry) = self.entry(id) else { return };
         let file = entry.folder.join("machine.ron");
-        let machine = match &entry.machine {
-            Ok(machine) => machine.clone(),
+        let machine = match entry.machine.clone() {
+            Ok(machine) => machine,
             Err(Trouble { what, next }) => {
-                if banner_ui(ui, what, next, &["Look again"]).is_some() {
-                    self.wish(UiCommand::LookAgain);
-                }
+                super::page_ui(ui, |ui| {
+                    if banner_ui(ui, &what, &next, &["Look again"]).is_some() {
+                        self.wish(UiCommand::LookAgain);
+                    }
+                });
                 return;
             }
         };
@@ -30,53 +31,66 @@ impl App {
             self.editing = Some(Editing { id: id.to_owned(), form, wrong: Vec::new(), saved: false });
         }
         let on = self.sessions.contains_key(id);
-        let saved = self.entry(id).is_some_and(|entry| entry.saved.is_some());
-        if on {
-            banner_ui(
-                ui,
-                "",
-                "The machine is on. Its hardware can be changed once it is switched off; CD and floppy can be changed now.",
-                &[],
-            );
-            self.media_ui(ui, id);
-        } else if saved {
-            let words = "The saved state belongs to exactly this hardware. Resume it, or discard the state, to change the hardware.";
-            if banner_ui(ui, "", words, &[UiCommand::DiscardState.text()]).is_some() {
-                self.wish(UiCommand::DiscardState);
-            }
+        let state = self.entry(id).is_some_and(|entry| entry.saved.is_some());
+        let fixed = on || state;
+        if !fixed {
+            self.settings_buttons_ui(ui, id, &machine);
         }
-        let mut wanted = None;
-        let mut apply = false;
-        let mut revert = false;
-        if let Some(editing) = &mut self.editing {
-            let changed = editing.form != MachineForm::of(&machine);
-            ui.add_enabled_ui(!on && !saved, |ui| {
-                let before = editing.form.clone();
-                wanted = editing.form.settings_ui(ui);
-                if before != editing.form {
-                    editing.saved = false;
+        super::page_ui(ui, |ui| {
+            ui.heading("Settings");
+            if on {
+                let words = "The machine is on. Its hardware can be changed once it is switched off; CD and floppy can be changed now.";
+                banner_ui(ui, "", words, &[]);
+                self.media_ui(ui, id);
+            } else if state {
+                let words = "The saved state belongs to exactly this hardware. Resume it, or discard the state, to change the hardware.";
+                if banner_ui(ui, "", words, &[UiCommand::DiscardState.text()]).is_some() {
+                    self.wish(UiCommand::DiscardState);
                 }
-            });
+            }
+            let mut wanted = None;
+            if let Some(editing) = &mut self.editing {
+                ui.add_enabled_ui(!fixed, |ui| {
+                    let before = editing.form.clone();
+                    wanted = editing.form.settings_ui(ui);
+                    if before != editing.form {
+                        editing.saved = false;
+                    }
+                });
+            }
             ui.add_space(8.0);
-            for wrong in &editing.wrong {
-                ui.colored_label(ui.visuals().error_fg_color, wrong);
+            ui.weak(format!("The same in a text file: {}", file.display()));
+            if let Some(field) = wanted {
+                self.choose_file(FormOf::Settings, field);
+            }
+        });
+    }
+
+    /// What is wrong, and the buttons, below the form and always in sight.
+    fn settings_buttons_ui(&mut self, ui: &mut egui::Ui, id: &str, machine: &Machine) {
+        let Some(editing) = &self.editing else { return };
+        let changed = editing.form != MachineForm::of(machine);
+        let saved = editing.saved && !changed;
+        let wrong = editing.wrong.clone();
+        if !changed && !saved && wrong.is_empty() {
+            return;
+        }
+        let (mut apply, mut revert) = (false, false);
+        egui::Panel::bottom("settings buttons").frame(egui::Frame::new().inner_margin(12)).show(ui, |ui| {
+            for line in &wrong {
+                ui.colored_label(ui.visuals().error_fg_color, line);
             }
             ui.horizontal(|ui| {
-                ui.add_enabled_ui(changed && !on && !saved, |ui| {
+                if saved {
+                    ui.label("Saved.");
+                } else if changed {
                     apply = button::primary_ui(ui, "Save settings").clicked();
                     revert = ui.button("Take back").clicked();
-                });
-                if editing.saved && !changed {
-                    ui.label("Saved.");
                 }
             });
-            ui.weak(format!("The same in a text file: {}", file.display()));
-        }
+        });
         if revert {
             self.editing = None;
-        }
-        if let Some(field) = wanted {
-            self.choose_file(FormOf::Settings, field);
         }
         if apply {
             self.apply_settings(id);

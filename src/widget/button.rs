@@ -21,20 +21,39 @@ pub fn arrow_ui(ui: &egui::Ui, response: &egui::Response) {
 
 /// The one button in the accent colour.
 pub fn primary_ui(ui: &mut egui::Ui, text: &str) -> egui::Response {
+    let button = primary(ui, text);
+    let response = ui.add(button);
+    focus_ring(ui, &response);
+    response
+}
+
+fn primary(ui: &egui::Ui, text: &str) -> egui::Button<'static> {
     let colour = theme::colour(ui, Tone::OnAccent);
-    let button = egui::Button::new(RichText::new(text).color(colour).strong())
+    egui::Button::new(RichText::new(text).color(colour).strong())
         .fill(theme::colour(ui, Tone::Accent))
-        .min_size(egui::vec2(0.0, theme::STEP * 8.0));
-    ui.add(button)
+        .min_size(egui::vec2(0.0, theme::STEP * 8.0))
+        .wrap_mode(egui::TextWrapMode::Extend)
+}
+
+/// The accent colour cannot be seen on the accent colour: the ring goes around.
+fn focus_ring(ui: &egui::Ui, response: &egui::Response) {
+    if response.has_focus() {
+        let stroke = egui::Stroke::new(2.0, ui.visuals().strong_text_color());
+        ui.painter().rect_stroke(response.rect.expand(1.0), theme::CORNER, stroke, egui::StrokeKind::Outside);
+    }
 }
 
 /// The button of an action; disabled, with the reason as its tooltip, where `available` says no.
 pub fn command_ui(ui: &mut egui::Ui, command: UiCommand, primary: bool, available: Result<(), &str>) -> bool {
-    let response = ui
-        .add_enabled_ui(available.is_ok(), |ui| {
-            if primary { primary_ui(ui, command.text()) } else { ui.button(command.text()) }
-        })
-        .inner;
+    let button = if primary {
+        self::primary(ui, command.text())
+    } else {
+        egui::Button::new(command.text()).wrap_mode(egui::TextWrapMode::Extend)
+    };
+    let response = ui.add_enabled(available.is_ok(), button);
+    if primary {
+        focus_ring(ui, &response);
+    }
     let tooltip = with_shortcut(ui, command);
     match available {
         Ok(()) => response.on_hover_text(tooltip).clicked(),
