@@ -577,7 +577,10 @@ impl App {
                 self.write_preferences();
             }
             UiCommand::Palette => self.open(Dialog::palette()),
-            UiCommand::Quit => context.send_viewport_cmd(egui::ViewportCommand::Close),
+            UiCommand::Quit => {
+                context.send_viewport_cmd(egui::ViewportCommand::Close);
+                context.request_repaint();
+            }
         }
     }
 

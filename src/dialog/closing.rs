@@ -11,6 +11,8 @@ impl App {
     pub(super) fn closing_ui(&mut self, context: &egui::Context, stage: Closing) -> Option<Dialog> {
         if self.sessions.is_empty() {
             context.send_viewport_cmd(egui::ViewportCommand::Close);
+            // The window sees the wish when it is drawn next.
+            context.request_repaint();
             return None;
         }
         let names: Vec<String> = self
