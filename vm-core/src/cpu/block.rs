@@ -33,6 +33,25 @@ const LONGEST: usize = 15;
 /// Number of the block that is made anew each time.
 const SCRATCH: u32 = 0;
 
+/// The blocks that begin on a page.
+#[derive(Default)]
+struct PageCode {
+    /// A bit for each 64 bytes: code may be there. Data often shares a page with code; most stores end here.
+    lines: u64,
+    numbers: Vec<u32>,
+}
+
+/// The 64-byte lines of a page that bytes from `physical` to before `end` touch, as bits; none of bytes on other pages.
+fn lines(page: u64, physical: u64, end: u64) -> u64 {
+    let (start, stop) = (page << 12, (page + 1) << 12);
+    if physical >= stop || end <= start {
+        return 0;
+    }
+    let first = physical.saturating_sub(start) >> 6;
+    let last = (end.min(stop) - start - 1) >> 6;
+    u64::MAX << first & u64::MAX >> (63 - last)
+}
+
 /// What the engine must know of a block to enter it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
@@ -162,7 +181,7 @@ pub struct Cache {
     blocks: Vec<Block>,
     map: Map<Key, u32>,
     quick: Box<[*const Header; QUICK]>,
-    pages: Map<u64, Vec<u32>>,
+    pages: Map<u64, PageCode>,
     map_generation: u32,
     flush_wanted: bool,
     lifted: Lifted,
@@ -321,6 +340,14 @@ impl Cache {
         Some(header)
     }
 
+    /// The physical bytes of a block: first, and behind the last.
+    fn bytes_of(&self, number: u32) -> (u64, u64) {
+        let block = &self.blocks[number as usize];
+        // SAFETY: blocks live until everything is dropped.
+        let start = unsafe { (*block.header).physical };
+        (start, start + u64::from(block.len))
+    }
+
     /// Takes a block out of everything that leads to it.
     fn kill(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
@@ -425,7 +452,9 @@ impl Cache {
             self.blocks.push(block);
             self.map.insert(key, number);
             self.quick[Self::quick_index(physical, eip)] = header;
-            self.pages.entry(physical >> 12).or_default().push(number);
+            let page = self.pages.entry(physical >> 12).or_default();
+            page.numbers.push(number);
+            page.lines |= lines(physical >> 12, physical, physical + u64::from(len));
         }
         self.stats.blocks += 1;
         self.stats.instructions += u64::from(count);
@@ -460,27 +489,31 @@ impl Cpu {
     pub fn invalidate_code(&mut self, bus: &mut dyn Bus, physical: u64, len: u64) {
         let end = physical.saturating_add(len);
         for page in physical >> 12..=end.saturating_sub(1).max(physical) >> 12 {
-            let Some(mut numbers) = self.code.pages.remove(&page) else {
+            let Some(code) = self.code.pages.get_mut(&page) else {
                 bus.ram().mark_code(page, false);
                 continue;
             };
-            let mut index = 0;
-            while index < numbers.len() {
-                let block = &self.code.blocks[numbers[index] as usize];
-                // SAFETY: blocks live until everything is dropped.
-                let start = unsafe { (*block.header).physical };
-                if start < end && physical < start + u64::from(block.len) {
-                    let number = numbers.swap_remove(index);
-                    self.code.kill(number);
-                    self.leave_if_running(number);
-                } else {
-                    index += 1;
-                }
+            if code.lines & lines(page, physical, end) == 0 {
+                continue;
             }
-            if numbers.is_empty() {
+            let numbers = std::mem::take(&mut code.numbers);
+            let (hit, kept): (Vec<u32>, Vec<u32>) = numbers.into_iter().partition(|&number| {
+                let (start, stop) = self.code.bytes_of(number);
+                start < end && physical < stop
+            });
+            for number in hit {
+                self.code.kill(number);
+                self.leave_if_running(number);
+            }
+            let left = kept.iter().fold(0, |all, &number| {
+                let (start, stop) = self.code.bytes_of(number);
+                all | lines(page, start, stop)
+            });
+            if kept.is_empty() {
+                self.code.pages.remove(&page);
                 bus.ram().mark_code(page, false);
-            } else {
-                self.code.pages.insert(page, numbers);
+            } else if let Some(code) = self.code.pages.get_mut(&page) {
+                *code = PageCode { lines: left, numbers: kept };
             }
         }
     }

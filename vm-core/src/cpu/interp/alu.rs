@@ -38,14 +38,15 @@ pub(super) fn get<T: Unsigned>(cpu: &mut Cpu, offset: u8) -> u64 {
 #[inline(always)]
 pub(super) fn put<T: Unsigned>(cpu: &mut Cpu, offset: u8, value: u64) {
     let value = value & mask::<T>();
-    let slot = at(&raw mut cpu.state, offset & !7).cast::<u64>();
+    let start = if T::SIZE == 1 { offset & !7 } else { offset };
+    let slot = at(&raw mut cpu.state, start).cast::<u64>();
     // SAFETY: as in `get`; offsets that ops carry lie in the registers and temporaries, which are plain numbers.
     unsafe {
         if T::SIZE >= 4 {
-            slot.write(value);
+            slot.write_unaligned(value);
         } else {
             let shift = if T::SIZE == 1 { u32::from(offset & 1) * 8 } else { 0 };
-            slot.write(slot.read() & !(mask::<T>() << shift) | value << shift);
+            slot.write_unaligned(slot.read_unaligned() & !(mask::<T>() << shift) | value << shift);
         }
     }
 }

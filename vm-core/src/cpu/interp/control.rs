@@ -25,23 +25,6 @@ unsafe fn leave_link(cpu: &mut Cpu, _: &mut dyn Bus, link: *mut Link) -> Next {
     ptr::null()
 }
 
-/// Whether a link may not be followed blindly: somebody wants attention, or the page is mapped otherwise now.
-#[inline(always)]
-unsafe fn must_look(cpu: &mut Cpu, link: *mut Link, target: *const Header) -> bool {
-    // SAFETY: the caller passes a link of the block that runs and its live target.
-    unsafe {
-        if (*link).kind & Link::BACK != 0 && cpu.exec.raised() {
-            return true;
-        }
-        if (*link).kind & Link::CROSS != 0 {
-            let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from((*link).eip)) & 0xffff_ffff;
-            let page = cpu.tlb.code_page(cpu.state.cpl == 3, linear);
-            return page != Some((*target).physical & !0xfff);
-        }
-        false
-    }
-}
-
 /// Goes on with the block that a link leads to.
 #[inline(always)]
 unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
@@ -52,8 +35,12 @@ unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
             return leave_link(cpu, bus, link);
         }
         let left = cpu.exec.left - i64::from((*target).count);
-        if left < 0 || (*link).kind != 0 && must_look(cpu, link, target) {
+        let kind = (*link).kind;
+        if left < 0 || kind & Link::BACK != 0 && cpu.exec.raised() {
             return leave_link(cpu, bus, link);
+        }
+        if kind & Link::CROSS != 0 {
+            return follow_across(cpu, bus, link);
         }
         cpu.exec.left = left;
         cpu.exec.block = target;
@@ -66,6 +53,23 @@ fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
     cpu.state.rip = u64::from(eip);
     cpu.exec.leave = Leave::Goto;
     ptr::null()
+}
+
+/// Goes on with a block on another page, where that page is still mapped as it was.
+#[inline(never)]
+unsafe fn follow_across(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
+    // SAFETY: `follow` passes a link of the block that runs whose target lives.
+    unsafe {
+        let target = (*link).target;
+        let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from((*link).eip)) & 0xffff_ffff;
+        let page = cpu.tlb.code_page(cpu.state.cpl == 3, linear);
+        if page != Some((*target).physical & !0xfff) {
+            return leave_link(cpu, bus, link);
+        }
+        cpu.exec.left -= i64::from((*target).count);
+        cpu.exec.block = target;
+        go(cpu, bus, Header::code(target))
+    }
 }
 
 /// Goes on at an offset in CS that only now is known.
