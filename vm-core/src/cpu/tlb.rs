@@ -131,7 +131,9 @@ impl Tlb {
     /// The entry that may translate `linear` at the current privilege level.
     #[inline(always)]
     pub fn entry(&self, linear: u32) -> TlbEntry {
-        self.entries[Self::index(self.bank, linear)]
+        let index = self.bank | (linear >> 12) as usize & (ENTRIES - 1);
+        // SAFETY: the bank is 0 or `ENTRIES`, and there are two banks. This is on the way of every access to memory.
+        unsafe { *self.entries.get_unchecked(index) }
     }
 
     /// The same in the supervisor's bank, whatever the privilege level.
