@@ -26,12 +26,12 @@ const MAX_BYTES: usize = 400;
 const CHUNK: usize = 1 << 16;
 /// Pieces of the arena (1 MiB each) after which everything is dropped.
 const MAX_CHUNKS: usize = 48;
+/// Blocks after which the same happens.
+const MAX_BLOCKS: usize = 200_000;
 /// Entries of the quick table.
 const QUICK: usize = 1 << 14;
 /// The longest instruction.
 const LONGEST: usize = 15;
-/// Number of the block that is made anew each time.
-const SCRATCH: u32 = 0;
 
 /// The blocks that begin on a page.
 #[derive(Default)]
@@ -66,12 +66,13 @@ pub(super) struct Header {
     pub count: u32,
     /// Number in [`Cache::blocks`].
     pub number: u32,
-    _unused: u32,
+    /// Not zero: no link may be tied to it, for its bytes are compared each time.
+    loose: u32,
 }
 
 impl Header {
     /// Matches no block.
-    const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, _unused: 0 };
+    const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, loose: 0 };
 
     /// The first micro-op of the block whose header is at `header`.
     #[inline(always)]
@@ -177,11 +178,12 @@ pub struct Cache {
     chunks: Vec<*mut [Slot; CHUNK]>,
     /// Slots used of the last piece.
     used: usize,
-    scratch: Box<[Slot]>,
     blocks: Vec<Block>,
     map: Map<Key, u32>,
     quick: Box<[*const Header; QUICK]>,
     pages: Map<u64, PageCode>,
+    /// Single instructions across pages or in devices, with their bytes.
+    careful: Map<Key, (*const Header, [u8; LONGEST])>,
     map_generation: u32,
     flush_wanted: bool,
     lifted: Lifted,
@@ -200,11 +202,11 @@ impl Default for Cache {
         Self {
             chunks: Vec::new(),
             used: CHUNK,
-            scratch: Box::new([0; 256]),
-            blocks: vec![Block::empty()],
+            blocks: Vec::new(),
             map: Map::default(),
             quick: vec![ptr::from_ref(&NONE); QUICK].try_into().unwrap_or_else(|_| unreachable!("QUICK entries")),
             pages: Map::default(),
+            careful: Map::default(),
             map_generation: 0,
             flush_wanted: false,
             lifted: Lifted::default(),
@@ -217,12 +219,6 @@ impl Default for Cache {
 impl Drop for Cache {
     fn drop(&mut self) {
         self.free_chunks();
-    }
-}
-
-impl Block {
-    fn empty() -> Self {
-        Self { header: ptr::null_mut(), len: 0, places: Vec::new(), helpers: Vec::new(), incoming: Vec::new() }
     }
 }
 
@@ -283,7 +279,7 @@ impl Cache {
     pub(super) fn tie(&mut self, link: *mut Link, header: *const Header) {
         // SAFETY: the dispatcher passes a link and a block that live.
         unsafe {
-            if (*link).kind & Link::LOOSE != 0 || (*header).number == SCRATCH || (*link).target == header {
+            if (*link).kind & Link::LOOSE != 0 || (*header).loose != 0 || (*link).target == header {
                 return;
             }
             if !(*link).target.is_null() {
@@ -316,7 +312,8 @@ impl Cache {
         self.pages.clear();
         self.map.clear();
         self.quick.fill(&raw const NONE);
-        self.blocks.truncate(1);
+        self.blocks.clear();
+        self.careful.clear();
         self.free_chunks();
         self.flush_wanted = false;
         self.stats.flushes += 1;
@@ -377,21 +374,15 @@ impl Cache {
         }
     }
 
-    /// Puts a lifted block into memory: the arena, or the scratch block.
-    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, scratch: bool) -> *const Header {
+    /// Puts a lifted block into memory. A loose one is found by nobody.
+    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, loose: bool) -> *const Header {
         pass::dead_flags(&mut self.lifted.ops);
         pass::fuse(&self.lifted.ops, &mut self.fused);
+        // Some more than needed where a branch is fused: its own links are counted, too.
         let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
         let slots = 2 + self.fused.len() + links;
-        let number = if scratch { SCRATCH } else { self.blocks.len() as u32 };
-        let base = if scratch {
-            if self.scratch.len() < slots {
-                self.scratch = vec![0; slots].into_boxed_slice();
-            }
-            self.scratch.as_mut_ptr()
-        } else {
-            self.allocate(slots)
-        };
+        let number = self.blocks.len() as u32;
+        let base = self.allocate(slots);
         let header = base.cast::<Header>();
         let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
         let code = Header::code(header).cast_mut();
@@ -406,8 +397,7 @@ impl Cache {
             slot += 1;
             let op = uop.op();
             let mut targets = [uop.imm, uop.imm2];
-            if matches!(op, Op::CompareJump { .. } | Op::DecJump { .. }) {
-                // The branch that was fused stands behind it and is only read for its targets.
+            if uop.takes_branch() {
                 index += 1;
                 let branch = self.fused[index];
                 targets = [branch.imm, branch.imm2];
@@ -423,7 +413,7 @@ impl Cache {
                 if eip <= from {
                     kind |= Link::BACK;
                 }
-                if scratch || mode_is_single(key.mode) {
+                if loose || mode_is_single(key.mode) {
                     kind |= Link::LOOSE;
                 }
                 // SAFETY: as above.
@@ -443,13 +433,11 @@ impl Cache {
         let Key { physical, mode, eip } = key;
         let count = offsets.len() as u32;
         // SAFETY: the first two slots are the header's.
-        unsafe { header.write(Header { physical, mode, eip, count, number, _unused: 0 }) };
+        unsafe { header.write(Header { physical, mode, eip, count, number, loose: u32::from(loose) }) };
         let helpers = self.lifted.helpers.clone();
         let block = Block { header, len, places, helpers, incoming: Vec::new() };
-        if scratch {
-            self.blocks[SCRATCH as usize] = block;
-        } else {
-            self.blocks.push(block);
+        self.blocks.push(block);
+        if !loose {
             self.map.insert(key, number);
             self.quick[Self::quick_index(physical, eip)] = header;
             let page = self.pages.entry(physical >> 12).or_default();
@@ -479,7 +467,13 @@ fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
 fn link_count(op: Op) -> usize {
     match op {
         Op::Jump {} | Op::CallFlat {} => 1,
-        Op::JumpIf { .. } | Op::JumpCount { .. } | Op::CompareJump { .. } | Op::DecJump { .. } => 2,
+        Op::JumpIf { .. }
+        | Op::JumpCount { .. }
+        | Op::CompareJump { .. }
+        | Op::DecJump { .. }
+        | Op::AluJump { .. }
+        | Op::CompareLoadJump { .. }
+        | Op::CompareMemJump { .. } => 2,
         _ => 0,
     }
 }
@@ -536,7 +530,7 @@ impl Cpu {
             self.invalidate_code(bus, u64::from(page) << 12, 0x1000);
         }
         let generation = bus.signals().map_generation();
-        let full = self.code.chunks.len() > MAX_CHUNKS;
+        let full = self.code.chunks.len() > MAX_CHUNKS || self.code.blocks.len() > MAX_BLOCKS;
         if self.code.flush_wanted || full || generation != self.code.map_generation {
             self.code.map_generation = generation;
             self.exec.link = ptr::null_mut();
@@ -621,7 +615,7 @@ impl Cpu {
         }
     }
 
-    /// Translates one instruction that lies across pages or limits or in a device, to be used once.
+    /// Translates one instruction that lies across pages or limits or in a device. Its bytes are compared each time.
     fn translate_careful(
         &mut self,
         bus: &mut dyn Bus,
@@ -632,6 +626,14 @@ impl Cpu {
         let mut bytes = [0; LONGEST];
         let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
         let wanted = in_limit.min(LONGEST);
+        if let Some(&(header, known)) = self.code.careful.get(&key) {
+            // SAFETY: the map leads to live blocks.
+            let len = self.code.blocks[unsafe { (*header).number } as usize].len as usize;
+            let fetched = self.fetch(bus, linear, &mut bytes[..len])?;
+            if fetched == len && bytes[..len] == known[..len] {
+                return Ok(header);
+            }
+        }
         let fetched = self.fetch(bus, linear, &mut bytes[..wanted])?;
         let mut decoder = Decoder::with_ip(mode.bitness(), &bytes[..fetched], u64::from(key.eip), DecoderOptions::NONE);
         let insn = decoder.decode();
@@ -648,7 +650,9 @@ impl Cpu {
         if self.code.lift_one(&insn, mode, 0, too_long) == Ends::No {
             self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
         }
-        Ok(self.code.assemble(key, &[0], insn.len() as u32, true))
+        let header = self.code.assemble(key, &[0], insn.len() as u32, true);
+        self.code.careful.insert(key, (header, bytes));
+        Ok(header)
     }
 
     fn read_code(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {

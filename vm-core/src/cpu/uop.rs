@@ -393,6 +393,12 @@ ops! {
     CompareJump { compare: Compare, form: Form, size: Size, cond: Cond }
     /// Decrement and branch.
     DecJump { size: Size, cond: Cond }
+    /// [`Op::Alu`] with flags, and branch.
+    AluJump { alu: Alu, form: Form, size: Size, cond: Cond }
+    /// [`Op::CompareLoad`] and branch.
+    CompareLoadJump { compare: Compare, size: Size, ea: Ea, cond: Cond }
+    /// [`Op::CompareMem`] and branch.
+    CompareMemJump { compare: Compare, form: Form, size: Size, ea: Ea, cond: Cond }
     /// PUSH on a flat 32-bit stack: `[ESP - 4] = d; ESP -= 4`.
     PushFlat {}
     /// The same of `imm`.
@@ -518,6 +524,19 @@ impl Uop {
     #[inline]
     pub const fn imm2(self, imm2: u32) -> Self {
         Self { imm2, ..self }
+    }
+
+    /// Whether the next op of the list is a branch that was fused with this one and is only read for its targets.
+    #[inline]
+    pub fn takes_branch(self) -> bool {
+        matches!(
+            self.op(),
+            Op::CompareJump { .. }
+                | Op::DecJump { .. }
+                | Op::AluJump { .. }
+                | Op::CompareLoadJump { .. }
+                | Op::CompareMemJump { .. }
+        )
     }
 
     /// What it does.

@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::alu::{compare_values, get, immediate, mask, put, signed, step, top};
+use super::alu::{compare_values, compute, get, immediate, mask, put, signed, step, top};
 use super::memory::{push_fast, top_fast};
 use super::{Leave, Next, after, fault, go, leave_at, next};
 use crate::bus::Bus;
@@ -27,7 +27,7 @@ unsafe fn leave_link(cpu: &mut Cpu, _: &mut dyn Bus, link: *mut Link) -> Next {
 
 /// Goes on with the block that a link leads to.
 #[inline(always)]
-unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
+pub(super) unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
     // SAFETY: the caller passes a link of the block that runs; a link's target lives or is null.
     unsafe {
         let target = (*link).target;
@@ -49,7 +49,7 @@ unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Next {
 }
 
 /// Goes on where a link leads, or at an offset, by way of the dispatcher: for cold handlers (see [`after`]).
-fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
+pub(super) fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
     cpu.state.rip = u64::from(eip);
     cpu.exec.leave = Leave::Goto;
     ptr::null()
@@ -97,7 +97,7 @@ unsafe fn go_to(cpu: &mut Cpu, bus: &mut dyn Bus, eip: u32) -> Next {
 }
 
 #[inline(always)]
-unsafe fn link_of(op: *const Uop, index: usize) -> *mut Link {
+pub(super) unsafe fn link_of(op: *const Uop, index: usize) -> *mut Link {
     op.wrapping_add(1 + index).cast_mut().cast()
 }
 
@@ -113,7 +113,7 @@ macro_rules! control {
 
 /// Whether a condition holds after a comparison of `a` and `b`.
 #[inline(always)]
-fn compared<T: Unsigned, const TEST: bool, const COND: u8>(cpu: &Cpu, a: u64, b: u64) -> bool {
+pub(super) fn compared<T: Unsigned, const TEST: bool, const COND: u8>(cpu: &Cpu, a: u64, b: u64) -> bool {
     if TEST {
         // CF and OF are clear.
         let result = a & b;
@@ -174,6 +174,16 @@ control! {
         } else {
             follow(cpu, bus, link_of(op, 1))
         }
+    }
+
+    fn alu_jump[T: Unsigned, const ALU: u8, const IMM: bool, const COND: u8](cpu, bus, op) {
+        let a = get::<T>(cpu, (*op).a);
+        let b = if IMM { immediate::<T>((*op).imm) } else { get::<T>(cpu, (*op).b) };
+        let result = compute::<ALU, T, true>(cpu, a, b);
+        put::<T>(cpu, (*op).d, result);
+        // The flags were just set: the compiler knows how.
+        let taken = cpu.state.flags.condition(COND);
+        if taken { follow(cpu, bus, link_of(op, 0)) } else { follow(cpu, bus, link_of(op, 1)) }
     }
 
     fn dec_jump[T: Unsigned, const COND: u8](cpu, bus, op) {

@@ -3,6 +3,7 @@
 use std::ptr;
 
 use super::alu::{compare_values, compute, get, immediate, put, signed, step};
+use super::control::{compared, follow, link_of, look_around};
 use super::{Next, after, fault, next};
 use crate::bus::{Bus, Width};
 use crate::cpu::Cpu;
@@ -203,6 +204,90 @@ memory_ops! {
         let value: T = cpu.load(bus, u64::from(at))?;
         put::<T>(cpu, op.d, value.wide());
         put::<u32>(cpu, RSP, u64::from(at.wrapping_add(4)));
+    }
+}
+
+/// Compares a register with memory, and branches.
+pub(super) unsafe fn compare_load_jump<T: Unsigned, const X: bool, const TEST: bool, const COND: u8>(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    op: *const Uop,
+) -> Next {
+    // SAFETY: the dispatcher and `next` pass ops of the block that runs; links stand behind branches.
+    unsafe {
+        let linear = ea::<X>(cpu, &*op);
+        let Some(host) = readable::<T>(cpu, linear) else {
+            return compare_jump_miss::<T, X, TEST, COND>(cpu, bus, op);
+        };
+        let b = host.read_unaligned().wide();
+        let a = get::<T>(cpu, (*op).d);
+        compare_values::<T, TEST>(cpu, a, b);
+        follow(cpu, bus, link_of(op, usize::from(!compared::<T, TEST, COND>(cpu, a, b))))
+    }
+}
+
+/// Compares memory with a register or a constant, and branches.
+pub(super) unsafe fn compare_mem_jump<T: Unsigned, const X: bool, const TEST: bool, const IMM: bool, const COND: u8>(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    op: *const Uop,
+) -> Next {
+    // SAFETY: as above.
+    unsafe {
+        let linear = ea::<X>(cpu, &*op);
+        let Some(host) = readable::<T>(cpu, linear) else {
+            return compare_mem_jump_miss::<T, X, TEST, IMM, COND>(cpu, bus, op);
+        };
+        let a = host.read_unaligned().wide();
+        let b = if IMM { immediate::<T>((*op).imm2) } else { get::<T>(cpu, (*op).d) };
+        compare_values::<T, TEST>(cpu, a, b);
+        follow(cpu, bus, link_of(op, usize::from(!compared::<T, TEST, COND>(cpu, a, b))))
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn compare_jump_miss<T: Unsigned, const X: bool, const TEST: bool, const COND: u8>(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    op: *const Uop,
+) -> Next {
+    cpu.exec.op = op;
+    // SAFETY: as above.
+    unsafe {
+        let linear = ea::<X>(cpu, &*op);
+        match cpu.load::<T>(bus, u64::from(linear)) {
+            Ok(b) => {
+                let a = get::<T>(cpu, (*op).d);
+                compare_values::<T, TEST>(cpu, a, b.wide());
+                let taken = compared::<T, TEST, COND>(cpu, a, b.wide());
+                look_around(cpu, (*link_of(op, usize::from(!taken))).eip)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn compare_mem_jump_miss<T: Unsigned, const X: bool, const TEST: bool, const IMM: bool, const COND: u8>(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    op: *const Uop,
+) -> Next {
+    cpu.exec.op = op;
+    // SAFETY: as above.
+    unsafe {
+        let linear = ea::<X>(cpu, &*op);
+        match cpu.load::<T>(bus, u64::from(linear)) {
+            Ok(a) => {
+                let b = if IMM { immediate::<T>((*op).imm2) } else { get::<T>(cpu, (*op).d) };
+                compare_values::<T, TEST>(cpu, a.wide(), b);
+                let taken = compared::<T, TEST, COND>(cpu, a.wide(), b);
+                look_around(cpu, (*link_of(op, usize::from(!taken))).eip)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
     }
 }
 

@@ -205,6 +205,19 @@ const fn resolve(op: Op) -> Handler {
             }))
         }),
         Op::DecJump { size, cond } => each_cond!(cond, COND => sized!(size, T => control::dec_jump::<T, COND>)),
+        Op::AluJump { alu, form, size, cond } => each_alu!(alu, ALU => either!(is_imm(form), IMM => {
+            each_cond!(cond, COND => sized!(size, T => control::alu_jump::<T, ALU, IMM, COND>))
+        })),
+        Op::CompareLoadJump { compare, size, ea, cond } => either!(is_index(ea), X => {
+            either!(is_test(compare), TEST => each_cond!(cond, COND => {
+                sized!(size, T => memory::compare_load_jump::<T, X, TEST, COND>)
+            }))
+        }),
+        Op::CompareMemJump { compare, form, size, ea, cond } => either!(is_index(ea), X => {
+            either!(is_test(compare), TEST => either!(is_imm(form), IMM => each_cond!(cond, COND => {
+                sized!(size, T => memory::compare_mem_jump::<T, X, TEST, IMM, COND>)
+            })))
+        }),
         Op::PushFlat {} => memory::push_flat::<u32, false>,
         Op::PushImmFlat {} => memory::push_flat::<u32, true>,
         Op::PopFlat {} => memory::pop_flat::<u32, false>,

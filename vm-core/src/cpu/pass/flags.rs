@@ -89,6 +89,9 @@ fn effect(uop: &Uop) -> Effect {
         | Op::IncStore { .. }
         | Op::CompareJump { .. }
         | Op::DecJump { .. }
+        | Op::AluJump { .. }
+        | Op::CompareLoadJump { .. }
+        | Op::CompareMemJump { .. }
         | Op::PushFlat {}
         | Op::PushImmFlat {}
         | Op::PopFlat {}

@@ -59,16 +59,20 @@ fn fused(ops: &[Uop]) -> Option<(Uop, usize)> {
             Some((become_(first, Op::AluLoad { alu, size, ea, flags }).d(second.d), 2))
         }
         (Op::Load { size, ea }, Op::Compare { compare, form, size: width }) if size == width && first.d == T0 => {
+            // A branch behind it stays there, as bearer of the two targets.
+            let cond = third.and_then(|uop| if let Op::JumpIf { cond } = uop.op() { Some(cond) } else { None });
+            let load = match cond {
+                None => Op::CompareLoad { compare, size, ea },
+                Some(cond) => Op::CompareLoadJump { compare, size, ea, cond },
+            };
+            let memory = match cond {
+                None => Op::CompareMem { compare, form, size, ea },
+                Some(cond) => Op::CompareMemJump { compare, form, size, ea, cond },
+            };
             match form {
-                Form::Reg if second.b == T0 && second.a != T0 => {
-                    Some((become_(first, Op::CompareLoad { compare, size, ea }).d(second.a), 2))
-                }
-                Form::Reg if second.a == T0 && second.b != T0 => {
-                    Some((become_(first, Op::CompareMem { compare, form, size, ea }).d(second.b), 2))
-                }
-                Form::Imm if second.a == T0 => {
-                    Some((become_(first, Op::CompareMem { compare, form, size, ea }).imm2(second.imm), 2))
-                }
+                Form::Reg if second.b == T0 && second.a != T0 => Some((become_(first, load).d(second.a), 2)),
+                Form::Reg if second.a == T0 && second.b != T0 => Some((become_(first, memory).d(second.b), 2)),
+                Form::Imm if second.a == T0 => Some((become_(first, memory).imm2(second.imm), 2)),
                 _ => None,
             }
         }
@@ -93,6 +97,9 @@ fn fused(ops: &[Uop]) -> Option<(Uop, usize)> {
         // The branch stays behind, as bearer of the two targets.
         (Op::Compare { compare, form, size }, Op::JumpIf { cond }) => {
             Some((become_(first, Op::CompareJump { compare, form, size, cond }), 1))
+        }
+        (Op::Alu { alu, form, size, flags: Flag::Live }, Op::JumpIf { cond }) => {
+            Some((become_(first, Op::AluJump { alu, form, size, cond }), 1))
         }
         (Op::Dec { size }, Op::JumpIf { cond }) => Some((become_(first, Op::DecJump { size, cond }), 1)),
         _ => None,

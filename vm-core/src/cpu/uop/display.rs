@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AddressSize, Compare, Ea, Extend, Flag, Form, Op, Size, T0, Uop, ZERO};
+use super::{AddressSize, Ea, Extend, Flag, Form, Op, Size, T0, Uop, ZERO};
 
 /// A slot by name.
 struct Slot(u8, Size);
@@ -184,11 +184,26 @@ impl fmt::Display for Uop {
                 write!(f, "{name}.{}! {}", suffix(size), Memory(&plain, ea, AddressSize::A32))
             }
             Op::CompareJump { compare, form, size, cond } => {
-                let compare = if compare == Compare::Cmp { "cmp" } else { "test" };
-                write!(f, "{compare}.{}+j{} {}, {}", suffix(size), name(cond), Slot(a, size), right(form, size))
+                let (compare, suffix, cond) = (name(compare), suffix(size), name(cond));
+                write!(f, "{compare}.{suffix}+j{cond} {}, {}", Slot(a, size), right(form, size))
             }
             Op::DecJump { size, cond } => {
                 write!(f, "dec.{}+j{} {}, {}", suffix(size), name(cond), Slot(d, size), Slot(a, size))
+            }
+            Op::AluJump { alu, form, size, cond } => {
+                let (name, suffix, cond) = (name(alu), suffix(size), name(cond));
+                write!(f, "{name}.{suffix}+j{cond} {}, {}, {}", Slot(d, size), Slot(a, size), right(form, size))
+            }
+            Op::CompareLoadJump { compare, size, ea, cond } => {
+                let (compare, suffix, cond) = (name(compare), suffix(size), name(cond));
+                write!(f, "{compare}.{suffix}+j{cond} {}, {}", Slot(d, size), memory(ea))
+            }
+            Op::CompareMemJump { compare, form, size, ea, cond } => {
+                let right = match form {
+                    Form::Reg => Slot(d, size).to_string(),
+                    Form::Imm => format!("{imm2:#x}"),
+                };
+                write!(f, "{}.{}+j{} {}, {right}", name(compare), suffix(size), name(cond), memory(ea))
             }
             Op::PushFlat {} => write!(f, "pushflat {}", Slot(d, Size::D)),
             Op::PushImmFlat {} => write!(f, "pushflat {imm:#x}"),
