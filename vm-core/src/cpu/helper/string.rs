@@ -132,6 +132,7 @@ fn repeat(
     }
     let mut count = form.offset(cpu, gpr::RCX);
     let mut left = if cpu.state.flags.has(TF) { 1 } else { round };
+    let mut first = true;
     while count > 0 {
         let (done, last) = match element(cpu, bus, count.min(left))? {
             Element::Done(done) => (done, false),
@@ -139,6 +140,9 @@ fn repeat(
         };
         count -= done;
         form.set(cpu, gpr::RCX, count);
+        // The engine counts one for the call; each further element, or run of plain memory, is one more.
+        cpu.retired = cpu.retired.wrapping_add(u64::from(!first));
+        first = false;
         if last {
             return Ok(Flow::Next);
         }

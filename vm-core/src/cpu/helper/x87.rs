@@ -227,7 +227,8 @@ fn compare(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow,
     };
     if into_flags {
         cpu.fpu.set_c1(false);
-        if goes_on {
+        // An unmasked denormal operand keeps the stack, but not the answer back.
+        if goes_on || context.raised == DE {
             let flag = |code: u16, flag: u32| if codes & code != 0 { flag } else { 0 };
             cpu.state.flags.update(ARITHMETIC, flag(C3, ZF) | flag(C2, PF) | flag(C0, CF));
         }

@@ -1,0 +1,10 @@
+//! The processor against silicon, against the host's processor, against expectations written beside programs, and
+//! against noise. Every test runs on every engine in [`engine::ENGINES`].
+
+mod engine;
+mod flat_bus;
+mod host_compare;
+mod moo;
+mod noise;
+mod programs;
+mod silicon_80286;
