@@ -58,6 +58,12 @@ impl Wide {
         Self { sign, exponent: exponent - shift as i32, significand: significand << shift }
     }
 
+    /// A result that is less in magnitude than `bound`, however little: rounding wants to know.
+    fn or_a_little_less_than(self, bound: Self) -> Self {
+        let reached = self.exponent == bound.exponent && self.significand == bound.significand && !self.is_zero();
+        Self { significand: self.significand - u128::from(reached), ..self }
+    }
+
     fn is_zero(self) -> bool {
         self.significand == 0
     }
@@ -231,7 +237,19 @@ fn series(t: Wide, alternating: bool) -> Wide {
         }
         sum = sum.add(term);
     }
-    sum
+    if alternating { sum.or_a_little_less_than(t) } else { sum }
+}
+
+/// The binary logarithm of a positive number.
+fn log2(x: Wide) -> Wide {
+    // m in (√½, √2)
+    let up = x.significand >> 64 > 0xb504_f333_f9de_6484;
+    let power = x.exponent + i32::from(up);
+    let m = Wide { sign: false, exponent: -i32::from(up), ..x };
+    let t = m.subtract(ONE).divide(m.add(ONE));
+    let fraction = atanh(t).double().multiply(LOG2_E);
+    let whole = Wide { sign: power < 0, ..Wide::integer(power.unsigned_abs()) };
+    fraction.add(whole)
 }
 
 /// FYL2X: `y × log2(x)`.
@@ -269,14 +287,7 @@ pub fn y_log2_x(context: &mut Context, x: F80, y: F80) -> F80 {
         let power = super::convert::from_i64(i64::from(parts.exponent));
         return arith::multiply(context, power, y);
     }
-    // m in (√½, √2)
-    let up = parts.significand > 0xb504_f333_f9de_6484;
-    let power = parts.exponent + i32::from(up);
-    let m = Wide { sign: false, exponent: -i32::from(up), significand: u128::from(parts.significand) << 64 };
-    let t = m.subtract(ONE).divide(m.add(ONE));
-    let fraction = atanh(t).double().multiply(LOG2_E);
-    let whole = Wide { sign: power < 0, ..Wide::integer(power.unsigned_abs()) };
-    fraction.add(whole).multiply(Wide::from(y)).deliver(context)
+    log2(Wide::from(x)).multiply(Wide::from(y)).deliver(context)
 }
 
 /// FYL2XP1: `y × log2(x + 1)`, meant for |x| < 1 - √½. Where `x` ≤ -1 the result is undefined; here it is `x`.
@@ -299,9 +310,7 @@ pub fn y_log2_x_plus_1(context: &mut Context, x: F80, y: F80) -> F80 {
         return x;
     }
     if x.biased() >= 0x3ffe {
-        let mut inner = context.full();
-        let sum = arith::add(&mut inner, x, F80::ONE, false);
-        return y_log2_x(context, sum, y);
+        return log2(Wide::from(x).add(ONE)).multiply(Wide::from(y)).deliver(context);
     }
     let wide = Wide::from(x);
     let t = wide.divide(wide.add(Wide::integer(2)));
@@ -406,6 +415,7 @@ fn reduce(x: F80) -> Option<Angle> {
         cosine = cosine.add(even);
         sine = sine.add(odd);
     }
+    let (sine, cosine) = (sine.or_a_little_less_than(rest), cosine.or_a_little_less_than(ONE));
     Some(Angle { quadrant: quadrant & 3, sine, cosine })
 }
 
