@@ -7,13 +7,12 @@ The machine: an i440FX/PIIX PC with one Pentium II-class processor, run by an in
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode; system management mode (SMM)
-  instructions  MMX, SSE and later vector sets; FXSAVE/FXRSTOR; MONITOR/MWAIT; VMX, SVM;
-                32-bit task switches through task gates are as complete as “Task switches” below says
-  x87           all of the basic set is there; transcendental functions are exact to about 64 bits, not bit for bit
-  registers     debug registers hold values but set no breakpoints; machine-check and performance-monitoring MSRs;
-                MTRRs hold values without effect
+  instructions  MMX, SSE and later vector sets; FXSAVE/FXRSTOR; MONITOR/MWAIT; RSM; VMX, SVM
+  x87           FSIN, FCOS, FPTAN, FPATAN, F2XM1, FYL2X and FYL2XP1 are rounded right, which is not always the last bit
+                that a given processor gives
+  registers     DR0–DR3 hold values but set no breakpoints; MTRRs, PAT, machine-check and performance MSRs
+  flags         alignment checks (AC); virtual interrupts (VME, PVI)
   paging        PAE, NX and 36-bit page-size extension
-  tasks         Task switches: JMP, CALL and IRET to a TSS, task gates
   processors    more than one (-smp 2 and up)
   chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA; ACPI events other than power-off and the power button
   devices       network cards, sound cards, USB, parallel port, SCSI and virtio disks, VMware mouse and absolute pointers
