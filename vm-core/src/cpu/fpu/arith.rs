@@ -87,8 +87,8 @@ pub fn divide(context: &mut Context, a: F80, b: F80) -> F80 {
             let divisor = u128::from(y.significand);
             let dividend = u128::from(x.significand) << 63;
             let high = dividend / divisor;
-            let rest = dividend % divisor << 64;
-            let low = rest / divisor | u128::from(!rest.is_multiple_of(divisor));
+            let rest = (dividend % divisor) << 64;
+            let low = (rest / divisor) | u128::from(!rest.is_multiple_of(divisor));
             // high is a quotient of 63 or 64 bits.
             F80::round(context, sign, x.exponent - y.exponent, high << 64 | low)
         }
@@ -245,7 +245,7 @@ pub fn remainder(context: &mut Context, a: F80, b: F80, nearest: bool) -> (F80, 
     let mut significand = u128::from(rest) << 64;
     if nearest && distance >= -1 {
         // Compare twice the rest with the divisor, both in units of the divisor's last place, halved where distance is -1.
-        let double = u128::from(rest) << if distance == -1 { 0 } else { 1 };
+        let double = u128::from(rest) << u32::from(distance != -1);
         let divisor = u128::from(y.significand);
         if double > divisor || double == divisor && quotient & 1 != 0 {
             quotient += 1;

@@ -102,7 +102,7 @@ impl Format {
         context.rounded_up = rounded.up;
         let whole =
             if rounded.carry { 1 << self.fraction } else { (rounded.significand >> (127 - self.fraction)) as u64 };
-        Some(sign | (biased << self.fraction) + whole)
+        Some(sign | ((biased << self.fraction) + whole))
     }
 
     const fn indefinite(self) -> u64 {
@@ -196,21 +196,17 @@ pub fn from_bcd(low: u64, high: u16) -> F80 {
 /// FBSTP. What does not fit is invalid and gives the packed indefinite.
 pub fn to_bcd(context: &mut Context, value: F80) -> (u64, u16) {
     let saved = *context;
-    match magnitude(context, value).filter(|magnitude| *magnitude < 10_u64.pow(18)) {
-        Some(mut rest) => {
-            let mut packed = 0_u128;
-            for n in 0..18 {
-                packed |= u128::from(rest % 10) << (4 * n);
-                rest /= 10;
-            }
-            (packed as u64, (packed >> 64) as u16 | u16::from(value.sign()) << 15)
-        }
-        None => {
-            *context = saved;
-            context.raised |= IE;
-            (0xc000_0000_0000_0000, 0xffff)
-        }
+    let Some(mut rest) = magnitude(context, value).filter(|magnitude| *magnitude < 10_u64.pow(18)) else {
+        *context = saved;
+        context.raised |= IE;
+        return (0xc000_0000_0000_0000, 0xffff);
+    };
+    let mut packed = 0_u128;
+    for n in 0..18 {
+        packed |= u128::from(rest % 10) << (4 * n);
+        rest /= 10;
     }
+    (packed as u64, (packed >> 64) as u16 | u16::from(value.sign()) << 15)
 }
 
 /// The number nearest to a double, for constants in tests and tables.

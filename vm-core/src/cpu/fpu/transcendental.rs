@@ -29,7 +29,7 @@ fn multiply_high(a: u128, b: u128) -> u128 {
     let low = |x: u128| x & u128::from(u64::MAX);
     let (a1, a0, b1, b0) = (a >> 64, low(a), b >> 64, low(b));
     let cross = a1 * b0;
-    let middle = a0 * b1 + low(cross) + (a0 * b0 >> 64);
+    let middle = a0 * b1 + low(cross) + ((a0 * b0) >> 64);
     a1 * b1 + (cross >> 64) + (middle >> 64)
 }
 
@@ -188,9 +188,8 @@ pub fn two_to_x_minus_1(context: &mut Context, x: F80) -> F80 {
         return nan;
     }
     match x.kind() {
-        Kind::Zero => return x,
         Kind::Infinity if x.sign() => return F80::ONE.with_sign(true),
-        Kind::Infinity => return x,
+        Kind::Zero | Kind::Infinity => return x,
         _ => F80::note_denormal(context, &[x]),
     }
     if x.biased() > 0x3fff || x.biased() == 0x3fff && x.significand != 1 << 63 {
@@ -260,13 +259,12 @@ pub fn y_log2_x(context: &mut Context, x: F80, y: F80) -> F80 {
     let negative = x.sign() && x.kind() != Kind::Zero;
     match (x.kind(), y.kind()) {
         _ if negative => return context.invalid(),
-        (Kind::Zero, Kind::Zero) => return context.invalid(),
+        (Kind::Zero | Kind::Infinity, Kind::Zero) => return context.invalid(),
         (Kind::Zero, Kind::Infinity) => return F80::infinity(!y.sign()),
         (Kind::Zero, _) => {
             context.raised |= ZE;
             return F80::infinity(!y.sign());
         }
-        (Kind::Infinity, Kind::Zero) => return context.invalid(),
         (Kind::Infinity, _) => {
             F80::note_denormal(context, &[y]);
             return F80::infinity(y.sign());

@@ -1,4 +1,5 @@
 //! Decimal adjustment.
+#![allow(clippy::unnecessary_wraps, reason = "the type of a helper")]
 
 use iced_x86::{Code, Instruction};
 

@@ -23,11 +23,37 @@ use crate::cpu::{Cpu, Flow, Helper};
 pub fn find(code: Code) -> Option<Helper> {
     use Mnemonic as M;
     Some(match code.mnemonic() {
-        M::Fadd | M::Fsub | M::Fsubr | M::Fmul | M::Fdiv | M::Fdivr => arithmetic,
-        M::Faddp | M::Fsubp | M::Fsubrp | M::Fmulp | M::Fdivp | M::Fdivrp => arithmetic,
-        M::Fiadd | M::Fisub | M::Fisubr | M::Fimul | M::Fidiv | M::Fidivr => arithmetic,
-        M::Fcom | M::Fcomp | M::Fcompp | M::Fucom | M::Fucomp | M::Fucompp | M::Ficom | M::Ficomp | M::Ftst => compare,
-        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => compare,
+        M::Fadd
+        | M::Fsub
+        | M::Fsubr
+        | M::Fmul
+        | M::Fdiv
+        | M::Fdivr
+        | M::Faddp
+        | M::Fsubp
+        | M::Fsubrp
+        | M::Fmulp
+        | M::Fdivp
+        | M::Fdivrp
+        | M::Fiadd
+        | M::Fisub
+        | M::Fisubr
+        | M::Fimul
+        | M::Fidiv
+        | M::Fidivr => arithmetic,
+        M::Fcom
+        | M::Fcomp
+        | M::Fcompp
+        | M::Fucom
+        | M::Fucomp
+        | M::Fucompp
+        | M::Ficom
+        | M::Ficomp
+        | M::Ftst
+        | M::Fcomi
+        | M::Fcomip
+        | M::Fucomi
+        | M::Fucomip => compare,
         M::Fld | M::Fild | M::Fbld => memory::load,
         M::Fst | M::Fstp | M::Fstpnce | M::Fist | M::Fistp | M::Fbstp => memory::store,
         M::Fld1 | M::Fldl2t | M::Fldl2e | M::Fldpi | M::Fldlg2 | M::Fldln2 | M::Fldz => load_constant,
@@ -93,7 +119,7 @@ impl Cpu {
     }
 }
 
-/// The eleven bits of FOP: the low three of the first byte, then the ModRM byte as the shortest encoding has it.
+/// The eleven bits of FOP: the low three of the first byte, then the `ModRM` byte as the shortest encoding has it.
 fn opcode(insn: &Instruction) -> u16 {
     let info = insn.code().op_code();
     let bytes = info.op_code() as u16;

@@ -179,8 +179,8 @@ mod host {
         }
 
         fn run(&self, n: usize, image: &[u8; 108], memory: &mut [u8; 16], flags: u64) -> ([u8; 108], u64) {
-            let mut out = [0; 108];
             type Code = unsafe extern "sysv64" fn(*const u8, *mut u8, *mut u8, u64) -> u64;
+            let mut out = [0; 108];
             // SAFETY: the bytes at this start are a whole function of this type, written above.
             let function: Code = unsafe { std::mem::transmute(self.code.as_ptr().add(self.starts[n])) };
             // SAFETY: it reads `image`, writes `out` and `memory`, leaves the x87 initialised, and clobbers nothing else.
