@@ -1,4 +1,4 @@
-//! Files of single-instruction tests in MOO format (SingleStepTests), gzipped.
+//! Files of single-instruction tests in MOO format (the `SingleStepTests` corpus), gzipped.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! The programs of `tests/cpu`: assembled with nasm, run on every engine, compared with the text that they promise.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,11 +74,13 @@ fn programs_write_what_they_promise() {
             match end {
                 Exit::Halted => {}
                 Exit::TripleFault => bus.text.push_str("[triple fault]\n"),
-                other => bus.text.push_str(&format!("[{other:?} at {:x}]\n", cpu.state.rip)),
+                other => {
+                    let _ = writeln!(bus.text, "[{other:?} at {:x}]", cpu.state.rip);
+                }
             }
             let got: Vec<_> = bus.text.lines().map(str::trim).collect();
             if got != expected {
-                let list = |lines: &[&str]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
+                let list = |lines: &[&str]| format!("    {}\n", lines.join("\n    "));
                 failures.push(format!(
                     "{name} on the {}:\n  expected\n{}  got\n{}",
                     engine.name,
