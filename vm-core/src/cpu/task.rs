@@ -275,8 +275,8 @@ impl Cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::state::gpr;
     use crate::cpu::Flow;
+    use crate::cpu::state::gpr;
     use crate::cpu::testbus::{TestBus, protected, step};
 
     /// A second task at 0x3800, selector 30: ring 0, EIP 0x4444, stack 0x9000.

@@ -177,6 +177,10 @@ pub struct Board {
     /// The display adapter.
     pub vga: Option<Vga>,
     pub(super) drives: Vec<Drive>,
+    /// The processor's FERR# pin, wired to IRQ 13 as on a PC/AT.
+    pub(super) ferr: IrqLine,
+    /// The guest wrote port 0xF0: IGNNE# goes up until FERR# falls.
+    pub(super) ignne: bool,
 }
 
 impl Board {
@@ -235,6 +239,8 @@ impl Board {
             fdc,
             ide,
             drives,
+            ferr: irq(13),
+            ignne: false,
             serial,
             debug_ports,
             debug_exit,

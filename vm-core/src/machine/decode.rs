@@ -266,6 +266,10 @@ impl Board {
             0x80..=0x8f | 0xc0..=0xdf => self.dma.write(port, value),
             0x170..=0x177 => self.ide[1].write(port - 0x170, Width::Byte, u32::from(value)),
             0x1f0..=0x1f7 => self.ide[0].write(port - 0x1f0, Width::Byte, u32::from(value)),
+            0xf0 => {
+                self.ignne = true;
+                self.signals.raise();
+            }
             0x376 => self.ide[1].write_control(value),
             0x3f6 => self.ide[0].write_control(value),
             0x3f0..=0x3f5 | 0x3f7 => self.fdc.write(port - 0x3f0, value),

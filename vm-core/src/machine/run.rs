@@ -127,6 +127,7 @@ impl Machine {
     pub fn reset(&mut self) {
         self.signals().take_reset();
         self.cpu.reset();
+        self.wire_numeric_error();
         self.board.reset();
     }
 
@@ -184,7 +185,9 @@ impl Machine {
     pub fn load_sections(&mut self, sections: &[Section]) -> Result<(), LoadError> {
         let missing = || LoadError::invalid("cpu", "it is missing from the saved state");
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
-        self.board.load(sections)
+        self.board.load(sections)?;
+        self.board.ferr.restore(self.cpu.fpu.ferr);
+        Ok(())
     }
 
     /// Figures; instruction counts and speed are the caller's.
@@ -209,6 +212,7 @@ impl Machine {
         if let Some(outcome) = self.take_requests() {
             return outcome;
         }
+        self.wire_numeric_error();
         let until = self.board.next_event().map_or(LONGEST_SLICE, |at| at.saturating_sub(now)).min(LONGEST_SLICE);
         let budget = (until * 1000 / self.pace).clamp(SHORTEST_SLICE, MOST_INSTRUCTIONS);
         let before = self.cpu.retired;
@@ -232,6 +236,14 @@ impl Machine {
             }
             Exit::TripleFault => Slice::Stopped(StopReason::TripleFault),
         }
+    }
+
+    /// FERR# and IGNNE#, between the processor and the board (SDM vol. 1, D.2.1).
+    fn wire_numeric_error(&mut self) {
+        if std::mem::take(&mut self.board.ignne) {
+            self.cpu.fpu.ignore_error();
+        }
+        self.board.ferr.set(self.cpu.fpu.ferr);
     }
 
     /// Requests to stop or reset that chips left.
