@@ -29,7 +29,7 @@ const MAX_CHUNKS: usize = 48;
 /// Blocks after which the same happens.
 const MAX_BLOCKS: usize = 200_000;
 /// Entries of the quick table.
-const QUICK: usize = 1 << 14;
+const QUICK: usize = 1 << 15;
 /// The longest instruction.
 const LONGEST: usize = 15;
 
@@ -231,14 +231,14 @@ enum Outcome {
 
 impl Cache {
     #[inline(always)]
-    fn quick_index(physical: u64, eip: u32) -> usize {
-        (physical ^ physical >> 14 ^ u64::from(eip) << 3) as usize & (QUICK - 1)
+    fn quick_index(physical: u64) -> usize {
+        (physical.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - QUICK.trailing_zeros())) as usize & (QUICK - 1)
     }
 
     /// The block at a physical address, where the quick table has it.
     #[inline(always)]
     pub(super) fn quick(&self, physical: u64, eip: u32, mode: u64) -> Option<*const Header> {
-        let header = self.quick[Self::quick_index(physical, eip)];
+        let header = self.quick[Self::quick_index(physical)];
         // SAFETY: entries lead to `NONE` or to blocks that live until the table is cleared.
         let found = unsafe { &*header };
         (found.physical == physical && found.eip == eip && found.mode == mode).then_some(header)
@@ -333,7 +333,7 @@ impl Cache {
     fn find(&mut self, key: Key) -> Option<*const Header> {
         let &number = self.map.get(&key)?;
         let header = self.blocks[number as usize].header.cast_const();
-        self.quick[Self::quick_index(key.physical, key.eip)] = header;
+        self.quick[Self::quick_index(key.physical)] = header;
         Some(header)
     }
 
@@ -355,7 +355,7 @@ impl Cache {
             unsafe { (*link).target = ptr::null() };
         }
         let header = block.header.cast_const();
-        let quick = &mut self.quick[Self::quick_index(physical, eip)];
+        let quick = &mut self.quick[Self::quick_index(physical)];
         if ptr::eq(*quick, header) {
             *quick = &raw const NONE;
         }
@@ -439,7 +439,7 @@ impl Cache {
         self.blocks.push(block);
         if !loose {
             self.map.insert(key, number);
-            self.quick[Self::quick_index(physical, eip)] = header;
+            self.quick[Self::quick_index(physical)] = header;
             let page = self.pages.entry(physical >> 12).or_default();
             page.numbers.push(number);
             page.lines |= lines(physical >> 12, physical, physical + u64::from(len));
@@ -563,7 +563,7 @@ impl Cpu {
         if policy != CodePolicy::Volatile
             && let Outcome::Done(header) = self.translate_block(bus, key, mode)
         {
-            if policy == CodePolicy::Ram {
+            if policy == CodePolicy::Ram && !bus.ram().has_code(page >> 12) {
                 self.protect_code(bus, page);
             }
             return Ok(header);

@@ -281,7 +281,7 @@ mod tests {
                     let signed = |v: u64| i64::from(v as u8 as i8);
                     let expect = |result: u64, cf: bool, wide: i64, af: bool| {
                         (u32::from(cf) * CF)
-                            | (u32::from((result as u8).count_ones() % 2 == 0) * PF)
+                            | (u32::from((result as u8).count_ones().is_multiple_of(2)) * PF)
                             | (u32::from(af) * AF)
                             | (u32::from(result == 0) * ZF)
                             | (u32::from(result >= 0x80) * SF)

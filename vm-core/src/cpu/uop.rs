@@ -453,7 +453,7 @@ const _: () = {
 
 /// A micro-op. See the module's table for what the fields mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(8))]
+#[repr(C, align(16))]
 pub struct Uop {
     /// [`Op::code`].
     pub code: u16,

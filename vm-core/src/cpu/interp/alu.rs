@@ -36,6 +36,7 @@ pub(super) fn get<T: Unsigned>(cpu: &mut Cpu, offset: u8) -> u64 {
 
 /// Writes a slot. 8 and 16 bits rewrite the whole slot, so that a wider read right after does not stall.
 #[inline(always)]
+#[allow(clippy::cast_ptr_alignment, reason = "it is written as unaligned; slots are aligned anyway")]
 pub(super) fn put<T: Unsigned>(cpu: &mut Cpu, offset: u8, value: u64) {
     let value = value & mask::<T>();
     let start = if T::SIZE == 1 { offset & !7 } else { offset };
@@ -230,7 +231,7 @@ handlers! {
     fn scan[T: Unsigned, const REVERSE: bool](cpu, op) {
         let a = get::<T>(cpu, op.a);
         if a != 0 {
-            let number = if REVERSE { 63 - a.leading_zeros() } else { a.trailing_zeros() };
+            let number = if REVERSE { a.ilog2() } else { a.trailing_zeros() };
             put::<T>(cpu, op.d, u64::from(number));
         }
         cpu.state.flags.remember_result(top::<T>(), a, 0);

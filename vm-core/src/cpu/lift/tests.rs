@@ -18,7 +18,7 @@ fn text(code: &[u8], flat: bool) -> (String, String) {
     for insn in &mut Decoder::with_ip(mode.bitness(), code, 0x100, DecoderOptions::NONE) {
         lift(&mut lifted, &insn, mode);
     }
-    let show = |ops: &[Uop]| ops.iter().map(|op| format!("{op}\n")).collect::<String>();
+    let show = |ops: &[Uop]| ops.iter().fold(String::new(), |text, op| text + &op.to_string() + "\n");
     let first = show(&lifted.ops);
     pass::dead_flags(&mut lifted.ops);
     let mut fused = Vec::new();

@@ -116,15 +116,8 @@ pub fn fuse(ops: &[Uop], into: &mut Vec<Uop>) {
     into.clear();
     let mut index = 0;
     while index < ops.len() {
-        match fused(&ops[index..]) {
-            Some((uop, taken)) => {
-                into.push(uop);
-                index += taken;
-            }
-            None => {
-                into.push(ops[index]);
-                index += 1;
-            }
-        }
+        let (uop, taken) = fused(&ops[index..]).unwrap_or((ops[index], 1));
+        into.push(uop);
+        index += taken;
     }
 }
