@@ -237,7 +237,7 @@ impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
 impl eframe::App for App {
     fn logic(&mut self, context: &egui::Context, frame: &mut eframe::Frame) {
         if let Some(window) = frame.winit_window() {
-            self.grab.borrow_mut().set_window(window.clone());
+            self.grab.borrow_mut().set_window(window);
         }
         self.tick(context);
     }

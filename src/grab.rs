@@ -4,7 +4,7 @@
 //! everything back when both come up and no other key was pressed with them; with a third key they belong to the guest.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use vm_core::input::{Key, KeyEvent, PointerEvent};
 use vm_core::runner::{Command, VmHandle};
@@ -30,7 +30,8 @@ impl Receiver for VmHandle {
 pub struct Grab<R: Receiver = VmHandle> {
     guest: Option<(String, R)>,
     pointer: bool,
-    window: Option<Arc<Window>>,
+    /// Not an owner: the window must go away when its event loop lets it go.
+    window: Weak<Window>,
     held: BTreeSet<Key>,
     buttons: u8,
     motion: (f64, f64),
@@ -55,7 +56,7 @@ impl<R: Receiver> Default for Grab<R> {
         Self {
             guest: None,
             pointer: false,
-            window: None,
+            window: Weak::new(),
             held: BTreeSet::new(),
             buttons: 0,
             motion: (0.0, 0.0),
@@ -67,8 +68,8 @@ impl<R: Receiver> Default for Grab<R> {
 
 impl<R: Receiver> Grab<R> {
     /// The window whose pointer is confined.
-    pub fn set_window(&mut self, window: Arc<Window>) {
-        self.window = Some(window);
+    pub fn set_window(&mut self, window: &Arc<Window>) {
+        self.window = Arc::downgrade(window);
     }
 
     /// The machine that has the keyboard.
@@ -119,7 +120,7 @@ impl<R: Receiver> Grab<R> {
         self.pointer = confined;
         self.motion = (0.0, 0.0);
         self.wheel = 0.0;
-        let Some(window) = &self.window else { return };
+        let Some(window) = self.window.upgrade() else { return };
         window.set_cursor_visible(!confined);
         let done = if confined {
             // X11 has the first, Wayland both, macOS the second.

@@ -93,7 +93,7 @@ impl Shell {
                 "no usable GPU driver for a stand-alone window: it needs Vulkan (Debian's package mesa-vulkan-drivers \
                  brings one that works on any computer). The manager (“hako” alone) and -display none work without it",
             )?;
-        self.grab.set_window(Arc::clone(&window));
+        self.grab.set_window(&window);
         // The window is the guest's screen and nothing else: its keys are the guest's.
         self.grab.give("", self.machine.clone(), false);
         self.screen = Some(Screen { window, pixels, size });

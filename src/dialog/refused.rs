@@ -10,10 +10,8 @@ use crate::ui_command::UiCommand;
 impl App {
     pub(super) fn refused_ui(&mut self, context: &egui::Context, id: String, words: String) -> Option<Dialog> {
         let name = self.entry(&id).map(|entry| entry.name().to_owned()).unwrap_or_default();
-        let text = [
-            words.clone(),
-            "Nothing has been written. Put the disks back as they were to resume, or discard the state and start from power-on.".to_owned(),
-        ];
+        // The engine's words say what differs and what one can do.
+        let text = [words.clone()];
         match ask_ui(
             context,
             &format!("The saved state of {name} cannot go on"),

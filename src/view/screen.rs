@@ -208,6 +208,7 @@ impl App {
         let trouble = entry.trouble().cloned().or_else(|| self.troubles.get(id).cloned());
         let readable = entry.machine.is_ok();
         let lines = entry.machine.as_ref().map(describe).unwrap_or_default();
+        let saved = entry.saved.is_some();
         let status = self.status(id);
         ui.vertical_centered(|ui| {
             ui.add_space((ui.available_height() * 0.22).clamp(8.0, 200.0));
@@ -242,7 +243,7 @@ impl App {
                                 self.tab = Tab::Settings;
                             }
                         }
-                        if matches!(status, Status::Saved(_)) && ui.button(UiCommand::DiscardState.text()).clicked() {
+                        if saved && ui.button(UiCommand::DiscardState.text()).clicked() {
                             self.wish(UiCommand::DiscardState);
                         }
                     });

@@ -5,7 +5,8 @@ use vm_core::runner::Command;
 
 use crate::app::{App, Editing, Tab};
 use crate::dialog::FormOf;
-use crate::library::{Machine, Place, Trouble};
+use crate::library::{Drive, Machine, Place, Trouble};
+use crate::session::Banner;
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
 use crate::widget::button;
@@ -171,13 +172,36 @@ impl App {
         ui.add_space(12.0);
     }
 
+    /// Asks the engine, and writes the definition once it has said yes: the next start must find the same media.
     fn change_medium(&mut self, id: &str, place: Place, path: Option<&str>) {
-        let folder = self.library.folder(id);
-        if let Some(session) = self.sessions.get(id) {
-            let path = path.map(|path| folder.join(path));
-            // What is refused comes as a notice above the screen.
-            session.handle.send(Command::ChangeMedium { slot: place.slot(), path });
-        }
-        self.tab = Tab::Screen;
+        let Some(session) = self.sessions.get(id) else { return };
+        let library = self.library.clone();
+        let handle = session.handle.clone();
+        let id = id.to_owned();
+        let folder = library.folder(&id);
+        let path = path.map(std::path::PathBuf::from);
+        let work = move || {
+            let whole = path.as_ref().map(|path| folder.join(path));
+            handle
+                .call(Command::ChangeMedium { slot: place.slot(), path: whole })
+                .map_err(|error| error.to_string())?;
+            let file = folder.join("machine.ron");
+            let mut machine = Machine::read(&file).map_err(|trouble| trouble.what)?;
+            if let Some(drive) = machine.drive(place).cloned() {
+                machine.set_drive(place, Some(Drive { path, ..drive }));
+            }
+            machine.write(&file).map_err(|trouble| trouble.what)
+        };
+        let changed = id.clone();
+        self.jobs.run_beside(work, move |app, _, done: Result<(), String>| {
+            if let Err(words) = done
+                && let Some(session) = app.sessions.get_mut(&changed)
+            {
+                session.banners.push(Banner::Notice(words));
+                app.tab = Tab::Screen;
+            }
+            app.editing = None;
+            app.refresh(&changed);
+        });
     }
 }
