@@ -1,1 +1,279 @@
-//! placeholder
+//! A display of the test's own, with a window manager, keyboard and mouse, and eyes that read the guest's letters.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::files::{Folder, tool};
+use crate::guest::{Guest, HAKO, PATIENCE, read_png, wait_until, word};
+
+/// Cells of the text modes.
+const CELL: (usize, usize) = (9, 16);
+/// What the guest's letters are drawn with on a black ground.
+const INK: [u8; 3] = [0xaa; 3];
+
+/// Rows of the picture of a character, bit 0 left.
+type Glyph = [u16; CELL.1];
+
+/// The shapes of all printable characters, as the machine itself draws them on the screen of a tiny guest.
+fn glyphs() -> &'static HashMap<char, Glyph> {
+    static GLYPHS: OnceLock<HashMap<char, Glyph>> = OnceLock::new();
+    GLYPHS.get_or_init(|| {
+        // mov ax, 3; int 0x10; mov al, ' '; 1: mov ah, 0x0e; mov bx, 7; push ax; int 0x10; pop ax; inc al; cmp al, 0x7f; jne 1b;
+        // cli; hlt
+        let code = [
+            0xb8, 3, 0, 0xcd, 0x10, 0xb0, b' ', 0xb4, 0x0e, 0xbb, 7, 0, 0x50, 0xcd, 0x10, 0x58, 0xfe, 0xc0, 0x3c, 0x7f,
+            0x75, 0xf1, 0xfa, 0xf4,
+        ];
+        let folder = Folder::new("glyphs");
+        let mut image = vec![0; 1_474_560];
+        image[..code.len()].copy_from_slice(&code);
+        image[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let image = folder.write("glyphs.img", &image);
+        let mut guest = Guest::start_in(folder, &["-m", "16", "-fda", word(&image)]);
+        guest.wait_for_screen("all characters", |lines| lines.len() > 1 && lines[1].ends_with("xyz{|}~"));
+        let (width, _, pixels) = guest.picture();
+        guest.quit();
+        let glyph = |index: usize| {
+            let (x, y) = (index % 80 * CELL.0, index / 80 * CELL.1);
+            std::array::from_fn(|row| {
+                let lit = |column: &usize| pixels[((y + row) * width as usize + x + column) * 3] > 0x55;
+                (0..CELL.0).filter(lit).fold(0, |bits, column| bits | 1 << column)
+            })
+        };
+        (' '..='~').enumerate().map(|(index, character)| (character, glyph(index))).collect()
+    })
+}
+
+/// A picture of the display.
+pub struct Picture {
+    width: usize,
+    height: usize,
+    /// Whether a pixel has the ink's colour, or the ground's; neither: something else.
+    ink: Vec<Option<bool>>,
+    rgb: Vec<u8>,
+}
+
+impl Picture {
+    fn of(pixels: (u32, u32, Vec<u8>)) -> Self {
+        let (width, height, rgb) = pixels;
+        let close = |pixel: &[u8], to: [u8; 3]| pixel.iter().zip(to).all(|(a, b)| a.abs_diff(b) < 12);
+        let ink = rgb
+            .chunks(3)
+            .map(|pixel| if close(pixel, INK) { Some(true) } else { close(pixel, [0; 3]).then_some(false) })
+            .collect();
+        Self { width: width as usize, height: height as usize, ink, rgb }
+    }
+
+    /// Pixels in the ink's colour.
+    pub fn lit(&self) -> usize {
+        self.ink.iter().filter(|ink| **ink == Some(true)).count()
+    }
+
+    /// The leftmost column with a pixel of this colour.
+    pub fn column_of(&self, colour: [u8; 3]) -> Option<usize> {
+        let close = |pixel: &[u8]| pixel.iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 12);
+        self.rgb.chunks(3).enumerate().filter(|(_, pixel)| close(pixel)).map(|(index, _)| index % self.width).min()
+    }
+
+    /// Where `text` stands in the guest's letters, grey on black, one pixel of the guest for each pixel of the display.
+    pub fn find(&self, text: &str) -> Option<(usize, usize)> {
+        let shapes: Vec<Glyph> = text.chars().map(|character| glyphs()[&character]).collect();
+        let wanted: Vec<(usize, usize, bool)> = shapes
+            .iter()
+            .enumerate()
+            .flat_map(|(number, glyph)| {
+                glyph.iter().enumerate().flat_map(move |(row, bits)| {
+                    (0..CELL.0).map(move |column| (number * CELL.0 + column, row, bits >> column & 1 != 0))
+                })
+            })
+            .collect();
+        // Lit pixels first: most places fail at once.
+        let (lit, dark): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(.., lit)| *lit);
+        let order: Vec<_> = lit.into_iter().chain(dark).collect();
+        let (wide, high) = (text.chars().count() * CELL.0, CELL.1);
+        for y in 0..(self.height + 1).saturating_sub(high) {
+            for x in 0..(self.width + 1).saturating_sub(wide) {
+                if order.iter().all(|(dx, dy, lit)| self.ink[(y + dy) * self.width + x + dx] == Some(*lit)) {
+                    return Some((x, y));
+                }
+            }
+        }
+        None
+    }
+}
+
+pub struct Desktop {
+    server: Child,
+    manager: Child,
+    programs: Vec<Child>,
+    display: String,
+    pub folder: Folder,
+}
+
+impl Desktop {
+    /// A fresh display with a window manager.
+    pub fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb starts (packaging/test.sh installs it)");
+        let mut number = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        assert!(!number.trim().is_empty(), "Xvfb gives no display");
+        let display = format!(":{}", number.trim());
+        let manager = Command::new("openbox")
+            .env("DISPLAY", &display)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openbox starts (packaging/test.sh installs it)");
+        Self { server, manager, programs: Vec::new(), display, folder }
+    }
+
+    /// The library's folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Writes a machine into the library, and preferences that select it and show guests pixel by pixel.
+    pub fn machine(&self, id: &str, fields: &str) {
+        let folder = self.data().join("machines").join(id);
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = format!("(\n    version: 1,\n    name: \"{id}\",\n    memory_mib: 64,\n{fields})\n");
+        std::fs::write(folder.join("machine.ron"), text).unwrap();
+        self.prefer(Some(id));
+    }
+
+    /// Shows guests pixel by pixel and selects a machine.
+    pub fn prefer(&self, selected: Option<&str>) {
+        std::fs::create_dir_all(self.data()).unwrap();
+        let selected = selected.map_or("None".to_owned(), |id| format!("Some({id:?})"));
+        let text = format!("(dark: Some(true), one_to_one: true, selected: {selected})");
+        std::fs::write(self.data().join("preferences.ron"), text).unwrap();
+    }
+
+    /// Starts hako and waits for its window, which then has the keyboard.
+    pub fn start(&mut self, arguments: &[&str], guests: &Path) {
+        let errors = std::fs::File::create(self.folder.join("stderr")).unwrap();
+        let child = Command::new(HAKO)
+            .args(arguments)
+            .env("DISPLAY", &self.display)
+            .env_remove("WAYLAND_DISPLAY")
+            .env("HAKO_DATA", self.data())
+            .env("HAKO_GUESTS", guests)
+            .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        let pid = child.id().to_string();
+        self.programs.push(child);
+        let window = wait_until("hako's window", || {
+            if let Some(status) = self.programs.last_mut().unwrap().try_wait().unwrap() {
+                panic!("hako ended with {status}: {}", self.errors());
+            }
+            let output = self.xdotool(&["search", "--onlyvisible", "--pid", &pid]);
+            output.lines().last().filter(|line| !line.is_empty()).map(str::to_owned)
+        });
+        wait_until("the window to have the keyboard", || {
+            self.xdotool(&["windowactivate", &window]);
+            (self.xdotool(&["getactivewindow"]).trim() == window).then_some(())
+        });
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
+    }
+
+    fn xdotool(&self, arguments: &[&str]) -> String {
+        let output = Command::new("xdotool").args(arguments).env("DISPLAY", &self.display).output();
+        let output = output.expect("xdotool runs (packaging/test.sh installs it)");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Presses keys together, in X's names: `ctrl+Return`.
+    pub fn press(&self, keys: &str) {
+        self.xdotool(&["key", keys]);
+    }
+
+    /// One key down or up.
+    pub fn key(&self, key: &str, down: bool) {
+        self.xdotool(&[if down { "keydown" } else { "keyup" }, key]);
+    }
+
+    /// Types text.
+    pub fn type_text(&self, text: &str) {
+        self.xdotool(&["type", "--delay", "30", text]);
+    }
+
+    /// Clicks in the middle of the window.
+    pub fn click(&self, x: usize, y: usize) {
+        self.xdotool(&["mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
+    }
+
+    /// What is on the display, as a file.
+    pub fn dump(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        tool("import", &["-display", &self.display, "-window", "root", &format!("png:{}", path.display())]);
+        path
+    }
+
+    pub fn picture(&self) -> Picture {
+        Picture::of(read_png(&self.dump("display.png")))
+    }
+
+    /// Waits until `text` stands in the guest's picture, and says where.
+    pub fn wait_for(&self, text: &str) -> (usize, usize) {
+        self.wait_for_picture(&format!("“{text}” in the window"), |picture| picture.find(text))
+    }
+
+    pub fn wait_for_picture<T>(&self, what: &str, look: impl Fn(&Picture) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(seen) = look(&self.picture()) {
+                return seen;
+            }
+            assert!(
+                Instant::now() < until,
+                "waited in vain for {what}; the display: {}\n{}",
+                self.folder.join("display.png").display(),
+                self.errors()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until the program started last has ended, and says its exit code.
+    pub fn ended(&mut self) -> i32 {
+        wait_until("hako to end", || self.programs.last_mut().unwrap().try_wait().unwrap())
+            .code()
+            .expect("an exit code")
+    }
+
+    /// Keeps a picture of the display for the README where `HAKO_PICTURES` names a folder.
+    pub fn keep(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("HAKO_PICTURES") {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::copy(self.dump(name), PathBuf::from(folder).join(name)).unwrap();
+        }
+    }
+}
+
+impl Drop for Desktop {
+    fn drop(&mut self) {
+        for child in self.programs.iter_mut().chain([&mut self.manager, &mut self.server]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -199,22 +199,6 @@ impl Guest {
         })
     }
 
-    /// Waits until a file of the folder (a serial line's) has `needle` in it.
-    pub fn wait_for_log(&mut self, name: &str, needle: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let log = self.log(name);
-            if log.contains(needle) {
-                return log;
-            }
-            if let Some(status) = self.status() {
-                panic!("hako ended with {status} before “{needle}” in {name}\n{log}\n{}", self.story());
-            }
-            assert!(Instant::now() < until, "waited in vain for “{needle}” in {name}\n{log}\n{}", self.story());
-            std::thread::sleep(LOOK);
-        }
-    }
-
     /// Presses keys together: `ctrl-alt-delete`.
     pub fn press(&mut self, keys: &str) {
         let keys: Vec<_> = keys.split('-').collect();
