@@ -37,6 +37,16 @@ pub trait CharBackend: Send {
     fn connection(&self) -> u64 {
         1
     }
+    /// [`CharBackend::write`] for whoever is `connection`; where somebody else is there by now, the bytes vanish.
+    fn write_to(&mut self, connection: u64, bytes: &[u8]) -> usize {
+        let _ = connection;
+        self.write(bytes)
+    }
+    /// [`CharBackend::read`] of what `connection` sent, also after it has left; 0 where somebody else is there by now.
+    fn read_from(&mut self, connection: u64, into: &mut [u8]) -> usize {
+        let _ = connection;
+        self.read(into)
+    }
 }
 
 /// Whom to tell that bytes have come, that there is room again, or that somebody connected. Clones tell the same.

@@ -100,18 +100,13 @@ impl Pump {
         Ok(Self { shared, alarm, thread: Some(thread), ended })
     }
 
-    fn alarm(&self) {
-        // A full pipe has already told.
-        let _ = (&self.alarm).write(&[0]);
-    }
-}
-
-impl CharBackend for Pump {
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        if self.shared.connection.load(Ordering::Acquire) == 0 {
+    /// Takes bytes for a peer that is `wanted`; swallows them for any other.
+    fn give(&self, wanted: impl Fn(u64) -> bool, bytes: &[u8]) -> usize {
+        // A new connection comes under this lock too.
+        let mut output = lock(&self.shared.output);
+        if !wanted(self.shared.connection.load(Ordering::Acquire)) {
             return bytes.len();
         }
-        let mut output = lock(&self.shared.output);
         let was_empty = output.is_empty();
         let taken = offer(&mut output, bytes);
         if taken < bytes.len() {
@@ -124,8 +119,12 @@ impl CharBackend for Pump {
         taken
     }
 
-    fn read(&mut self, into: &mut [u8]) -> usize {
+    /// Gives bytes of a peer that is `wanted`.
+    fn get(&self, wanted: impl Fn(u64) -> bool, into: &mut [u8]) -> usize {
         let mut input = lock(&self.shared.input);
+        if !wanted(self.shared.connection.load(Ordering::Acquire)) {
+            return 0;
+        }
         let was_full = input.len() >= BUFFER;
         let taken = take(&mut input, into);
         drop(input);
@@ -133,6 +132,29 @@ impl CharBackend for Pump {
             self.alarm();
         }
         taken
+    }
+
+    fn alarm(&self) {
+        // A full pipe has already told.
+        let _ = (&self.alarm).write(&[0]);
+    }
+}
+
+impl CharBackend for Pump {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.give(|connection| connection != 0, bytes)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> usize {
+        self.get(|_| true, into)
+    }
+
+    fn write_to(&mut self, connection: u64, bytes: &[u8]) -> usize {
+        self.give(|now| now == connection && now != 0, bytes)
+    }
+
+    fn read_from(&mut self, connection: u64, into: &mut [u8]) -> usize {
+        self.get(|now| now == connection || now == 0, into)
     }
 
     fn connection(&self) -> u64 {
@@ -226,10 +248,14 @@ impl<L: Link> Worker<L> {
 
     fn connect(&mut self) {
         if self.link.connect() {
-            lock(&self.shared.input).clear();
-            lock(&self.shared.output).clear();
             self.connections += 1;
-            self.shared.connection.store(self.connections, Ordering::Release);
+            {
+                // Nobody gets what was meant for, or came from, the one before.
+                let (mut input, mut output) = (lock(&self.shared.input), lock(&self.shared.output));
+                input.clear();
+                output.clear();
+                self.shared.connection.store(self.connections, Ordering::Release);
+            }
             self.waker.wake();
         }
     }

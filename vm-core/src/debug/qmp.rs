@@ -122,11 +122,10 @@ impl Server {
                 return;
             }
             let mut buffer = [0; 4096];
-            let count = self.backend.read(&mut buffer);
+            let count = self.backend.read_from(self.session.connection, &mut buffer);
             if count == 0 {
                 return;
             }
-            self.greet();
             for message in self.inbox.take_in(&buffer[..count]) {
                 self.answer(message);
             }
@@ -136,12 +135,8 @@ impl Server {
     /// Says hello to somebody new.
     fn greet(&mut self) {
         let connection = self.backend.connection();
-        if connection == self.session.connection {
-            return;
-        }
-        if connection == 0 {
-            // What it sent last is still answered (into nothing).
-            self.session.connection = 0;
+        // What somebody who has left sent last is still carried out.
+        if connection == self.session.connection || connection == 0 {
             return;
         }
         self.session = Session { connection, ..Session::default() };
@@ -231,7 +226,7 @@ impl Server {
 
     /// Hands on as much as the backend takes; how many bytes are left.
     fn flush(&mut self) -> usize {
-        let taken = self.backend.write(&self.outbox);
+        let taken = self.backend.write_to(self.session.connection, &self.outbox);
         self.outbox.drain(..taken);
         self.outbox.len()
     }

@@ -52,16 +52,14 @@ impl Session {
     /// Takes all that has been typed.
     fn serve(&mut self) {
         let connection = self.backend.connection();
-        if connection != self.greeted {
+        if connection != self.greeted && connection != 0 {
             self.greeted = connection;
             self.line.clear();
-            if connection != 0 {
-                self.say(&format!("Hako {} monitor: “help” lists the commands\n{PROMPT}", env!("CARGO_PKG_VERSION")));
-            }
+            self.say(&format!("Hako {} monitor: “help” lists the commands\n{PROMPT}", env!("CARGO_PKG_VERSION")));
         }
         let mut buffer = [0; 256];
         loop {
-            let count = self.backend.read(&mut buffer);
+            let count = self.backend.read_from(self.greeted, &mut buffer);
             if count == 0 {
                 return;
             }
@@ -109,7 +107,7 @@ impl Session {
 
     fn send(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let taken = self.backend.write(bytes);
+            let taken = self.backend.write_to(self.greeted, bytes);
             bytes = &bytes[taken..];
             // A full terminal rings when there is room; nobody waits for a machine that has ended.
             if !bytes.is_empty()
