@@ -143,7 +143,7 @@ impl MonitorTarget for Worker {
     }
 
     fn send_keys(&mut self, keys: Vec<Key>, hold_ms: u32) {
-        self.chords.waiting.push_back(KeyChord { keys, hold: Duration::from_millis(u64::from(hold_ms)) });
+        self.chords.waiting.push_back(KeyChord::Press { keys, hold: Duration::from_millis(u64::from(hold_ms)) });
     }
 
     fn screen(&mut self) -> Option<Arc<Frame>> {

@@ -116,10 +116,17 @@ impl Shared {
     }
 }
 
-/// One `sendkey` under way or waiting for its turn.
-pub(super) struct KeyChord {
-    pub(super) keys: Vec<Key>,
-    pub(super) hold: Duration,
+/// Keys that wait for their turn.
+pub(super) enum KeyChord {
+    /// One `sendkey`.
+    Press {
+        /// All at once.
+        keys: Vec<Key>,
+        /// How long they are down.
+        hold: Duration,
+    },
+    /// A key that came while a `sendkey` was under way: it stays behind that.
+    Event(KeyEvent),
 }
 
 /// The steps that are left of the chord in progress.
@@ -159,12 +166,17 @@ impl ChordPlayer {
     }
 
     fn load(&mut self, chord: &KeyChord, now: Instant) {
-        let down = chord.keys.iter().map(|&key| (SENDKEY_GAP, KeyEvent { key, down: true }));
-        let up =
-            chord.keys.iter().rev().enumerate().map(|(index, &key)| {
-                (if index == 0 { chord.hold } else { SENDKEY_GAP }, KeyEvent { key, down: false })
-            });
-        self.steps = down.chain(up).collect();
+        self.steps = match chord {
+            KeyChord::Event(event) => VecDeque::from([(SENDKEY_GAP, *event)]),
+            KeyChord::Press { keys, hold } => {
+                let down = keys.iter().map(|&key| (SENDKEY_GAP, KeyEvent { key, down: true }));
+                let up =
+                    keys.iter().rev().enumerate().map(|(index, &key)| {
+                        (if index == 0 { *hold } else { SENDKEY_GAP }, KeyEvent { key, down: false })
+                    });
+                down.chain(up).collect()
+            }
+        };
         self.next = Some(self.next.map_or(now, |at| at.max(now)));
     }
 
@@ -284,10 +296,11 @@ impl Worker {
                 self.shared.publish(&Event::PowerButton);
             }
             Command::PowerOff => self.end = Some(EndReason::PowerOff),
-            Command::Key(event) => self.machine.key(event),
+            Command::Key(event) if self.chords.idle() => self.machine.key(event),
+            Command::Key(event) => self.chords.waiting.push_back(KeyChord::Event(event)),
             Command::SendKeys { keys, hold_ms } => {
                 let hold = Duration::from_millis(u64::from(hold_ms.clamp(1, 60_000)));
-                self.chords.waiting.push_back(KeyChord { keys, hold });
+                self.chords.waiting.push_back(KeyChord::Press { keys, hold });
             }
             Command::ReleaseKeys => self.machine.release_keys(),
             Command::Pointer(event) => self.machine.pointer(event),
