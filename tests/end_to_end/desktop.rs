@@ -213,7 +213,14 @@ impl Desktop {
 
     /// Types text.
     pub fn type_text(&self, text: &str) {
-        self.xdotool(&["type", "--delay", "30", text]);
+        for (index, line) in text.split('\n').enumerate() {
+            if index > 0 {
+                self.press("Return");
+            }
+            if !line.is_empty() {
+                self.xdotool(&["type", "--delay", "30", line]);
+            }
+        }
     }
 
     /// Clicks in the middle of the window.
