@@ -175,6 +175,8 @@ impl Machine {
 
     /// The state of processor and chips.
     pub fn sections(&mut self) -> Vec<Section> {
+        // An interrupt that came while the last disk requests ended is still on its line; it has to be in the state.
+        self.board.pic.sync();
         std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
     }
 
