@@ -118,8 +118,9 @@ impl Desktop {
     /// A fresh display with a window manager.
     pub fn new(name: &str) -> Self {
         let folder = Folder::new(name);
+        // Without -noreset the display starts anew, and refuses for a moment, whenever its last client goes.
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"])
+            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
