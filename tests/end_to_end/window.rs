@@ -72,8 +72,13 @@ fn freedos_in_the_window_lists_sleeps_and_goes_on() {
     desktop.press("ctrl+alt");
     desktop.press("ctrl+s");
     let state = desktop.data().join("machines/freedos/state");
-    wait_until("the saved state", || std::fs::read_dir(&state).ok()?.next().map(drop));
+    wait_until("the saved state", || state.join("state.ron").is_file().then_some(()));
+    // The picture of a machine that is asleep is dimmed, and nothing of it is found.
     wait_until("the machine to be asleep", || {
+        let picture = desktop.picture();
+        ["COM", "EXE", "bytes"].iter().all(|word| picture.find(word).is_none()).then_some(())
+    });
+    wait_until("the machine to be awake", || {
         desktop.press("ctrl+Return");
         desktop.picture().find("bytes free").is_some().then_some(())
     });
