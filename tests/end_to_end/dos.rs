@@ -26,7 +26,7 @@ fn freedos_lists_its_floppy_and_a_copied_file_is_on_the_image() {
         at_prompt(lines) && lines.iter().any(|line| line.contains("hako.txt"))
     });
     guest.type_text("cls\ntype hako.txt\n");
-    guest.wait_for("their programs with FreeDOS");
+    guest.wait_for("trademark of Jim Hall");
     guest.quit();
     let copied = tool("mtype", &["-i", word(&image), "::HAKO.TXT"]);
     assert_eq!(copied, tool("mtype", &["-i", word(&image), "::README"]));
@@ -41,7 +41,7 @@ fn a_temporary_floppy_forgets_what_was_written() {
     let mut guest = Guest::start_in(folder, &["-m", "64", "-fda", word(&image), "-snapshot"]);
     guest.wait_for_screen("FreeDOS's prompt", at_prompt);
     guest.type_text("copy readme hako.txt\ntype hako.txt\n");
-    guest.wait_for("their programs with FreeDOS");
+    guest.wait_for("trademark of Jim Hall");
     guest.quit();
     assert!(std::fs::read(&image).unwrap() == before, "the image has changed");
 }

@@ -88,10 +88,37 @@ fn freedos_in_the_window_lists_sleeps_and_goes_on() {
 }
 
 #[test]
-fn mikeos_and_grub_are_seen_in_the_window() {
+fn mikeos_in_the_window_runs_a_program() {
+    let desktop = with_floppy("mikeos", &shared("mikeos.flp"));
+    // Its dialogs are coloured; its editor's last line is black on grey too. The list has black letters on white, so look for
+    // the end of each step by what changes.
+    let dialog = |picture: &Picture| picture.column_of([0xaa, 0x00, 0x00]);
+    let first = desktop.wait_for_picture("the dialog", dialog);
+    desktop.keep("mikeos.png");
+    desktop.press("ctrl+g");
+    desktop.press("Return");
+    desktop.wait_for_picture("the list, which is narrower", |picture| dialog(picture).filter(|now| *now > first));
+    desktop.press("Down");
+    desktop.press("Return");
+    // The editor fills the screen with white around its own list.
+    desktop.wait_for_picture("the editor", |picture| picture.column_of([0xff, 0xff, 0xff]).filter(|now| *now < first));
+}
+
+#[test]
+fn grub_from_floppy_and_cd_is_seen_in_the_window() {
     let desktop = with_floppy("grub", &fetched("grub-rescue-floppy.img"));
     desktop.wait_for("GNU GRUB");
-    desktop.wait_for("highlighted");
+    desktop.wait_for("before booting");
+    drop(desktop);
+    let mut desktop = Desktop::new("grubcd");
+    let image = fetched("grub-rescue-cdrom.iso");
+    let drive = format!("(slot: \"hdc\", kind: \"cd\", path: Some({:?}), read_only: true)", word(&image));
+    desktop.machine("grubcd", &format!("    boot: \"d\",\n    drives: [{drive}],\n"));
+    let nowhere = desktop.folder.join("nowhere");
+    desktop.start(&[], &nowhere);
+    desktop.press("ctrl+Return");
+    desktop.wait_for("GNU GRUB");
+    desktop.wait_for("before booting");
 }
 
 #[test]
