@@ -116,13 +116,13 @@ fn stop_holds_the_guest_and_cont_lets_it_go_on() {
     assert_eq!(status["running"], false);
     guest.command("cont", serde_json::json!({}));
     guest.qmp().event("RESUME", crate::guest::PATIENCE);
-    guest.wait_for("Booting from Floppy");
+    let loaded = |guest: &mut Guest| guest.monitor("x/1xh 0x7dfe").contains("0xaa55");
+    crate::guest::wait_until("the boot sector in memory", || loaded(&mut guest).then_some(()));
     guest.command("stop", serde_json::json!({}));
     guest.qmp().event("STOP", crate::guest::PATIENCE);
     let ticks = guest.monitor("xp/1xw 0x46c");
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(guest.monitor("xp/1xw 0x46c"), ticks, "the clock of a paused guest runs");
-    assert!(guest.monitor("x/1xh 0x7dfe").contains("0xaa55"));
     assert!(guest.monitor("info registers").contains("EIP="));
     assert!(guest.monitor("info block").contains("boot.img"));
     guest.command("cont", serde_json::json!({}));

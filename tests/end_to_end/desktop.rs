@@ -224,11 +224,6 @@ impl Desktop {
         }
     }
 
-    /// Clicks in the middle of the window.
-    pub fn click(&self, x: usize, y: usize) {
-        self.xdotool(&["mousemove", &x.to_string(), &y.to_string(), "click", "1"]);
-    }
-
     /// What is on the display, as a file.
     pub fn dump(&self, name: &str) -> PathBuf {
         let path = self.folder.join(name);
