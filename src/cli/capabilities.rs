@@ -2,20 +2,19 @@
 
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
-The machine: an i440FX/PIIX PC with one Pentium II-class processor, run by an interpreter.
+The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's integer set and x87, run by an interpreter.
 
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
-  modes         64-bit long mode; system management mode (SMM)
-  instructions  MMX, SSE and later vector sets; FXSAVE/FXRSTOR; MONITOR/MWAIT; RSM; VMX, SVM
-  x87           FSIN, FCOS, FPTAN, FPATAN, F2XM1, FYL2X and FYL2XP1 are rounded right, which is not always the last bit
-                that a given processor gives
-  registers     DR0–DR3 hold values but set no breakpoints; MTRRs, PAT, machine-check and performance MSRs
-  flags         alignment checks (AC); virtual interrupts (VME, PVI)
-  paging        PAE, NX and 36-bit page-size extension
+  modes         64-bit long mode; system management mode (SMM); virtual-8086 extensions (VME)
+  instructions  MMX, SSE and later vector sets; FXSAVE and FXRSTOR; MONITOR and MWAIT; VMX and SVM
+  registers     DR0-DR3 are stored and set no breakpoints; local APIC, MTRR, machine-check and performance MSRs
+  paging        PAE, NX and the 36-bit page-size extension
+  exceptions    alignment checks (#AC) and breakpoints (#DB of DR7)
   processors    more than one (-smp 2 and up)
-  chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA; ACPI events other than power-off and the power button
-  devices       network cards, sound cards, USB, parallel port, SCSI and virtio disks, VMware mouse and absolute pointers
-  disks         qcow2 and VMDK images (raw images and ISO files work)
+  chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
+  devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers
+  disks         qcow2 and VMDK images (raw images and ISO files work); snapshots of machines with a writable raw disk
+                (Save & Close works)
   firmware      UEFI (SeaBIOS works)
 ";

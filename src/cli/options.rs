@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use vm_core::config::{DriveKind, DriveSlot, MachineConfig};
+use vm_core::cpu::cpuid::CpuModel;
 
 use super::chardev::{Chardev, Target};
 use super::drive::DriveRequest;
@@ -57,7 +58,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-name"],            argument: "NAME",                  help: "the machine's name, in titles and messages",                set: name },
     Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=interp",                 set: machine },
     Row { names: &["-accel"],           argument: "interp",                help: "the engine",                                                set: |_, text| accel("-accel", text) },
-    Row { names: &["-cpu"],             argument: "pentium2",              help: "the processor",                                             set: cpu },
+    Row { names: &["-cpu"],             argument: "pentium2",              help: "the processor; also pentium, 486",                                           set: cpu },
     Row { names: &["-smp"],             argument: "1",                     help: "the number of processors",                                  set: smp },
     Row { names: &["-m"],               argument: "[size=]MEGS",           help: "memory in MiB, or with k, M or G",                          set: |request, text| { request.config.memory_mib = device::memory(text)?; Ok(()) } },
     Row { names: &["-bios"],            argument: "FILE",                  help: "this firmware instead of SeaBIOS",                          set: |request, text| { request.bios = Some(text.into()); Ok(()) } },
@@ -190,13 +191,9 @@ fn accel(option: &str, text: &str) -> Result<(), CliError> {
 }
 
 fn cpu(request: &mut Request, text: &str) -> Result<(), CliError> {
-    match text {
-        "pentium2" => {
-            text.clone_into(&mut request.config.cpu);
-            Ok(())
-        }
-        other => refuse(format!("-cpu {other}: not there; “pentium2” is (see hako --capabilities)")),
-    }
+    CpuModel::from_name(text).map_err(|error| CliError(format!("-cpu: {error}")))?;
+    text.clone_into(&mut request.config.cpu);
+    Ok(())
 }
 
 fn smp(_: &mut Request, text: &str) -> Result<(), CliError> {

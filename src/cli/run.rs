@@ -89,6 +89,7 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
     Ok(exit_code(&reason))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn thread_error(error: std::io::Error) -> CliError {
     CliError(format!("a thread could not be started: {error}"))
 }
@@ -214,7 +215,7 @@ impl Lines {
                     lines.monitors.push(monitor);
                 }
                 ([Use::Serial(number)], false) => {
-                    lines.set_serial(*number, tracked(open(&backend, true, machine.clone())?))
+                    lines.set_serial(*number, tracked(open(&backend, true, machine.clone())?));
                 }
                 ([Use::Debug(port)], false) => {
                     lines.debug_ports.push((*port, tracked(open(&backend, true, machine.clone())?)));

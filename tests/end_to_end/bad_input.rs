@@ -33,7 +33,7 @@ fn a_truncated_disk_boots_into_an_error_of_the_firmware_not_of_ours() {
 #[test]
 fn a_second_machine_is_refused_a_disk_that_is_in_use() {
     let folder = Folder::new("twice");
-    let image = folder.write("disk.img", &[0; 1 << 20]);
+    let image = folder.write("disk.img", &vec![0; 1 << 20]);
     let mut guest = Guest::start_in(folder, &["-m", "16", "-hda", word(&image)]);
     let (code, _, errors) = run_to_end(&["run", "-display", "none", "-m", "16", "-hda", word(&image)]);
     assert_eq!(code, 1, "{errors}");

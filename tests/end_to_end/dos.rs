@@ -1,4 +1,4 @@
-//! Real-mode systems from floppies: FreeDOS and MikeOS.
+//! Real-mode systems from floppies: `FreeDOS` and `MikeOS`.
 
 use crate::files::{Folder, shared, tool, writable};
 use crate::guest::{Guest, word};

@@ -3,6 +3,8 @@
 //! Every wait is for something that is seen, with a deadline; nothing sleeps and hopes. Guests come from
 //! `packaging/fetch-guests.sh` (`HAKO_GUESTS`) and from `shared/guests` above the project (`HAKO_SHARED`).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bad_input;
 mod boot_sector;
 mod command_line;
