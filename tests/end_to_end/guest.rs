@@ -1,7 +1,7 @@
 //! One headless machine: `hako run` with QMP, logs and patience.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::files::Folder;
 use crate::qmp::{Qmp, Refusal};
 
 /// How long anything may take; a loaded machine of two processors is slow.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 /// Pause between two looks.
 pub const LOOK: Duration = Duration::from_millis(50);
 
@@ -136,6 +136,7 @@ impl Guest {
     }
 
     /// A command that has to succeed.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write it as a literal")]
     pub fn command(&mut self, name: &str, arguments: Value) -> Value {
         match self.qmp().command(name, &arguments) {
             Ok(value) => value,
@@ -307,7 +308,7 @@ pub fn read_png(path: &Path) -> (u32, u32, Vec<u8>) {
 }
 
 /// Arguments as paths and words.
-pub fn word(path: &PathBuf) -> &str {
+pub fn word(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -78,7 +78,7 @@ impl Qmp {
             assert!(Instant::now() < until, "the event {name} did not come; there were {:?}", self.events);
             match self.read() {
                 Ok(value) => self.events.push_back(value),
-                Err(_) => panic!("the connection ended before the event {name}; there were {:?}", self.events),
+                Err(refusal) => panic!("{refusal:?} before the event {name}; there were {:?}", self.events),
             }
         }
     }

@@ -68,13 +68,11 @@ fn port(random: &mut Random) -> u16 {
         (0xcf8, 8),
         (0xafe0, 4),
     ];
-    match random.below(16) {
-        0 => random.next() as u16,
-        _ => {
-            let (base, count) = BLOCKS[random.below(BLOCKS.len() as u64) as usize];
-            base + random.below(u64::from(count)) as u16
-        }
+    if random.below(16) == 0 {
+        return random.next() as u16;
     }
+    let (base, count) = BLOCKS[random.below(BLOCKS.len() as u64) as usize];
+    base + random.below(u64::from(count)) as u16
 }
 
 fn address(random: &mut Random) -> u64 {

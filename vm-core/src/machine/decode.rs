@@ -308,9 +308,10 @@ impl Board {
         if let Some((index, offset)) = self.serial_at(port) {
             return self.serial[index].write(offset, value);
         }
-        match self.debug_ports.iter_mut().find(|&&mut (at, _)| at == port) {
-            Some((_, console)) => console.write(value),
-            None => tracing::trace!("write of {value:#x} to port {port:#x}, where nothing is"),
+        if let Some((_, console)) = self.debug_ports.iter_mut().find(|&&mut (at, _)| at == port) {
+            console.write(value);
+        } else {
+            tracing::trace!("write of {value:#x} to port {port:#x}, where nothing is");
         }
     }
 

@@ -21,7 +21,7 @@ const MOST_MANIFEST: u64 = 64 << 20;
 /// Granularity of check sums and of reading and writing.
 const CHUNK: usize = 1 << 20;
 /// How long the host may take to finish what the guest had asked of its disks.
-const DRAIN_TIME: Duration = Duration::from_secs(60);
+const DRAIN_TIME: Duration = Duration::from_mins(1);
 
 /// Told about bytes done and bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -244,7 +244,10 @@ fn check_media(machine: &mut Machine, saved: &[Medium]) -> Result<(), StateError
 /// A name for the memory file that nothing in `folder` has.
 fn unused_name(folder: &Path) -> String {
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    (0u32..).map(|n| format!("memory-{stamp}-{n}.bin")).find(|name| !folder.join(name).exists()).unwrap_or_default()
+    (0..1_000_000_u32)
+        .map(|n| format!("memory-{stamp}-{n}.bin"))
+        .find(|name| !folder.join(name).exists())
+        .unwrap_or_default()
 }
 
 fn write_memories(
@@ -350,6 +353,13 @@ fn sweep(folder: &Path, keep: Option<&str>) {
     }
 }
 
+/// What every version of the manifest has.
+#[derive(serde::Deserialize)]
+struct Head {
+    format: u32,
+    hako: String,
+}
+
 /// Reads and checks a manifest as far as it can be without a machine.
 fn read_manifest(path: &Path) -> Result<Manifest, StateError> {
     let damaged = |reason: String| StateError::Damaged { path: path.to_owned(), reason };
@@ -365,11 +375,6 @@ fn read_manifest(path: &Path) -> Result<Manifest, StateError> {
     };
     if text.len() as u64 > MOST_MANIFEST {
         return Err(damaged(format!("it is larger than {} MiB", MOST_MANIFEST >> 20)));
-    }
-    #[derive(serde::Deserialize)]
-    struct Head {
-        format: u32,
-        hako: String,
     }
     let head: Head = ron::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if head.format > FORMAT {
