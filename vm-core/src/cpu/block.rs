@@ -1,6 +1,6 @@
 //! The block cache: translated code by where it lies in physical memory.
 //!
-//! A block is a header and its micro-ops in one piece of an arena; after a branch stand its [`Link`]s to the blocks
+//! A block is a header and its micro-ops in one piece of an arena; after a branch stand its `Link`s to the blocks
 //! that follow. Blocks die when their bytes are written: links to them are cut, and where a block that is running
 //! dies, its next instruction becomes [`Op::Stale`]. Memory comes back when everything is dropped at once, which
 //! happens when there is too much of it, and only between blocks.

@@ -2,8 +2,8 @@
 //!
 //! In release builds a handler ends with a call of the next in tail position, which LLVM makes a jump: the whole block,
 //! and the blocks linked to it, run without coming back here. In debug builds a handler returns the next op instead and
-//! the loop in [`Cpu::execute`] goes on with it, so that the stack stays flat; cold handlers do that in release builds, too.
-//! A handler that must come back returns null and says why in [`Exec::leave`].
+//! the loop in `Cpu::execute` goes on with it, so that the stack stays flat; cold handlers do that in release builds, too.
+//! A handler that must come back returns null and says why in `Exec::leave`.
 //!
 //! Handlers have a fast path without calls. What misses the TLB goes on in a cold twin that does the whole op again.
 

@@ -163,7 +163,7 @@ impl Cpu {
     /// Enters the handler of an event.
     ///
     /// # Errors
-    /// The fault that came up on the way; then no register has changed, unless by a task switch (see [`task`](super::task)).
+    /// The fault that came up on the way; then no register has changed, unless by a task switch (see `task`).
     pub fn deliver(&mut self, bus: &mut dyn Bus, event: Event) -> Result<(), Fault> {
         if self.state.protected() {
             self.deliver_protected(bus, &event)?;

@@ -1,7 +1,7 @@
 //! The one file that names every chip and says where it sits.
 //!
 //! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 power management, a VGA on PCI. It answers
-//! the processor in [`super::decode`].
+//! the processor in `decode`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
