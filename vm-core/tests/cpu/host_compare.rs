@@ -21,9 +21,9 @@ const GUEST_WINDOW: u64 = 0x2000;
 const GUEST_CODE: u64 = 0x1000;
 
 /// EAX, ECX, EDX, EBX, (ESP), EBP, ESI, EDI, EFLAGS; each in eight bytes.
-type Registers = [u64; 9];
+pub type Registers = [u64; 9];
 
-struct Host {
+pub struct Host {
     page: *mut u8,
 }
 
@@ -31,7 +31,7 @@ impl Host {
     /// Where the memory operand is, within the page.
     const DATA: usize = 0x800;
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         for hint in (0x1000_0000_usize..0x7000_0000).step_by(0x0100_0000) {
             let hint = std::ptr::without_provenance_mut(hint);
             let rights = ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC;
@@ -53,7 +53,7 @@ impl Host {
         unsafe { std::slice::from_raw_parts_mut(self.page.add(Self::DATA), WINDOW) }
     }
 
-    fn run(&mut self, instruction: &[u8], registers: &mut Registers) {
+    pub fn run(&mut self, instruction: &[u8], registers: &mut Registers) {
         let mut code = vec![0x53, 0x55, 0x49, 0x89, 0xf8]; // push rbx; push rbp; mov r8, rdi
         let moves: [(u8, u8); 7] = [(0, 0), (1, 1), (2, 2), (3, 3), (5, 5), (6, 6), (7, 7)];
         for (register, slot) in moves {
@@ -329,7 +329,7 @@ fn case(random: &mut Random) -> Case {
 }
 
 /// Numbers near the edges as often as not.
-fn value(random: &mut Random) -> u64 {
+pub fn value(random: &mut Random) -> u64 {
     let any = random.next();
     let value = match random.below(6) {
         0 => random.below(4),

@@ -7,4 +7,5 @@ mod host_compare;
 mod moo;
 mod noise;
 mod programs;
+mod sequences;
 mod silicon_80286;

@@ -40,6 +40,13 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Not { .. }
         | Op::BitOffset { .. }
         | Op::Bswap { .. } => NOTHING,
+        // Address arithmetic of LOOP and the stack: the flags of the program pass it by.
+        Op::Alu { alu: Alu::Add | Alu::Or | Alu::And | Alu::Sub | Alu::Xor, flags: Flag::Dead, .. }
+        | Op::Neg { flags: Flag::Dead, .. }
+        | Op::Shift {
+            shift: Shift::Shl | Shift::Shr | Shift::Sar | Shift::Rol | Shift::Ror, flags: Flag::Dead, ..
+        } => NOTHING,
+        Op::Alu { alu: Alu::Adc | Alu::Sbb, flags: Flag::Dead, .. } => Effect { reads: CF, writes: 0 },
         Op::Alu { alu: Alu::Adc | Alu::Sbb, .. } => Effect { reads: CF, writes: ARITHMETIC },
         Op::Alu { .. } | Op::Compare { .. } | Op::Neg { .. } | Op::Imul { .. } | Op::CmpXchg { .. } => ALL,
         Op::Scan { .. } => ALL,
