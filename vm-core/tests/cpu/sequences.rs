@@ -97,7 +97,9 @@ fn runs_of_instructions_do_what_the_host_does() {
             bus.ram().write(GUEST_CODE, &[bytes.as_slice(), &[0xf4]].concat());
             for _ in 0..8 {
                 let mut registers: Registers = [0; 9];
-                SLOTS.iter().for_each(|slot| registers[*slot] = value(&mut random));
+                for slot in SLOTS {
+                    registers[slot] = value(&mut random);
+                }
                 registers[8] = random.next() & u64::from(ARITHMETIC) | 2;
                 for (slot, register) in SLOTS.into_iter().zip(ORDER) {
                     cpu.state.gpr[register] = registers[slot];
