@@ -5,6 +5,7 @@
 #   memtest86+.bin         memtest86+, by the Linux boot protocol
 #   grub-rescue-floppy.img grub-rescue-cdrom.iso
 #   vmlinuz-686            Debian's kernel for 32-bit PCs
+#   vmlinuz-686-pae        the same for processors with PAE
 #   busybox-i386           a static busybox
 #   initrd.gz              that busybox with tests/guests/init (needs cpio)
 #
@@ -12,12 +13,12 @@
 # that neither the host's packages nor its architectures change. What is there already is kept.
 set -eu
 
-[ $# -ge 1 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 busybox-i386 initrd.gz
+[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 vmlinuz-686-pae busybox-i386 initrd.gz
 
 # Tests of several processes may ask at once.
 exec 9>"$folder/.lock"
@@ -70,11 +71,11 @@ keep() {
     mv "$folder/.$2.new" "$folder/$2"
 }
 
-# The kernel package that the newest linux-image-686 stands for.
+# kernel_package FLAVOUR: the kernel package that the newest linux-image-FLAVOUR stands for.
 kernel_package() {
     update_lists
     # shellcheck disable=SC2086
-    apt-cache $apt_options depends linux-image-686:i386 2>/dev/null | sed -n 's/^ *Depends: *\(linux-image-[^ ]*-686[^ ]*\)$/\1/p' | head -n 1
+    apt-cache $apt_options depends "linux-image-$1:i386" 2>/dev/null | sed -n "s/^ *Depends: *\\(linux-image-[^ ]*-$1\\(:i386\\)\\{0,1\\}\\)\$/\\1/p" | head -n 1
 }
 
 build_initrd() {
@@ -96,9 +97,10 @@ fetch() {
     memtest86+.bin) unpack memtest86+ && keep "$(find "$scratch/root/boot" -name 'memtest86+*ia32.bin' | head -n 1)" "$1" ;;
     grub-rescue-floppy.img | grub-rescue-cdrom.iso)
         unpack grub-rescue-pc && keep "$scratch/root/usr/lib/grub-rescue/$1" "$1" ;;
-    vmlinuz-686)
-        package=$(kernel_package)
-        unpack "${package:-linux-image-686:i386}" && keep "$(find "$scratch/root/boot" -name 'vmlinuz-*' | head -n 1)" "$1" ;;
+    vmlinuz-686 | vmlinuz-686-pae)
+        flavour=${1#vmlinuz-}
+        package=$(kernel_package "$flavour")
+        unpack "${package:-linux-image-$flavour:i386}" && keep "$(find "$scratch/root/boot" -name 'vmlinuz-*' | head -n 1)" "$1" ;;
     busybox-i386) unpack busybox-static:i386 && keep "$scratch/root/bin/busybox" "$1" ;;
     initrd.gz) build_initrd ;;
     *) echo "fetch-guests: $1: not known" >&2; return 1 ;;

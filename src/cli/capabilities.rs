@@ -6,11 +6,9 @@ The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's inte
 
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
-  modes         64-bit long mode; system management mode (SMM); virtual-8086 extensions (VME)
+  modes         64-bit long mode; system management mode (SMM)
   instructions  MMX, SSE and later vector sets; FXSAVE and FXRSTOR; MONITOR and MWAIT; VMX and SVM
-  registers     DR0-DR3 are stored and set no breakpoints; local APIC, MTRR, machine-check and performance MSRs
-  paging        PAE, NX and the 36-bit page-size extension
-  exceptions    alignment checks (#AC) and breakpoints (#DB of DR7)
+  registers     local APIC, MTRR, machine-check and performance MSRs
   processors    more than one (-smp 2 and up)
   chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers

@@ -11,6 +11,7 @@ pub mod access;
 pub mod block;
 pub mod bulk;
 pub mod cpuid;
+mod debug;
 pub mod fault;
 pub mod flags;
 pub mod fpu;
@@ -86,6 +87,8 @@ pub struct Cpu {
     /// Translated code.
     pub code: block::Cache,
     exec: interp::Exec,
+    /// What the debug registers wait for.
+    armed: debug::Armed,
 }
 
 impl Cpu {
@@ -99,6 +102,7 @@ impl Cpu {
             retired: 0,
             code: block::Cache::default(),
             exec: interp::Exec::default(),
+            armed: debug::Armed::default(),
         }
     }
 
@@ -115,5 +119,6 @@ impl Cpu {
         self.set_cpl(self.state.cpl);
         self.tlb.flush();
         self.code.want_flush();
+        self.rearm();
     }
 }

@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 
 use super::Cpu;
-use super::fault::Fault;
+use super::fault::{Fault, Vector};
 use super::paging::Wish;
 use super::state::{SegReg, Segment};
 use super::tlb::{Filling, PAGE};
@@ -125,6 +125,7 @@ impl Cpu {
             // SAFETY: the tag matched: the whole access lies in the page that the bus has mapped at this address.
             return Ok(unsafe { read_host::<T>(host) });
         }
+        self.check_alignment(at, T::SIZE, self.state.cpl == 3)?;
         self.prepare_write(bus, linear, u64::from(T::SIZE))?;
         self.load_slow(bus, at, T::SIZE, self.state.cpl == 3).map(T::narrow)
     }
@@ -189,7 +190,7 @@ impl Cpu {
     /// # Errors
     /// A page fault.
     pub fn prepare_read(&mut self, bus: &mut dyn Bus, linear: u64, len: u64) -> Result<(), Fault> {
-        self.prepare(bus, linear, len, Wish { write: false, user: self.state.cpl == 3 })
+        self.prepare(bus, linear, len, Wish::read(self.state.cpl == 3))
     }
 
     /// Raises now what a write of `len` bytes would raise, so that the writes themselves cannot fault.
@@ -197,7 +198,7 @@ impl Cpu {
     /// # Errors
     /// A page fault.
     pub fn prepare_write(&mut self, bus: &mut dyn Bus, linear: u64, len: u64) -> Result<(), Fault> {
-        self.prepare(bus, linear, len, Wish { write: true, user: self.state.cpl == 3 })
+        self.prepare(bus, linear, len, Wish::write(self.state.cpl == 3))
     }
 
     /// [`Cpu::prepare_read`] or [`Cpu::prepare_write`] with given rights. `len` is cut to 64 KiB.
@@ -230,7 +231,11 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn fetch_page_slow(&mut self, bus: &mut dyn Bus, linear: u64, user: bool) -> Result<u64, Fault> {
-        let mapping = self.walk(bus, linear as u32, Wish { write: false, user })?;
+        let mapping = self.walk(bus, linear as u32, Wish::fetch(user))?;
+        if self.has_code_breakpoint(linear) {
+            // Not remembered: links and jumps to this page come to the dispatcher.
+            return Ok(mapping.physical);
+        }
         self.tlb.fill_code(user, linear, mapping.physical, mapping.global, mapping.large);
         Ok(mapping.physical)
     }
@@ -310,7 +315,9 @@ impl Cpu {
         self.tlb.misses += 1;
         let mapping = self.walk(bus, linear, wish)?;
         let page = bus.page(mapping.physical);
-        if let Some(host) = page.read {
+        if let Some(host) = page.read
+            && !self.has_data_breakpoint(linear)
+        {
             let filling = Filling {
                 physical: mapping.physical,
                 host,
@@ -324,10 +331,21 @@ impl Cpu {
         Ok(mapping.physical | u64::from(linear & 0xfff))
     }
 
+    /// The alignment check of privilege level 3, where CR0.AM and EFLAGS.AC ask for it.
+    #[inline]
+    fn check_alignment(&self, linear: u32, size: u32, user: bool) -> Result<(), Fault> {
+        if user && self.tlb.checks_alignment() && linear & (size - 1) != 0 {
+            return Err(Fault::with_error(Vector::AlignmentCheck, 0));
+        }
+        Ok(())
+    }
+
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, bus: &mut dyn Bus, linear: u32, size: u32, user: bool) -> Result<u64, Fault> {
-        let wish = Wish { write: false, user };
+        self.check_alignment(linear, size, user)?;
+        self.note_access(linear, size, false);
+        let wish = Wish::read(user);
         let first = (PAGE - (linear & (PAGE - 1))).min(size);
         let low = self.translate(bus, linear, wish)?;
         if first == size {
@@ -340,6 +358,8 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, bus: &mut dyn Bus, linear: u32, size: u32, value: u64, user: bool) -> Result<(), Fault> {
+        self.check_alignment(linear, size, user)?;
+        self.note_access(linear, size, true);
         // Programs that keep code and data on one page come here often.
         if let Some((host, physical)) = self.tlb.watched(user, linear, size) {
             let bytes = value.to_le_bytes();
@@ -352,7 +372,7 @@ impl Cpu {
             }
             return Ok(());
         }
-        let wish = Wish { write: true, user };
+        let wish = Wish::write(user);
         let first = (PAGE - (linear & (PAGE - 1))).min(size);
         let low = self.translate(bus, linear, wish)?;
         if first == size {

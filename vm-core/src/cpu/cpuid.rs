@@ -1,9 +1,9 @@
 //! Processor models and what CPUID says of them (Intel SDM vol. 2A, CPUID).
 //!
-//! A feature bit is set only where the feature is there. MMX, FXSR, MTRRs, the local APIC, debugging extensions and
-//! virtual-8086 extensions are not there yet, so no model has them.
+//! A feature bit is set only where the feature is there. MMX, FXSR and the local APIC are not there yet, so no model has
+//! them.
 
-use super::state::cr4;
+use super::state::{cr4, efer};
 
 /// A processor model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub enum CpuModel {
     /// Pentium II (Deschutes).
     #[default]
     Pentium2,
+    /// Pentium M (Dothan, the stepping that brought execute-disable). Not to be had by name before its vector instructions
+    /// are there.
+    PentiumM,
 }
 
 /// Why a model cannot be had.
@@ -46,13 +49,28 @@ const MODELS: &[Row] = &[
 pub mod feature {
     #![allow(missing_docs, reason = "each is named in the manual")]
     pub const FPU: u32 = 1 << 0;
+    pub const VME: u32 = 1 << 1;
+    pub const DE: u32 = 1 << 2;
     pub const PSE: u32 = 1 << 3;
     pub const TSC: u32 = 1 << 4;
     pub const MSR: u32 = 1 << 5;
+    pub const PAE: u32 = 1 << 6;
+    pub const MCE: u32 = 1 << 7;
     pub const CX8: u32 = 1 << 8;
+    pub const APIC: u32 = 1 << 9;
     pub const SEP: u32 = 1 << 11;
+    pub const MTRR: u32 = 1 << 12;
     pub const PGE: u32 = 1 << 13;
+    pub const MCA: u32 = 1 << 14;
     pub const CMOV: u32 = 1 << 15;
+    pub const PAT: u32 = 1 << 16;
+    pub const PSE36: u32 = 1 << 17;
+}
+
+/// Feature bits of leaf 0x80000001, EDX.
+pub mod extended {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const NX: u32 = 1 << 20;
 }
 
 impl CpuModel {
@@ -79,6 +97,7 @@ impl CpuModel {
             Self::I486 => "486",
             Self::Pentium => "pentium",
             Self::Pentium2 => "pentium2",
+            Self::PentiumM => "pentium-m",
         }
     }
 
@@ -88,17 +107,31 @@ impl CpuModel {
             Self::I486 => 0x0435,
             Self::Pentium => 0x052c,
             Self::Pentium2 => 0x0652,
+            Self::PentiumM => 0x06d8,
         }
     }
 
     /// The feature bits.
     pub const fn features(self) -> u32 {
-        use feature::{CMOV, CX8, FPU, MSR, PGE, PSE, SEP, TSC};
+        use feature::{CMOV, CX8, DE, FPU, MSR, PAE, PGE, PSE, PSE36, SEP, TSC, VME};
         match self {
             Self::I486 => FPU,
-            Self::Pentium => FPU | PSE | TSC | MSR | CX8,
-            Self::Pentium2 => FPU | PSE | TSC | MSR | CX8 | SEP | PGE | CMOV,
+            Self::Pentium => FPU | VME | DE | PSE | TSC | MSR | CX8,
+            Self::Pentium2 | Self::PentiumM => FPU | VME | DE | PSE | TSC | MSR | PAE | CX8 | SEP | PGE | CMOV | PSE36,
         }
+    }
+
+    /// The feature bits of the extended leaf; none: there are no extended leaves.
+    pub const fn extended_features(self) -> u32 {
+        match self {
+            Self::I486 | Self::Pentium | Self::Pentium2 => 0,
+            Self::PentiumM => extended::NX,
+        }
+    }
+
+    /// Whether pages can be closed to execution (`IA32_EFER.NXE`).
+    pub const fn has_nx(self) -> bool {
+        self.extended_features() & extended::NX != 0
     }
 
     /// Whether all of these feature bits are there.
@@ -110,17 +143,37 @@ impl CpuModel {
     pub const fn cr4_mask(self) -> u64 {
         match self {
             Self::I486 => 0,
-            Self::Pentium => cr4::TSD | cr4::PSE,
-            Self::Pentium2 => cr4::TSD | cr4::PSE | cr4::PGE,
+            Self::Pentium => cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE,
+            Self::Pentium2 | Self::PentiumM => {
+                cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::PGE
+            }
         }
+    }
+
+    /// The bits of CR3 that are kept.
+    pub const fn cr3_mask(self) -> u64 {
+        // With PAE the tables may begin at any multiple of 32, and the rest is ignored but kept.
+        if self.has(feature::PAE) { 0xffff_ffff } else { 0xffff_f018 }
+    }
+
+    /// The bits of `IA32_EFER` that can be set; none: there is no such register.
+    pub const fn efer_mask(self) -> u64 {
+        if self.has_nx() { efer::NXE } else { 0 }
     }
 
     /// EAX, EBX, ECX, EDX of a leaf.
     pub fn cpuid(self, leaf: u32) -> [u32; 4] {
         let highest = match self {
             Self::I486 | Self::Pentium => 1,
-            Self::Pentium2 => 2,
+            Self::Pentium2 | Self::PentiumM => 2,
         };
+        if self.extended_features() != 0 {
+            match leaf {
+                0x8000_0000 => return [0x8000_0001, 0, 0, 0],
+                0x8000_0001 => return [0, 0, 0, self.extended_features()],
+                _ => {}
+            }
+        }
         // A leaf above the highest gives the highest (Intel SDM vol. 2A, CPUID).
         match leaf.min(highest) {
             0 => [highest, text("Genu"), text("ntel"), text("ineI")],

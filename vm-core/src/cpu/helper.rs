@@ -6,6 +6,7 @@ use super::Helper;
 
 pub mod bcd;
 pub mod far;
+pub mod flag;
 pub mod operand;
 pub mod string;
 pub mod system;
@@ -15,6 +16,7 @@ pub mod x87;
 pub fn find(code: Code) -> Option<Helper> {
     far::find(code)
         .or_else(|| system::find(code))
+        .or_else(|| flag::find(code))
         .or_else(|| string::find(code))
         .or_else(|| bcd::find(code))
         .or_else(|| x87::find(code))

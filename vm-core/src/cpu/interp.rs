@@ -22,7 +22,8 @@ use super::uop::Uop;
 use super::{Cpu, Exit};
 use crate::bus::Bus;
 use crate::bus::signals::Signals;
-use crate::cpu::flags::TF;
+use crate::cpu::debug::dr6;
+use crate::cpu::flags::{RF, TF};
 
 /// What a handler returns: the next op (debug builds), or null: back to the dispatcher.
 type Next = *const Uop;
@@ -173,6 +174,12 @@ impl Cpu {
         self.exec.op = ptr::null();
         self.sync_code(bus);
 
+        if self.state.pending_debug != 0 && !self.state.debug_shadow {
+            match self.take_debug_trap(bus) {
+                Ok(_) => self.exec.link = ptr::null_mut(),
+                Err(_) => return Some(Exit::TripleFault),
+            }
+        }
         match self.take_interrupt(bus) {
             Ok(false) => {}
             Ok(true) => self.exec.link = ptr::null_mut(),
@@ -185,10 +192,24 @@ impl Cpu {
             return Some(Exit::Budget);
         }
 
+        if self.alignment_checked() != self.tlb.checks_alignment() {
+            self.choose_bank();
+        }
         let step = self.state.flags.has(TF);
         let shadow = self.state.interrupt_shadow;
+        if self.armed.code != 0 && !self.state.flags.has(RF) && !self.state.debug_shadow {
+            match self.take_code_breakpoint(bus) {
+                Ok(false) => {}
+                Ok(true) => {
+                    *left -= 1;
+                    self.exec.link = ptr::null_mut();
+                    return None;
+                }
+                Err(_) => return Some(Exit::TripleFault),
+            }
+        }
         let mut mode = Mode::of(self);
-        if step || shadow {
+        if step || shadow || self.single_for_debug() {
             mode = mode.single();
         }
         let mut header = match self.block(bus, mode) {
@@ -210,6 +231,11 @@ impl Cpu {
             self.exec.link = ptr::null_mut();
         }
         self.state.interrupt_shadow = false;
+        self.state.debug_shadow = false;
+        if self.state.flags.has(RF) {
+            // It holds for one instruction. Only instruction breakpoints look at it, and that is over.
+            self.state.flags.update(RF, 0);
+        }
         let before = self.retired;
         let left_before = *left;
         let software = step && self.is_software_interrupt(header);
@@ -222,7 +248,10 @@ impl Cpu {
         if let Leave::Fault(fault) = self.exec.leave {
             return self.deliver_fault(bus, fault, left);
         }
-        if step && !software && !self.state.interrupt_shadow && self.single_step(bus).is_err() {
+        if step && !software {
+            self.state.pending_debug |= dr6::BS;
+        }
+        if self.state.pending_debug != 0 && self.take_debug_trap(bus).is_err() {
             return Some(Exit::TripleFault);
         }
         None
@@ -232,6 +261,8 @@ impl Cpu {
         self.exec.link = ptr::null_mut();
         self.exec.block = ptr::null();
         *left = left.saturating_sub(1);
+        // The instruction has not completed; whatever it hit it will hit again.
+        self.state.pending_debug = 0;
         self.raise(bus, fault).is_err().then_some(Exit::TripleFault)
     }
 

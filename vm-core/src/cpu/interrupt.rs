@@ -5,6 +5,7 @@
 //! only when nothing can fault any more: after a fault a part of a frame may lie below the top of the stack, as on silicon.
 
 use super::Cpu;
+use super::debug::dr7;
 use super::fault::{Fault, Vector};
 use super::flags;
 use super::segment::{Descriptor, is_null, selector_error, system};
@@ -172,6 +173,11 @@ impl Cpu {
         }
         self.state.halted = false;
         self.state.interrupt_shadow = false;
+        self.state.debug_shadow = false;
+        if event.vector == Vector::Debug as u8 && event.source != Source::Software {
+            // So that the handler can read the debug registers (Intel SDM vol. 3B, 17.2.4).
+            self.state.dr[7] &= !dr7::GD;
+        }
         Ok(())
     }
 
@@ -222,15 +228,6 @@ impl Cpu {
         Ok(true)
     }
 
-    /// The trap after an instruction that started with TF set.
-    ///
-    /// # Errors
-    /// Where the processor shuts down.
-    pub fn single_step(&mut self, bus: &mut dyn Bus) -> Result<(), TripleFault> {
-        self.state.dr[6] |= 1 << 14;
-        self.interrupt(bus, Event::trap(self, Vector::Debug))
-    }
-
     fn deliver_real(&mut self, bus: &mut dyn Bus, event: &Event) -> Result<(), Fault> {
         let at = u32::from(event.vector) * 4;
         if at + 3 > u32::from(self.state.idtr.limit) {
@@ -263,12 +260,12 @@ impl Cpu {
             return Err(Fault::with_error(Vector::SegmentNotPresent, error));
         }
         if gate.kind() == system::TASK_GATE {
-            let switched = self.switch_task(bus, gate.gate_selector(), Cause::Interrupt, event.rip).and_then(|()| {
-                match event.error {
+            let cause = if event.source == Source::Fault { Cause::Fault } else { Cause::Interrupt };
+            let switched =
+                self.switch_task(bus, gate.gate_selector(), cause, event.rip).and_then(|()| match event.error {
                     Some(error) => self.push_task_error(bus, error),
                     None => Ok(()),
-                }
-            });
+                });
             return switched.map_err(|fault| fault.or_error(ext));
         }
 
@@ -443,7 +440,7 @@ mod tests {
         cpu.state.gpr[gpr::RSP] += 4;
         step(&mut cpu, &mut bus, &[0xcf]).unwrap();
         assert_eq!((cpu.state.cpl, cpu.state.rip, cpu.state.gpr[gpr::RSP]), (3, 0x100, 0x7000));
-        assert_eq!(cpu.state.flags.get(), 0x242);
+        assert_eq!(cpu.state.flags.get(), 0x10242, "RF is back for one instruction");
         assert_eq!(cpu.state.segment(SegReg::Ds).selector, 0x23, "data of ring 3 stays");
     }
 

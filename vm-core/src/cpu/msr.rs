@@ -19,6 +19,7 @@ const BIOS_SIGN_ID: u32 = 0x8b;
 const SYSENTER_CS: u32 = 0x174;
 const SYSENTER_ESP: u32 = 0x175;
 const SYSENTER_EIP: u32 = 0x176;
+const EFER: u32 = 0xc000_0080;
 
 impl Cpu {
     /// The time-stamp counter.
@@ -40,6 +41,7 @@ impl Cpu {
             SYSENTER_CS if p6 => Ok(u64::from(self.state.msr.sysenter_cs)),
             SYSENTER_ESP if p6 => Ok(u64::from(self.state.msr.sysenter_esp)),
             SYSENTER_EIP if p6 => Ok(u64::from(self.state.msr.sysenter_eip)),
+            EFER if self.model.efer_mask() != 0 => Ok(self.state.msr.efer),
             _ => Err(unknown(number)),
         }
     }
@@ -48,7 +50,7 @@ impl Cpu {
     ///
     /// # Errors
     /// #GP(0) for a register that this processor does not have or that cannot be written.
-    pub fn write_msr(&mut self, bus: &dyn Bus, number: u32, value: u64) -> Result<(), Fault> {
+    pub fn write_msr(&mut self, bus: &mut dyn Bus, number: u32, value: u64) -> Result<(), Fault> {
         let p6 = self.model.has(feature::SEP);
         let msr = &mut self.state.msr;
         match number {
@@ -62,6 +64,15 @@ impl Cpu {
             SYSENTER_CS if p6 => msr.sysenter_cs = value as u32,
             SYSENTER_ESP if p6 => msr.sysenter_esp = value as u32,
             SYSENTER_EIP if p6 => msr.sysenter_eip = value as u32,
+            EFER if self.model.efer_mask() != 0 => {
+                if value & !self.model.efer_mask() != 0 {
+                    return Err(Fault::gp(0));
+                }
+                if value != msr.efer {
+                    msr.efer = value;
+                    self.tlb.flush();
+                }
+            }
             _ => return Err(unknown(number)),
         }
         Ok(())

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Cpu;
+use super::cpuid::CpuModel;
+use super::debug::dr6;
 use super::flags::{self, Flags};
 use super::fpu::Fpu;
+use super::paging;
 use super::state::{CpuState, Msrs, SegReg, Segment, TableRegister, cr0};
 use crate::snapshot::section::{LoadError, Section};
 
@@ -23,6 +26,10 @@ struct Saved {
     eflags: u32,
     cpl: u8,
     interrupt_shadow: bool,
+    #[serde(default)]
+    debug_shadow: bool,
+    #[serde(default)]
+    pending_debug: u32,
     halted: bool,
     es: Segment,
     cs: Segment,
@@ -38,6 +45,8 @@ struct Saved {
     cr2: u64,
     cr3: u64,
     cr4: u64,
+    #[serde(default)]
+    pdpte: [u64; 4],
     dr: [u64; 8],
     msr: Msrs,
     fpu: Fpu,
@@ -58,6 +67,8 @@ impl Cpu {
             eflags: state.flags.get(),
             cpl: state.cpl,
             interrupt_shadow: state.interrupt_shadow,
+            debug_shadow: state.debug_shadow,
+            pending_debug: state.pending_debug,
             halted: state.halted,
             es,
             cs,
@@ -73,6 +84,7 @@ impl Cpu {
             cr2: state.cr[2],
             cr3: state.cr[3],
             cr4: state.cr[4],
+            pdpte: state.pdpte,
             dr: state.dr,
             msr: state.msr,
             fpu: self.fpu.clone(),
@@ -90,7 +102,7 @@ impl Cpu {
             let reason = format!("it is of a “{}”, and this machine has a “{}”", saved.model, self.model.name());
             return Err(LoadError::invalid(KIND, reason));
         }
-        saved.check(self.model.cr4_mask()).map_err(|reason| LoadError::invalid(KIND, reason))?;
+        saved.check(self.model).map_err(|reason| LoadError::invalid(KIND, reason))?;
 
         let mut state = CpuState::reset(0);
         state.gpr[..8].copy_from_slice(&saved.general);
@@ -99,6 +111,8 @@ impl Cpu {
         state.flags.set(saved.eflags);
         state.cpl = saved.cpl;
         state.interrupt_shadow = saved.interrupt_shadow;
+        state.debug_shadow = saved.debug_shadow;
+        state.pending_debug = saved.pending_debug;
         state.halted = saved.halted;
         state.seg = [saved.es, saved.cs, saved.ss, saved.ds, saved.fs, saved.gs];
         state.ldtr = saved.ldtr;
@@ -106,6 +120,7 @@ impl Cpu {
         state.gdtr = saved.gdtr;
         state.idtr = saved.idtr;
         state.cr = [saved.cr0, 0, saved.cr2, saved.cr3, saved.cr4];
+        state.pdpte = saved.pdpte;
         state.dr = saved.dr;
         state.msr = saved.msr;
         self.state = state;
@@ -118,7 +133,8 @@ impl Cpu {
 
 impl Saved {
     /// What a processor of this model can have; else what is wrong.
-    fn check(&self, cr4_mask: u64) -> Result<(), String> {
+    fn check(&self, model: CpuModel) -> Result<(), String> {
+        let cr4_mask = model.cr4_mask();
         let narrow = |name: &str, value: u64| {
             if value > 0xffff_ffff { Err(format!("{name} is {value:#x}, which is wider than 32 bits")) } else { Ok(()) }
         };
@@ -127,6 +143,9 @@ impl Saved {
         }
         for (n, value) in self.dr.iter().enumerate() {
             narrow(&format!("DR{n}"), *value)?;
+        }
+        if self.pending_debug & !dr6::KNOWN != 0 {
+            return Err(format!("a debug trap with the bits {:#x} is due", self.pending_debug));
         }
         narrow("RIP", self.rip)?;
         narrow("CR2", self.cr2)?;
@@ -142,11 +161,17 @@ impl Saved {
         if segments[SegReg::Cs as usize].rights & 0x90 != 0x90 {
             return Err("CS is not a segment".to_owned());
         }
-        if self.cr3 & !0xffff_f018 != 0 {
+        if self.cr3 & !model.cr3_mask() != 0 {
             return Err(format!("CR3 is {:#x}", self.cr3));
         }
         if self.cr4 & !cr4_mask != 0 {
             return Err(format!("CR4 is {:#x}, and this model has no more than {cr4_mask:#x}", self.cr4));
+        }
+        if self.pdpte.iter().any(|&pointer| paging::pdpte_is_bad(pointer)) {
+            return Err(format!("a page-directory-pointer entry is not possible: {:#x?}", self.pdpte));
+        }
+        if self.msr.efer & !model.efer_mask() != 0 {
+            return Err(format!("IA32_EFER is {:#x}", self.msr.efer));
         }
         let protected = self.cr0 & cr0::PE != 0;
         let paging = self.cr0 & cr0::PG != 0;
@@ -172,7 +197,6 @@ impl Saved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::cpuid::CpuModel;
 
     #[test]
     fn a_state_comes_back_as_it_went() {
@@ -198,7 +222,10 @@ mod tests {
             ("cpl: 0", "cpl: 9"),
             ("eflags: 2", "eflags: 4294967295"),
             ("eflags: 2", "eflags: 131074"),
-            ("cr4: 0", "cr4: 32"),
+            ("cr4: 0", "cr4: 4096"),
+            ("pdpte: (0,", "pdpte: (68719476737,"),
+            ("efer: 0", "efer: 2048"),
+            ("pending_debug: 0", "pending_debug: 16"),
             ("rip: 65520", "rip: 99999999999"),
             ("cr0: 1610612752", "cr0: 2147483664"),
             ("pentium2", "486"),

@@ -2,7 +2,8 @@
 
 use super::Cpu;
 use super::fault::{Fault, Vector};
-use super::state::{SegReg, Segment};
+use super::flags;
+use super::state::{SegReg, Segment, cr0};
 use crate::bus::Bus;
 
 /// System descriptor types (Intel SDM vol. 3A, table 3-2).
@@ -149,7 +150,19 @@ impl Cpu {
     #[inline]
     pub fn set_cpl(&mut self, cpl: u8) {
         self.state.cpl = cpl;
-        self.tlb.set_user(cpl == 3);
+        self.choose_bank();
+    }
+
+    /// Whether CR0.AM, EFLAGS.AC and the privilege level ask for alignment checks.
+    #[inline]
+    pub(super) fn alignment_checked(&self) -> bool {
+        self.state.cpl == 3 && self.state.flags.has(flags::AC) && self.state.cr[0] & cr0::AM != 0
+    }
+
+    /// Chooses the TLB's bank for the level and its alignment checks.
+    #[inline]
+    pub(super) fn choose_bank(&mut self) {
+        self.tlb.set_user(self.state.cpl == 3, self.alignment_checked());
     }
 
     /// Reads the descriptor of a selector that is not null; `None` where it lies outside its table.
@@ -323,7 +336,7 @@ mod tests {
     #[test]
     fn unreal_mode_keeps_the_limit() {
         let (mut cpu, mut bus) = protected(16);
-        cpu.set_cr0(0).unwrap();
+        cpu.set_cr0(&mut bus, 0).unwrap();
         cpu.load_segment(&mut bus, SegReg::Ds, 0x1234).unwrap();
         assert_eq!(cpu.linear(SegReg::Ds, 0x0010_0000, 4, true), Ok(0x0011_2340));
         cpu.load_code_real(0xf000);

@@ -36,6 +36,12 @@ pub mod cr4 {
     pub const PCE: u64 = 1 << 8;
 }
 
+/// Bits of `IA32_EFER`.
+pub mod efer {
+    /// Entries of PAE tables may close pages to execution.
+    pub const NXE: u64 = 1 << 11;
+}
+
 /// Segment register numbers, in the order of the instruction encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -94,6 +100,7 @@ pub mod gpr {
 
 /// Model-specific registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Msrs {
     /// Added to the count that guest time gives.
     pub tsc_offset: u64,
@@ -103,6 +110,8 @@ pub struct Msrs {
     pub sysenter_esp: u32,
     /// `IA32_SYSENTER_EIP`.
     pub sysenter_eip: u32,
+    /// `IA32_EFER`.
+    pub efer: u64,
 }
 
 /// All that an instruction can see and that is not memory. Micro-ops address it by byte offset.
@@ -123,6 +132,10 @@ pub struct CpuState {
     pub cpl: u8,
     /// Interrupts are held off until after the next instruction (STI, MOV SS, POP SS).
     pub interrupt_shadow: bool,
+    /// Debug exceptions are held off, too (MOV SS, POP SS).
+    pub debug_shadow: bool,
+    /// Bits of DR6 for which a debug trap is due as soon as nothing holds it off.
+    pub pending_debug: u32,
     /// HLT waits for an interrupt.
     pub halted: bool,
     /// ES, CS, SS, DS, FS, GS.
@@ -137,6 +150,8 @@ pub struct CpuState {
     pub idtr: TableRegister,
     /// Control registers; 1 and above 4 unused.
     pub cr: [u64; 5],
+    /// The four page-directory-pointer registers of PAE paging, as they were when CR3 was loaded.
+    pub pdpte: [u64; 4],
     /// Debug registers; 4 and 5 unused.
     pub dr: [u64; 8],
     /// Model-specific registers.
@@ -154,6 +169,8 @@ impl CpuState {
             flags: Flags::RESET,
             cpl: 0,
             interrupt_shadow: false,
+            debug_shadow: false,
+            pending_debug: 0,
             halted: false,
             seg: [Segment::real(0); 6],
             ldtr: Segment { base: 0, limit: 0xffff, rights: 0x82, selector: 0 },
@@ -161,6 +178,7 @@ impl CpuState {
             gdtr: TableRegister { base: 0, limit: 0xffff },
             idtr: TableRegister { base: 0, limit: 0xffff },
             cr: [cr0::CD | cr0::NW | cr0::ET, 0, 0, 0, 0],
+            pdpte: [0; 4],
             dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
             msr: Msrs::default(),
         };

@@ -4,6 +4,7 @@
 //! raised inside it, so [`Cpu::switch_task`] may return `Err` with the registers already those of the new task.
 
 use super::Cpu;
+use super::debug::{dr6, dr7};
 use super::fault::{Fault, Vector};
 use super::flags;
 use super::segment::{Descriptor, is_null, selector_error, system};
@@ -17,8 +18,10 @@ pub enum Cause {
     Jump,
     /// CALL: the new task is nested in the old one.
     Call,
-    /// An interrupt or exception through a task gate: nested, too.
+    /// An interrupt or trap through a task gate: nested, too.
     Interrupt,
+    /// The exception of an instruction that did not complete, through a task gate: the old task is saved with RF set.
+    Fault,
     /// IRET with NT set: back to the task that this one is nested in.
     Return,
 }
@@ -43,6 +46,8 @@ const LAYOUT16: Layout = Layout { last: 0x2b, width: Width::Word, ip: 14, segmen
 const LAYOUT32: Layout = Layout { last: 0x67, width: Width::Dword, ip: 32, segments: 72, count: 6, ldt: 96 };
 /// Offset of CR3 in a 32-bit TSS.
 const CR3: u64 = 28;
+/// Offset of the T bit in a 32-bit TSS.
+const TRAP: u64 = 100;
 
 impl Layout {
     fn of(big: bool) -> &'static Self {
@@ -58,6 +63,8 @@ struct Image {
     gpr: [u64; 8],
     segments: [u16; 6],
     ldt: u16,
+    /// The T bit.
+    trap: bool,
 }
 
 impl Cpu {
@@ -85,19 +92,25 @@ impl Cpu {
             return Err(Fault::with_error(Vector::InvalidTss, selector_error(old.selector)));
         }
         let image = self.read_task(bus, &new, layout)?;
+        let cr3 = image.cr3.filter(|_| self.paging());
+        let pdpte = match cr3 {
+            Some(cr3) if self.pae_paging() => self.read_pdptes(bus, cr3)?,
+            _ => self.state.pdpte,
+        };
         let old_descriptor = self.descriptor(bus, old.selector)?;
 
         // Everything that will be written is checked, then written.
-        let wish = super::paging::Wish { write: true, user: false };
+        let wish = super::paging::Wish::write(false);
         self.prepare(bus, old.base, u64::from(Layout::of(old.rights & 8 != 0).last) + 1, wish)?;
         self.prepare(bus, new.base, 2, wish)?;
         self.prepare(bus, target.at, 8, wish)?;
         if let Some(descriptor) = &old_descriptor {
             self.prepare(bus, descriptor.at, 8, wish)?;
         }
-        let nested = matches!(cause, Cause::Call | Cause::Interrupt);
+        let nested = matches!(cause, Cause::Call | Cause::Interrupt | Cause::Fault);
         let keep = if cause == Cause::Return { !flags::NT } else { u32::MAX };
-        self.write_task(bus, &old, back, self.state.flags.get() & keep)?;
+        let resume = if cause == Cause::Fault { flags::RF } else { 0 };
+        self.write_task(bus, &old, back, self.state.flags.get() & keep | resume)?;
         if let Some(mut descriptor) = old_descriptor
             && !nested
         {
@@ -111,18 +124,23 @@ impl Cpu {
         // The commit.
         self.state.tr = target.segment(selector);
         self.state.cr[0] |= cr0::TS;
-        if let Some(cr3) = image.cr3
-            && self.paging()
-        {
-            self.state.cr[3] = cr3 & 0xffff_f018;
+        if let Some(cr3) = cr3 {
+            self.state.pdpte = pdpte;
+            self.state.cr[3] = cr3 & self.model.cr3_mask();
             self.tlb.flush_local();
         }
         self.state.rip = image.ip;
         let nt = if nested { flags::NT } else { 0 };
-        self.state.flags.set((image.flags | nt) & !flags::RF);
+        self.state.flags.set(image.flags | nt);
         self.state.gpr[..8].copy_from_slice(&image.gpr);
         self.state.halted = false;
         self.state.interrupt_shadow = false;
+        self.state.debug_shadow = false;
+        self.state.dr[7] &= !dr7::LOCAL;
+        self.rearm();
+        if image.trap {
+            self.state.pending_debug |= dr6::BT;
+        }
         self.enter_task(bus, &image)
     }
 
@@ -164,9 +182,10 @@ impl Cpu {
     fn read_task(&mut self, bus: &mut dyn Bus, tss: &Segment, layout: &Layout) -> Result<Image, Fault> {
         let width = layout.width;
         let size = width.bytes();
-        let mut image = Image { cr3: None, ip: 0, flags: 0, gpr: [0; 8], segments: [0; 6], ldt: 0 };
+        let mut image = Image { cr3: None, ip: 0, flags: 0, gpr: [0; 8], segments: [0; 6], ldt: 0, trap: false };
         if width == Width::Dword {
             image.cr3 = Some(self.task_field(bus, tss, CR3, width)?);
+            image.trap = self.task_field(bus, tss, TRAP, Width::Word)? & 1 != 0;
         }
         image.ip = self.task_field(bus, tss, layout.ip, width)?;
         image.flags = self.task_field(bus, tss, layout.ip + size, width)? as u32;

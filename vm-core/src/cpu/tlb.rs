@@ -5,6 +5,9 @@
 //!
 //! The check is `linear ^ tag <= 0x1000 - size`: one compare covers both the page and an access that would cross
 //! its end. A tag that matches nothing is one of a page that belongs to another entry.
+//!
+//! A journal notes which entries were filled, those of global pages apart. A flush visits what is noted and nothing else:
+//! a load of CR3 costs what was filled since the last one, and an access pays nothing for that.
 
 use std::ptr::NonNull;
 
@@ -14,6 +17,8 @@ use crate::bus::signals::Signals;
 pub const ENTRIES: usize = 1024;
 /// Code pages remembered in each bank.
 pub const CODE_ENTRIES: usize = 256;
+/// First entry of a bank that stays empty: each access comes the slow way, which checks its alignment.
+const EMPTY_BANK: usize = 2 * ENTRIES;
 /// Bytes in a page.
 pub const PAGE: u32 = 0x1000;
 
@@ -38,6 +43,39 @@ struct Page {
     global: bool,
     /// The write tag is missing only because the page holds translated code.
     watched: bool,
+    /// In which lists of the journal it stands.
+    listed: Listed,
+}
+
+/// In which lists of a [`Journal`] an entry stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed {
+    local: bool,
+    global: bool,
+}
+
+/// The numbers of all entries that may hold something, each once in a list.
+#[derive(Debug, Default)]
+struct Journal {
+    local: Vec<u16>,
+    global: Vec<u16>,
+}
+
+impl Journal {
+    /// Notes that entry `index` was filled.
+    #[inline]
+    fn note(&mut self, index: usize, global: bool, listed: &mut Listed) {
+        let (list, is_in) =
+            if global { (&mut self.global, &mut listed.global) } else { (&mut self.local, &mut listed.local) };
+        if !*is_in {
+            *is_in = true;
+            list.push(index as u16);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = usize> {
+        self.local.iter().chain(&self.global).map(|&index| usize::from(index))
+    }
 }
 
 /// What [`Tlb::fill`] is told of a page.
@@ -63,24 +101,28 @@ struct CodeEntry {
     linear: u64,
     physical: u64,
     global: bool,
+    listed: Listed,
 }
 
 impl CodeEntry {
     /// Not a page address.
     const NONE: u64 = u64::MAX;
-    const EMPTY: Self = Self { linear: Self::NONE, physical: 0, global: false };
+    const EMPTY: Self =
+        Self { linear: Self::NONE, physical: 0, global: false, listed: Listed { local: false, global: false } };
 }
 
 /// Translations of data and code pages.
 #[derive(Debug)]
 pub struct Tlb {
-    entries: Box<[TlbEntry; 2 * ENTRIES]>,
+    entries: Box<[TlbEntry; 3 * ENTRIES]>,
     pages: Box<[Page; 2 * ENTRIES]>,
     code: Box<[CodeEntry; 2 * CODE_ENTRIES]>,
-    /// First entry of the bank in use: 0, or [`ENTRIES`] for privilege level 3.
+    /// First entry of the bank in use: 0, [`ENTRIES`] for privilege level 3, or [`EMPTY_BANK`].
     bank: usize,
-    /// A page of more than 4 KiB is in here: INVLPG must drop them all.
-    large: bool,
+    filled: Journal,
+    code_filled: Journal,
+    /// A bit for each 4 MiB of linear addresses: parts of a page of more than 4 KiB may be in here, and INVLPG must drop them all.
+    large: [u64; 16],
     a20_mask: u64,
     map_generation: u32,
     /// Counts flushes of any kind; whoever caches a translation elsewhere compares it.
@@ -100,17 +142,33 @@ impl Tlb {
     pub fn new() -> Self {
         let mut tlb = Self {
             entries: boxed(TlbEntry { read: 0, write: 0, addend: 0 }),
-            pages: boxed(Page { physical: 0, global: false, watched: false }),
+            pages: boxed(Page { physical: 0, global: false, watched: false, listed: Listed::default() }),
             code: boxed(CodeEntry::EMPTY),
             bank: 0,
-            large: false,
+            filled: Journal::default(),
+            code_filled: Journal::default(),
+            large: [0; 16],
             a20_mask: u64::MAX,
             map_generation: 0,
             generation: 0,
             misses: 0,
         };
-        tlb.flush();
+        for index in 0..3 * ENTRIES {
+            tlb.forget(index);
+        }
         tlb
+    }
+
+    #[inline]
+    fn forget(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.read = Self::absent(index);
+        entry.write = Self::absent(index);
+    }
+
+    /// Notes that a part of a page of more than 4 KiB is in here.
+    fn note_large(&mut self, linear: u32) {
+        self.large[(linear >> 28) as usize] |= 1 << (linear >> 22 & 63);
     }
 
     /// A tag that no address mapped to entry `index` has.
@@ -132,7 +190,7 @@ impl Tlb {
     #[inline(always)]
     pub fn entry(&self, linear: u32) -> TlbEntry {
         let index = self.bank | (linear >> 12) as usize & (ENTRIES - 1);
-        // SAFETY: the bank is 0 or `ENTRIES`, and there are two banks. This is on the way of every access to memory.
+        // SAFETY: the bank is 0, `ENTRIES` or `EMPTY_BANK`, and there are three banks. This is on the way of every access to memory.
         unsafe { *self.entries.get_unchecked(index) }
     }
 
@@ -142,10 +200,16 @@ impl Tlb {
         self.entries[Self::index(0, linear)]
     }
 
-    /// Chooses the bank by privilege level.
+    /// Chooses the bank by privilege level, and whether alignment is checked.
     #[inline]
-    pub(super) fn set_user(&mut self, user: bool) {
-        self.bank = usize::from(user) * ENTRIES;
+    pub(super) fn set_user(&mut self, user: bool, checks_alignment: bool) {
+        self.bank = if checks_alignment { EMPTY_BANK } else { usize::from(user) * ENTRIES };
+    }
+
+    /// Whether accesses at the current privilege level are checked for their alignment.
+    #[inline]
+    pub(super) fn checks_alignment(&self) -> bool {
+        self.bank == EMPTY_BANK
     }
 
     /// Remembers a page of plain memory.
@@ -158,8 +222,12 @@ impl Tlb {
             write: if writable && !watched { page } else { Self::absent(index) },
             addend: host.as_ptr().expose_provenance().wrapping_sub(page as usize),
         };
-        self.pages[index] = Page { physical, global, watched: writable && watched };
-        self.large |= large;
+        let page = &mut self.pages[index];
+        self.filled.note(index, global, &mut page.listed);
+        *page = Page { physical, global, watched: writable && watched, listed: page.listed };
+        if large {
+            self.note_large(linear);
+        }
     }
 
     /// The physical page of a linear code page, where known.
@@ -170,48 +238,79 @@ impl Tlb {
     }
 
     pub(super) fn fill_code(&mut self, user: bool, linear: u64, physical: u64, global: bool, large: bool) {
-        self.code[Self::code_index(user, linear)] =
-            CodeEntry { linear: linear & !0xfff, physical: physical & !0xfff, global };
-        self.large |= large;
+        let index = Self::code_index(user, linear);
+        let entry = &mut self.code[index];
+        self.code_filled.note(index, global, &mut entry.listed);
+        *entry = CodeEntry { linear: linear & !0xfff, physical: physical & !0xfff, global, listed: entry.listed };
+        if large {
+            self.note_large(linear as u32);
+        }
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            entry.read = Self::absent(index);
-            entry.write = Self::absent(index);
+        self.flush_local();
+        let mut list = std::mem::take(&mut self.filled.global);
+        for index in list.drain(..).map(usize::from) {
+            self.pages[index].listed.global = false;
+            self.forget(index);
         }
-        self.code.fill(CodeEntry::EMPTY);
-        self.large = false;
-        self.generation = self.generation.wrapping_add(1);
+        self.filled.global = list;
+        for index in self.code_filled.global.drain(..) {
+            self.code[usize::from(index)] = CodeEntry::EMPTY;
+        }
+        self.large = [0; 16];
     }
 
     /// Forgets everything but global pages (a load of CR3).
     pub fn flush_local(&mut self) {
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            if !self.pages[index].global {
-                entry.read = Self::absent(index);
-                entry.write = Self::absent(index);
+        let mut list = std::mem::take(&mut self.filled.local);
+        for index in list.drain(..).map(usize::from) {
+            let page = &mut self.pages[index];
+            page.listed.local = false;
+            // Another page may have taken the entry since.
+            if !page.global {
+                self.forget(index);
             }
         }
-        for entry in self.code.iter_mut().filter(|entry| !entry.global) {
-            *entry = CodeEntry::EMPTY;
+        self.filled.local = list;
+        for index in self.code_filled.local.drain(..) {
+            let entry = &mut self.code[usize::from(index)];
+            entry.listed.local = false;
+            if !entry.global {
+                entry.linear = CodeEntry::NONE;
+            }
         }
         self.generation = self.generation.wrapping_add(1);
     }
 
     /// Forgets the page of `linear`, global or not (INVLPG).
     pub fn flush_page(&mut self, linear: u64) {
-        if self.large {
-            self.flush();
+        if self.large[(linear >> 28 & 15) as usize] >> (linear >> 22 & 63) & 1 != 0 {
+            self.flush_region(linear as u32 >> 22);
             return;
         }
         for user in [false, true] {
-            let index = Self::index(usize::from(user) * ENTRIES, linear as u32);
+            self.forget(Self::index(usize::from(user) * ENTRIES, linear as u32));
+            self.code[Self::code_index(user, linear)].linear = CodeEntry::NONE;
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Forgets all pages of 4 MiB of linear addresses: what a large page may have left there.
+    fn flush_region(&mut self, region: u32) {
+        for index in self.filled.all() {
             let entry = &mut self.entries[index];
-            entry.read = Self::absent(index);
-            entry.write = Self::absent(index);
-            self.code[Self::code_index(user, linear)] = CodeEntry::EMPTY;
+            if entry.read >> 22 == region {
+                entry.read = Self::absent(index);
+                entry.write = Self::absent(index);
+            }
+        }
+        for index in self.code_filled.all() {
+            let entry = &mut self.code[index];
+            if entry.linear >> 22 == u64::from(region) {
+                entry.linear = CodeEntry::NONE;
+            }
         }
         self.generation = self.generation.wrapping_add(1);
     }
@@ -219,7 +318,8 @@ impl Tlb {
     /// Takes the write tag from every entry that leads to the host page at `host`: it now holds translated code.
     pub fn protect(&mut self, host: NonNull<u8>) {
         let host = host.as_ptr().addr();
-        for (index, entry) in self.entries.iter_mut().enumerate() {
+        for index in self.filled.all() {
+            let entry = &mut self.entries[index];
             if entry.write != Self::absent(index) && entry.addend.wrapping_add(entry.write as usize) == host {
                 entry.write = Self::absent(index);
                 self.pages[index].watched = true;
@@ -312,10 +412,58 @@ mod tests {
         assert_eq!(tlb.watched(false, 0xc000_0fff, 2), None, "crosses the page");
         tlb.unwatch(false, 0xc000_0000);
         assert!(hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1));
-        tlb.set_user(true);
+        tlb.set_user(true, false);
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1), "flushed with CR3");
-        tlb.set_user(false);
+        tlb.set_user(false, true);
+        assert!(!hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1), "alignment is checked the slow way");
+        tlb.set_user(false, false);
         tlb.flush_page(0xc000_0123);
         assert!(!hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1));
+    }
+
+    #[test]
+    fn an_entry_that_was_global_or_becomes_so_is_flushed_as_it_is_now() {
+        let mut tlb = Tlb::new();
+        let mut memory = vec![0u8; 0x1000];
+        let host = NonNull::new(memory.as_mut_ptr()).unwrap();
+        let local = Filling { physical: 0x5000, host, writable: true, watched: false, global: false, large: false };
+        // Entries of one number: linear pages 4 MiB apart.
+        tlb.fill(false, 0x0000_1000, local);
+        tlb.fill(false, 0xc000_1000, Filling { global: true, ..local });
+        tlb.flush_local();
+        assert!(hit(tlb.entry(0xc000_1000).read, 0xc000_1000, 1));
+        tlb.fill(false, 0x0000_1000, local);
+        tlb.flush_local();
+        assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1));
+        tlb.fill_code(true, 0xc000_1000, 0x5000, true, false);
+        tlb.fill_code(true, 0x0010_1000, 0x6000, false, false);
+        tlb.flush_local();
+        assert_eq!((tlb.code_page(true, 0xc000_1000), tlb.code_page(true, 0x0010_1000)), (None, None));
+        for round in 0..4 {
+            tlb.fill(false, 0x2000, Filling { global: round % 2 == 0, ..local });
+            tlb.fill_code(false, 0x2000, 0x5000, round % 2 == 0, false);
+            tlb.flush();
+            assert!(!hit(tlb.entry(0x2000).read, 0x2000, 1));
+            assert_eq!(tlb.code_page(false, 0x2000), None);
+        }
+        assert_eq!(tlb.filled.all().count() + tlb.code_filled.all().count(), 0, "nothing is listed for ever");
+    }
+
+    #[test]
+    fn invlpg_drops_all_of_a_large_page_and_nothing_else() {
+        let mut tlb = Tlb::new();
+        let mut memory = vec![0u8; 0x1000];
+        let host = NonNull::new(memory.as_mut_ptr()).unwrap();
+        let small = Filling { physical: 0x5000, host, writable: true, watched: false, global: true, large: false };
+        tlb.fill(false, 0xc040_0000, Filling { large: true, ..small });
+        tlb.fill(false, 0xc041_5000, Filling { large: true, ..small });
+        tlb.fill(false, 0x0001_6000, small);
+        tlb.fill_code(false, 0xc041_7000, 0x5000, true, true);
+        tlb.flush_page(0x0001_7000);
+        assert!(hit(tlb.entry(0xc041_5000).read, 0xc041_5000, 1));
+        tlb.flush_page(0xc040_0123);
+        assert!(!hit(tlb.entry(0xc041_5000).read, 0xc041_5000, 1));
+        assert_eq!(tlb.code_page(false, 0xc041_7000), None);
+        assert!(hit(tlb.entry(0x0001_6000).read, 0x0001_6000, 1));
     }
 }

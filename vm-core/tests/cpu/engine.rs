@@ -12,4 +12,4 @@ pub struct Engine {
 }
 
 /// All of them.
-pub const ENGINES: &[Engine] = &[Engine { name: "interpreter", make: || Cpu::new(CpuModel::Pentium2) }];
+pub const ENGINES: &[Engine] = &[Engine { name: "interpreter", make: || Cpu::new(CpuModel::PentiumM) }];

@@ -9,7 +9,7 @@ use crate::cpu::fault::{Fault, Vector};
 use crate::cpu::flags;
 use crate::cpu::interrupt::{Event, Frame, Source};
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
-use crate::cpu::state::{SegReg, Segment, gpr};
+use crate::cpu::state::{SegReg, Segment, cr4, gpr};
 use crate::cpu::task::Cause;
 use crate::cpu::{Cpu, Flow, Helper};
 
@@ -350,9 +350,7 @@ fn return_interrupt(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Out
     let width = operand_width(insn);
     let size = width.bytes();
     let v86 = cpu.state.v86();
-    if v86 && iopl(cpu) < 3 {
-        return Err(Fault::gp(0));
-    }
+    let is_virtual = cpu.virtual_flags(width)?;
     if !cpu.state.paragraphs() && cpu.state.flags.has(flags::NT) {
         return task_return(cpu, bus, insn);
     }
@@ -363,11 +361,16 @@ fn return_interrupt(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Out
 
     let mut mask = flags::ARITHMETIC | flags::TF | flags::DF | flags::NT;
     if width == Width::Dword {
-        mask |= flags::AC | flags::ID;
+        mask |= flags::AC | flags::ID | flags::RF;
     }
     if cpu.state.paragraphs() {
         cpu.check_code_limit(offset)?;
-        mask |= flags::IF | if v86 { 0 } else { flags::IOPL };
+        if is_virtual {
+            cpu.set_virtual_image(image)?;
+            mask = 0;
+        } else {
+            mask |= flags::IF | if v86 { 0 } else { flags::IOPL };
+        }
         cpu.set_stack_pointer(top);
         cpu.set_code_paragraph(selector, offset);
         cpu.state.flags.update(mask, image);
@@ -414,7 +417,7 @@ fn return_to_v86(cpu: &mut Cpu, bus: &mut dyn Bus, offset: u64, selector: u16, i
     for (seg, selector) in pairs {
         cpu.state.seg[seg as usize] = Segment::v86(selector as u16);
     }
-    cpu.state.flags.set(image & !flags::RF);
+    cpu.state.flags.set(image);
     cpu.state.gpr[gpr::RSP] = top;
     cpu.set_code(Segment::v86(selector), offset);
     cpu.set_cpl(3);
@@ -452,10 +455,47 @@ pub fn iopl(cpu: &Cpu) -> u8 {
 }
 
 fn int(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
-    if cpu.state.v86() && iopl(cpu) < 3 {
-        return Err(Fault::gp(0));
+    let vector = insn.immediate8();
+    if cpu.state.v86() {
+        if cpu.state.cr[4] & cr4::VME != 0 && stays_in_v86(cpu, bus, vector)? {
+            return interrupt_in_v86(cpu, bus, insn, vector);
+        }
+        if iopl(cpu) < 3 {
+            return Err(Fault::gp(0));
+        }
     }
-    software(cpu, bus, insn, insn.immediate8())
+    software(cpu, bus, insn, vector)
+}
+
+/// Whether the redirection bitmap in the TSS, the 32 bytes before the I/O bitmap, sends an INT n to the virtual-8086 program's
+/// own vector table (Intel SDM vol. 3B, 20.3.3).
+fn stays_in_v86(cpu: &mut Cpu, bus: &mut dyn Bus, vector: u8) -> Result<bool, Fault> {
+    let tr = cpu.state.tr;
+    if tr.rights & 0x8d != 0x89 || tr.limit < 103 {
+        return Ok(false);
+    }
+    let at = |offset: u32| tr.base.wrapping_add(u64::from(offset)) & 0xffff_ffff;
+    let io_map = u32::from(cpu.load_system::<u16>(bus, at(102))?);
+    let byte = io_map.checked_sub(32).map(|map| map + u32::from(vector / 8)).filter(|&byte| byte <= tr.limit);
+    let byte = byte.ok_or(Fault::gp(0))?;
+    Ok(cpu.load_system::<u8>(bus, at(byte))? >> (vector & 7) & 1 == 0)
+}
+
+/// INT n as real mode does it, in virtual-8086 mode. With an IOPL below 3 the interrupt flag is VIF.
+fn interrupt_in_v86(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction, vector: u8) -> Outcome {
+    let entry: u32 = cpu.load(bus, u64::from(vector) * 4)?;
+    let is_virtual = iopl(cpu) < 3;
+    let image = if is_virtual { cpu.virtual_image() } else { cpu.state.flags.get() };
+    let old_cs = u64::from(cpu.state.segment(SegReg::Cs).selector);
+    let back = next(cpu, insn);
+    let mut frame = Frame::current(cpu, Width::Word);
+    frame.push(cpu, bus, u64::from(image))?;
+    frame.push(cpu, bus, old_cs)?;
+    frame.push(cpu, bus, back)?;
+    frame.commit(cpu);
+    cpu.set_code(Segment::v86((entry >> 16) as u16), u64::from(entry & 0xffff));
+    cpu.state.flags.update(flags::TF | if is_virtual { flags::VIF } else { flags::IF }, 0);
+    Ok(Flow::Jump)
 }
 
 fn int3(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
@@ -612,8 +652,16 @@ fn mov_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome 
     let seg = seg_reg(insn.op0_register());
     let selector = cpu.read_operand(bus, insn, 1, Width::Word)? as u16;
     let flow = load(cpu, bus, seg, selector)?;
-    cpu.state.interrupt_shadow |= seg == SegReg::Ss;
+    hold_off(cpu, seg);
     Ok(flow)
+}
+
+/// A load of SS by MOV or POP holds off interrupts and debug exceptions until after the next instruction: that will load ESP.
+fn hold_off(cpu: &mut Cpu, seg: SegReg) {
+    if seg == SegReg::Ss {
+        cpu.state.interrupt_shadow = true;
+        cpu.state.debug_shadow = true;
+    }
 }
 
 fn push_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
@@ -632,7 +680,7 @@ fn pop_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome 
     // The pop is on the old stack, whatever size the new one has.
     let slot = &mut cpu.state.gpr[gpr::RSP];
     *slot = *slot & !old_mask & 0xffff_ffff | top & old_mask;
-    cpu.state.interrupt_shadow |= seg == SegReg::Ss;
+    hold_off(cpu, seg);
     Ok(flow)
 }
 

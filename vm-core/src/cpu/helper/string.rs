@@ -9,7 +9,7 @@ use super::operand::segment_of;
 use crate::bus::{Bus, Width};
 use crate::cpu::bulk;
 use crate::cpu::fault::Fault;
-use crate::cpu::flags::{AF, ARITHMETIC, CF, DF, OF, PF, SF, TF, ZF};
+use crate::cpu::flags::{AF, ARITHMETIC, CF, DF, OF, PF, RF, SF, TF, ZF};
 use crate::cpu::state::{SegReg, gpr};
 use crate::cpu::{Cpu, Flow, Helper};
 
@@ -147,7 +147,9 @@ fn repeat(
             return Ok(Flow::Next);
         }
         left -= done;
-        if count > 0 && (left == 0 || bus.signals().raised()) {
+        if count > 0 && (left == 0 || cpu.state.pending_debug != 0 || bus.signals().raised()) {
+            // What interrupts a repetition pushes RF set (Intel SDM vol. 3B, 17.3.1.1): its breakpoint has been reported.
+            cpu.state.flags.update(RF, RF);
             return Ok(Flow::Again);
         }
     }
@@ -257,6 +259,7 @@ fn inputs(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, 
         // What the write raises comes before the port is read: the chip must not lose a byte.
         cpu.prepare_write(bus, to, form.width.bytes())?;
         let value = bus.port_in(port, form.width);
+        cpu.note_port(port, form.width);
         cpu.store_width(bus, to, form.width, u64::from(value))?;
         form.advance(cpu, gpr::RDI, 1);
         Ok(Element::Done(1))
@@ -272,6 +275,7 @@ fn outputs(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow,
         let from = form.source(cpu)?;
         let value = cpu.load_width(bus, from, form.width)?;
         bus.port_out(port, form.width, value as u32);
+        cpu.note_port(port, form.width);
         form.advance(cpu, gpr::RSI, 1);
         Ok(Element::Done(1))
     })

@@ -1,10 +1,11 @@
-//! System instructions (Intel SDM vol. 2), port I/O, and the flags that only some may change.
+//! System instructions (Intel SDM vol. 2) and port I/O.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::far::{iopl, operand_width};
 use crate::bus::{Bus, Width};
 use crate::cpu::cpuid::feature;
+use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::fault::{Fault, Vector};
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
 use crate::cpu::state::{Segment, TableRegister, cr0, cr4, gpr};
@@ -40,10 +41,6 @@ pub fn find(code: Code) -> Option<Helper> {
             Mnemonic::Rdpmc => rdpmc,
             Mnemonic::Rdmsr => rdmsr,
             Mnemonic::Wrmsr => wrmsr,
-            Mnemonic::Cli => cli,
-            Mnemonic::Sti => sti,
-            Mnemonic::Pushf | Mnemonic::Pushfd => pushf,
-            Mnemonic::Popf | Mnemonic::Popfd => popf,
             Mnemonic::Cmpxchg8b => cmpxchg8b,
             Mnemonic::Xlatb => xlat,
             Mnemonic::In => input,
@@ -95,25 +92,6 @@ impl Cpu {
         let bits = u32::from(self.load_system::<u16>(bus, at(offset))?) >> (port & 7);
         if bits & ((1 << width as u32) - 1) == 0 { Ok(()) } else { Err(Fault::gp(0)) }
     }
-
-    /// MOV to CR0 and all that follows from it.
-    ///
-    /// # Errors
-    /// #GP(0) for a combination that is not allowed.
-    pub fn set_cr0(&mut self, value: u64) -> Result<(), Fault> {
-        let paging_unprotected = value & (cr0::PG | cr0::PE) == cr0::PG;
-        let write_through_uncached = value & (cr0::NW | cr0::CD) == cr0::NW;
-        if paging_unprotected || write_through_uncached {
-            return Err(Fault::gp(0));
-        }
-        let value = value & cr0::KNOWN | cr0::ET;
-        let changed = value ^ self.state.cr[0];
-        self.state.cr[0] = value;
-        if changed & (cr0::PE | cr0::WP | cr0::PG) != 0 {
-            self.tlb.flush();
-        }
-        Ok(())
-    }
 }
 
 fn control_number(register: Register) -> usize {
@@ -132,7 +110,7 @@ fn read_control(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcom
     Ok(Flow::Next)
 }
 
-fn write_control(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+fn write_control(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let number = control_number(insn.op0_register());
     let value = cpu.register(insn.op1_register());
     let known = matches!(number, 0 | 2 | 3) || number == 4 && cpu.model.cr4_mask() != 0;
@@ -141,34 +119,26 @@ fn write_control(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outco
     }
     cpu.require_level_0()?;
     match number {
-        0 => cpu.set_cr0(value)?,
+        0 => cpu.set_cr0(bus, value)?,
         2 => cpu.state.cr[2] = value,
-        3 => {
-            cpu.state.cr[3] = value & 0xffff_f018;
-            cpu.tlb.flush_local();
-        }
-        _ => {
-            if value & !cpu.model.cr4_mask() != 0 {
-                return Err(Fault::gp(0));
-            }
-            if (value ^ cpu.state.cr[4]) & (cr4::PSE | cr4::PGE) != 0 {
-                cpu.tlb.flush();
-            }
-            cpu.state.cr[4] = value;
-        }
+        3 => cpu.set_cr3(bus, value)?,
+        _ => cpu.set_cr4(bus, value)?,
     }
     Ok(Flow::Resync)
 }
 
-/// The debug register that a number means: 4 and 5 are 6 and 7. #DB where DR7.GD guards them.
+/// The debug register that a number means: 4 and 5 are 6 and 7, or undefined with CR4.DE. #DB where DR7.GD guards them.
 fn debug_number(cpu: &mut Cpu, register: Register) -> Result<usize, Fault> {
+    let number = register.number() & 7;
+    if matches!(number, 4 | 5) && cpu.state.cr[4] & cr4::DE != 0 {
+        return Err(Fault::ud());
+    }
     cpu.require_level_0()?;
-    if cpu.state.dr[7] & 1 << 13 != 0 {
-        cpu.state.dr[6] |= 1 << 13;
-        cpu.state.dr[7] &= !(1 << 13);
+    if cpu.state.dr[7] & dr7::GD != 0 {
+        cpu.state.dr[6] |= u64::from(dr6::BD);
         return Err(Fault::new(Vector::Debug));
     }
-    Ok(match register.number() & 7 {
+    Ok(match number {
         4 => 6,
         5 => 7,
         number => number,
@@ -186,10 +156,13 @@ fn write_debug(cpu: &mut Cpu, _bus: &mut dyn Bus, insn: &Instruction) -> Outcome
     let value = cpu.register(insn.op1_register());
     let number = debug_number(cpu, insn.op0_register())?;
     cpu.state.dr[number] = match number {
-        6 => value & 0xe00f | 0xffff_0ff0,
-        7 => value & 0xffff_23ff | 0x400,
+        6 => value & u64::from(dr6::KNOWN) | u64::from(dr6::FIXED),
+        7 => value & dr7::KNOWN | dr7::FIXED,
         _ => value,
     };
+    if number != 6 {
+        cpu.rearm();
+    }
     Ok(Flow::Resync)
 }
 
@@ -198,7 +171,7 @@ fn lmsw(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let value = cpu.read_operand(bus, insn, 0, Width::Word)?;
     // PE can be set but not cleared.
     let changed = cr0::MP | cr0::EM | cr0::TS | if value & cr0::PE != 0 { cr0::PE } else { 0 };
-    cpu.set_cr0(cpu.state.cr[0] & !changed | value & changed)?;
+    cpu.set_cr0(bus, cpu.state.cr[0] & !changed | value & changed)?;
     Ok(Flow::Resync)
 }
 
@@ -439,62 +412,6 @@ fn wrmsr(cpu: &mut Cpu, bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
     Ok(Flow::Next)
 }
 
-/// Whether IF may be changed: by privilege level, in virtual-8086 mode (which is level 3) with an IOPL of 3.
-fn may_change_if(cpu: &Cpu) -> bool {
-    cpu.state.cpl <= iopl(cpu)
-}
-
-fn cli(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
-    if !may_change_if(cpu) {
-        return Err(Fault::gp(0));
-    }
-    cpu.state.flags.update(flags::IF, 0);
-    Ok(Flow::Next)
-}
-
-fn sti(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
-    if !may_change_if(cpu) {
-        return Err(Fault::gp(0));
-    }
-    if cpu.state.flags.has(flags::IF) {
-        return Ok(Flow::Next);
-    }
-    cpu.state.flags.update(flags::IF, flags::IF);
-    cpu.state.interrupt_shadow = true;
-    Ok(Flow::Resync)
-}
-
-fn v86_flags_allowed(cpu: &Cpu) -> Result<(), Fault> {
-    if cpu.state.v86() && iopl(cpu) < 3 { Err(Fault::gp(0)) } else { Ok(()) }
-}
-
-fn pushf(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
-    v86_flags_allowed(cpu)?;
-    let value = cpu.state.flags.get() & !(flags::VM | flags::RF);
-    cpu.push(bus, operand_width(insn), u64::from(value))?;
-    Ok(Flow::Next)
-}
-
-fn popf(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
-    v86_flags_allowed(cpu)?;
-    let width = operand_width(insn);
-    let image = cpu.pop(bus, width)? as u32;
-    let mut mask = flags::ARITHMETIC | flags::TF | flags::DF | flags::NT;
-    if width == Width::Dword {
-        mask |= flags::AC | flags::ID;
-    }
-    if may_change_if(cpu) {
-        mask |= flags::IF;
-    }
-    if cpu.state.cpl == 0 {
-        mask |= flags::IOPL;
-    }
-    let before = cpu.state.flags.get();
-    cpu.state.flags.update(mask, image);
-    let changed = before ^ cpu.state.flags.get();
-    Ok(if changed & (flags::IF | flags::TF | flags::IOPL | flags::AC) == 0 { Flow::Next } else { Flow::Resync })
-}
-
 fn cmpxchg8b(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     if !cpu.model.has(feature::CX8) || insn.op0_kind() != OpKind::Memory {
         return Err(Fault::ud());
@@ -539,6 +456,7 @@ fn input(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let port = port(cpu, insn, 1);
     cpu.check_io(bus, port, width)?;
     let value = bus.port_in(port, width);
+    cpu.note_port(port, width);
     cpu.set_gpr(gpr::RAX, u64::from(value), width);
     Ok(Flow::Resync)
 }
@@ -548,6 +466,7 @@ fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let port = port(cpu, insn, 0);
     cpu.check_io(bus, port, width)?;
     bus.port_out(port, width, cpu.gpr(gpr::RAX, width) as u32);
+    cpu.note_port(port, width);
     Ok(Flow::Resync)
 }
 
@@ -577,26 +496,11 @@ mod tests {
     }
 
     #[test]
-    fn popf_changes_what_the_level_may_change() {
-        let (mut cpu, mut bus) = protected(16);
-        level(&mut cpu, 3);
-        bus.put32(0x7000, 0xffff_ffff);
-        step(&mut cpu, &mut bus, &[0x9d]).unwrap();
-        assert_eq!(cpu.state.flags.get(), 0x0024_4dd7);
-        step(&mut cpu, &mut bus, &[0x9c]).unwrap();
-        assert_eq!(bus.get32(0x7000), 0x0024_4dd7);
-        level(&mut cpu, 0);
-        bus.put32(0x7000, 0xffff_ffff);
-        assert_eq!(step(&mut cpu, &mut bus, &[0x9d]), Ok(Flow::Resync));
-        assert_eq!(cpu.state.flags.get(), 0x0024_7fd7, "neither VM nor RF");
-    }
-
-    #[test]
     fn control_registers_refuse_nonsense() {
         let (mut cpu, mut bus) = protected(16);
         cpu.state.gpr[gpr::RAX] = cr0::PG;
         assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xc0]), Err(Fault::gp(0)));
-        cpu.state.gpr[gpr::RAX] = cr4::PAE;
+        cpu.state.gpr[gpr::RAX] = 1 << 9;
         assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xe0]), Err(Fault::gp(0)));
         // LMSW cannot leave protected mode.
         cpu.state.gpr[gpr::RAX] = cr0::TS;
