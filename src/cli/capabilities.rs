@@ -6,7 +6,7 @@ The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's inte
 
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
-  modes         64-bit long mode; system management mode (SMM)
+  modes         64-bit long mode
   instructions  MMX, SSE and later vector sets; FXSAVE and FXRSTOR; MONITOR and MWAIT; VMX and SVM
   registers     local APIC, MTRR, machine-check and performance MSRs
   processors    more than one (-smp 2 and up)

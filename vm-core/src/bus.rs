@@ -80,7 +80,12 @@ pub trait Bus {
     fn interrupt_pending(&mut self) -> bool;
     /// The interrupt-acknowledge cycle: the vector.
     fn acknowledge_interrupt(&mut self) -> u8;
-    /// Attention flag, A20, map generation.
+    /// The SMIACT# pin: the processor is (true) or no longer is in system management mode, where other memory may answer. The
+    /// processor flushes its TLB itself.
+    fn set_smi_active(&mut self, active: bool) {
+        let _ = active;
+    }
+    /// Attention flag, A20, map generation, SMI#.
     fn signals(&self) -> &Signals;
     /// Guest time since power-on; the TSC is derived from it.
     fn now(&self) -> Nanos;

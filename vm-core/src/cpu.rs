@@ -24,6 +24,7 @@ pub mod paging;
 pub mod pass;
 mod saved;
 pub mod segment;
+pub mod smm;
 pub mod state;
 mod task;
 #[cfg(test)]
@@ -120,5 +121,10 @@ impl Cpu {
         self.tlb.flush();
         self.code.want_flush();
         self.rearm();
+    }
+
+    /// The current instruction ends in a shutdown; only a reset helps.
+    fn shut_down(&mut self) {
+        self.exec.shutdown = true;
     }
 }

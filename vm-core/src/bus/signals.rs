@@ -25,6 +25,7 @@ pub struct Signals {
     map_generation: AtomicU32,
     a20: AtomicBool,
     reset: AtomicBool,
+    smi: AtomicBool,
     stop: Mutex<Option<StopReason>>,
     /// The machine's thread while it sleeps in [`Signals::wait`].
     sleeper: Mutex<Option<Thread>>,
@@ -105,6 +106,23 @@ impl Signals {
     /// Takes the request for a reset.
     pub fn take_reset(&self) -> bool {
         self.reset.swap(false, Ordering::Relaxed)
+    }
+
+    /// Pulls SMI#: the processor enters system management mode before its next instruction.
+    pub fn request_smi(&self) {
+        self.smi.store(true, Ordering::Relaxed);
+        self.raise();
+    }
+
+    /// Whether SMI# was pulled and not yet taken.
+    #[inline]
+    pub fn smi(&self) -> bool {
+        self.smi.load(Ordering::Relaxed)
+    }
+
+    /// Takes the SMI.
+    pub fn take_smi(&self) -> bool {
+        self.smi.swap(false, Ordering::Relaxed)
     }
 
     /// Stops the machine for `reason`; the first reason wins until it is taken.

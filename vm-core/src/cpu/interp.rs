@@ -57,6 +57,8 @@ pub(super) struct Exec {
     leave: Leave,
     /// The machine's signals, while [`Cpu::run`] runs.
     signals: *const Signals,
+    /// A helper has shut the processor down.
+    pub shutdown: bool,
 }
 
 // SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
@@ -72,6 +74,7 @@ impl Default for Exec {
             mode: 0,
             leave: Leave::Goto,
             signals: ptr::null(),
+            shutdown: false,
         }
     }
 }
@@ -180,6 +183,10 @@ impl Cpu {
                 Err(_) => return Some(Exit::TripleFault),
             }
         }
+        if self.smi_due(bus) {
+            self.enter_smm(bus);
+            self.exec.link = ptr::null_mut();
+        }
         match self.take_interrupt(bus) {
             Ok(false) => {}
             Ok(true) => self.exec.link = ptr::null_mut(),
@@ -245,6 +252,9 @@ impl Cpu {
         let rounds = self.retired.wrapping_sub(before).saturating_sub(left_before - *left);
         *left = left.saturating_sub(rounds);
 
+        if std::mem::take(&mut self.exec.shutdown) {
+            return Some(Exit::TripleFault);
+        }
         if let Leave::Fault(fault) = self.exec.leave {
             return self.deliver_fault(bus, fault, left);
         }

@@ -37,6 +37,8 @@ impl Mode {
     const PROTECTED: u32 = 1 << 9;
     const V86: u32 = 1 << 10;
     const SINGLE: u32 = 1 << 11;
+    /// Other memory may be at the same addresses.
+    const SMM: u32 = 1 << 12;
 
     /// The mode of a processor now.
     #[inline]
@@ -64,7 +66,8 @@ impl Mode {
             | set(state.segment(SegReg::Ss).big(), Self::STACK32)
             | set(state.cpl == 3, Self::USER)
             | set(state.protected(), Self::PROTECTED)
-            | set(state.v86(), Self::V86);
+            | set(state.v86(), Self::V86)
+            | set(state.smm, Self::SMM);
         Self { bits, limit: code.limit }
     }
 

@@ -8,6 +8,7 @@ use super::debug::dr6;
 use super::flags::{self, Flags};
 use super::fpu::Fpu;
 use super::paging;
+use super::smm;
 use super::state::{CpuState, Msrs, SegReg, Segment, TableRegister, cr0};
 use crate::snapshot::section::{LoadError, Section};
 
@@ -30,6 +31,12 @@ struct Saved {
     debug_shadow: bool,
     #[serde(default)]
     pending_debug: u32,
+    #[serde(default)]
+    smm: bool,
+    #[serde(default)]
+    smi_pending: bool,
+    #[serde(default = "reset_smbase")]
+    smbase: u32,
     halted: bool,
     es: Segment,
     cs: Segment,
@@ -52,6 +59,10 @@ struct Saved {
     fpu: Fpu,
 }
 
+const fn reset_smbase() -> u32 {
+    smm::RESET_BASE
+}
+
 impl Cpu {
     /// The processor's state, as an engine of any kind can take it up.
     pub fn save(&self) -> Section {
@@ -69,6 +80,9 @@ impl Cpu {
             interrupt_shadow: state.interrupt_shadow,
             debug_shadow: state.debug_shadow,
             pending_debug: state.pending_debug,
+            smm: state.smm,
+            smi_pending: state.smi_pending,
+            smbase: state.smbase,
             halted: state.halted,
             es,
             cs,
@@ -113,6 +127,9 @@ impl Cpu {
         state.interrupt_shadow = saved.interrupt_shadow;
         state.debug_shadow = saved.debug_shadow;
         state.pending_debug = saved.pending_debug;
+        state.smm = saved.smm;
+        state.smi_pending = saved.smi_pending;
+        state.smbase = saved.smbase;
         state.halted = saved.halted;
         state.seg = [saved.es, saved.cs, saved.ss, saved.ds, saved.fs, saved.gs];
         state.ldtr = saved.ldtr;

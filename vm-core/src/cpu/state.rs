@@ -136,6 +136,12 @@ pub struct CpuState {
     pub debug_shadow: bool,
     /// Bits of DR6 for which a debug trap is due as soon as nothing holds it off.
     pub pending_debug: u32,
+    /// System management mode.
+    pub smm: bool,
+    /// SMI# has come and was not yet taken.
+    pub smi_pending: bool,
+    /// Where system management mode keeps its state and its handler.
+    pub smbase: u32,
     /// HLT waits for an interrupt.
     pub halted: bool,
     /// ES, CS, SS, DS, FS, GS.
@@ -171,6 +177,9 @@ impl CpuState {
             interrupt_shadow: false,
             debug_shadow: false,
             pending_debug: 0,
+            smm: false,
+            smi_pending: false,
+            smbase: super::smm::RESET_BASE,
             halted: false,
             seg: [Segment::real(0); 6],
             ldtr: Segment { base: 0, limit: 0xffff, rights: 0x82, selector: 0 },

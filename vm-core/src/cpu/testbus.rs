@@ -30,6 +30,8 @@ pub(crate) struct TestBus {
     /// A pending interrupt's vector; taken by the acknowledge.
     pub interrupt: Option<u8>,
     pub now: Nanos,
+    /// SMIACT#.
+    pub smi_active: bool,
 }
 
 impl TestBus {
@@ -47,6 +49,7 @@ impl TestBus {
             mmio_value: u64::MAX,
             interrupt: None,
             now: 0,
+            smi_active: false,
         }
     }
 
@@ -103,6 +106,9 @@ impl Bus for TestBus {
     }
     fn acknowledge_interrupt(&mut self) -> u8 {
         self.interrupt.take().unwrap_or(0xff)
+    }
+    fn set_smi_active(&mut self, active: bool) {
+        self.smi_active = active;
     }
     fn signals(&self) -> &Signals {
         &self.signals

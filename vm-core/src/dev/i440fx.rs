@@ -87,6 +87,11 @@ impl I440fx {
         self.state.config.byte(SMRAM) & (SMRAM_OPEN | SMRAM_ENABLE) == SMRAM_OPEN | SMRAM_ENABLE
     }
 
+    /// Whether that DRAM shows in system management mode.
+    pub fn smram_enabled(&self) -> bool {
+        self.state.config.byte(SMRAM) & SMRAM_ENABLE != 0
+    }
+
     fn map(&self) -> ([u8; 7], u8) {
         (std::array::from_fn(|n| self.state.config.byte(PAM0 + n as u8)), self.state.config.byte(SMRAM))
     }
@@ -153,6 +158,9 @@ mod tests {
         assert_eq!(signals.map_generation(), generation + 2, "no change, no flush");
         bridge.config_write(SMRAM, Width::Byte, 0x4a);
         assert!(bridge.smram_open());
+        bridge.config_write(SMRAM, Width::Byte, 0x0a);
+        assert!(bridge.smram_enabled() && !bridge.smram_open());
+        bridge.config_write(SMRAM, Width::Byte, 0x4a);
         bridge.config_write(SMRAM, Width::Byte, 0x1a);
         bridge.config_write(SMRAM, Width::Byte, 0x4a);
         assert!(!bridge.smram_open(), "locked");

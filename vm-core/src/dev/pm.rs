@@ -9,8 +9,8 @@
 //! | 0xAFE0–0xAFE3 | general-purpose events (fixed; where SeaBIOS's tables put them) |
 //! | 0xB2, 0xB3 | APM control and status |
 //!
-//! There is no system management mode yet. Config 0x58 bit 25 (`APMC_EN`) therefore reads 1 after a reset, which tells SeaBIOS that
-//! its handler is in place, and the two commands that the handler would carry out (ACPI on and off) are done here.
+//! A command at port 0xB2 pulls SMI# where config 0x58 bit 25 (`APMC_EN`) and bit 0 of the global control register (`SMI_EN`) are
+//! set. The two commands that switch ACPI on and off are carried out here: SeaBIOS leaves them to the board.
 
 use std::sync::Arc;
 
@@ -36,6 +36,12 @@ pub const SMBUS_PORTS: u16 = 16;
 const PMBA: u8 = 0x40;
 /// Config: device activity B, whose bit 25 is `APMC_EN`.
 const DEVACTB: u8 = 0x58;
+/// In that: a command at port 0xB2 makes an SMI.
+const APMC_EN: u32 = 1 << 25;
+/// In the global status register: a command came.
+const APM_STS: u16 = 1 << 5;
+/// In the global control register: SMI# is driven at all.
+const SMI_EN: u32 = 1 << 0;
 /// Config: bit 0 opens the PM ports.
 const PMREGMISC: u8 = 0x80;
 /// Config: base of the SMBus ports.
@@ -97,6 +103,12 @@ struct PmState {
     timer_changes: u64,
     gpe_status: u16,
     gpe_enable: u16,
+    #[serde(default)]
+    global_status: u16,
+    #[serde(default)]
+    global_enable: u16,
+    #[serde(default)]
+    global_control: u32,
     apm_control: u8,
     apm_status: u8,
     /// SMBus host registers by offset; 0 is the status.
@@ -131,7 +143,6 @@ impl Pm {
             // Count, general-purpose input, activity and resource registers: kept, of no effect.
             .writable(0x44, &[0xff; 20])
             .writable(DEVACTB, &[0xff; 4])
-            .value(DEVACTB, &[0, 0, 0, 1 << 1])
             .writable(0x5c, &[0xff; 32])
             .writable(PMREGMISC, &[0x01])
             .value(SMBBA, &[0x01])
@@ -151,6 +162,9 @@ impl Pm {
             timer_changes: timer_changes(wires.clock.now()),
             gpe_status: 0,
             gpe_enable: 0,
+            global_status: 0,
+            global_enable: 0,
+            global_control: 0,
             apm_control: 0,
             apm_status: 0,
             smbus: [0; 8],
@@ -182,6 +196,9 @@ impl Pm {
             0x04 => u32::from(self.state.control),
             0x08 => self.timer(),
             0x0c => u32::from(self.state.gpe_enable) << 16 | u32::from(self.state.gpe_status),
+            0x18 => u32::from(self.state.global_status),
+            0x20 => u32::from(self.state.global_enable),
+            0x28 => self.state.global_control,
             _ => 0,
         };
         register >> (8 * (offset & 3)) & width.mask() as u32
@@ -204,6 +221,13 @@ impl Pm {
                 0x04 => self.write_control(self.state.control & keep | shifted),
                 0x0c => self.state.gpe_status &= !shifted,
                 0x0e => self.state.gpe_enable = self.state.gpe_enable & keep | shifted,
+                0x18 => self.state.global_status &= !shifted,
+                0x20 => self.state.global_enable = self.state.global_enable & keep | shifted,
+                0x28 | 0x2a => {
+                    let place = 8 * (at & 3);
+                    let control = self.state.global_control & !(0xff << place);
+                    self.state.global_control = control | u32::from(byte) << place;
+                }
                 _ => {}
             }
         }
@@ -245,7 +269,7 @@ impl Pm {
         if offset & 1 == 0 { self.state.apm_control } else { self.state.apm_status }
     }
 
-    /// Writes port 0xB2 + `offset` (0–1). A write to the first would raise SMI.
+    /// Writes port 0xB2 + `offset` (0–1). A write to the first may pull SMI#.
     pub fn write_apm(&mut self, offset: u16, value: u8) {
         if offset & 1 != 0 {
             self.state.apm_status = value;
@@ -255,9 +279,19 @@ impl Pm {
         match value {
             ACPI_ENABLE => self.state.control |= SCI_EN,
             ACPI_DISABLE => self.state.control &= !SCI_EN,
-            _ => {}
+            _ => self.make_smi(),
         }
         self.drive();
+    }
+
+    fn make_smi(&mut self) {
+        if self.state.config.read(DEVACTB, Width::Dword) & APMC_EN == 0 {
+            return;
+        }
+        self.state.global_status |= APM_STS;
+        if self.state.global_control & SMI_EN != 0 {
+            self.wires.signals.request_smi();
+        }
     }
 
     /// Reads SMBus port `offset` (0–15).
@@ -373,7 +407,6 @@ mod tests {
     fn firmware_finds_what_it_looks_for() {
         let (mut pm, ..) = pm();
         assert_eq!(pm.config_read(0, Width::Dword), 0x7113_8086);
-        assert_ne!(pm.config_read(0x58, Width::Dword) & 1 << 25, 0, "no waiting for system management mode");
         assert_eq!(pm.pm_base(), None);
         pm.config_write(0x40, Width::Dword, 0x601);
         pm.config_write(0x80, Width::Byte, 1);
@@ -405,6 +438,27 @@ mod tests {
         assert_eq!(pm.read(0, Width::Dword), 0x0120_8000);
         pm.write(4, Width::Word, 0x2001);
         assert_eq!(signals.take_stop(), Some(StopReason::PowerOff));
+    }
+
+    #[test]
+    fn a_command_pulls_smi_where_both_enables_are_set() {
+        let (mut pm, _, _, signals) = pm();
+        pm.write_apm(0, 0x42);
+        pm.write(0x28, Width::Dword, SMI_EN);
+        pm.write_apm(0, 0x42);
+        assert!(!signals.take_smi());
+        assert_eq!(pm.read(0x18, Width::Word), 0);
+        pm.config_write(0x58, Width::Dword, APMC_EN);
+        pm.write_apm(0, ACPI_ENABLE);
+        assert!(!signals.take_smi(), "the board's own");
+        pm.write_apm(0, 0x42);
+        assert!(signals.take_smi());
+        assert_eq!((pm.read_apm(0), pm.read(0x18, Width::Word)), (0x42, u32::from(APM_STS)));
+        pm.write(0x18, Width::Word, 0xffff);
+        pm.write(0x28, Width::Byte, 0);
+        pm.write_apm(0, 0x42);
+        assert!(!signals.take_smi());
+        assert_eq!(pm.read(0x18, Width::Word), u32::from(APM_STS));
     }
 
     #[test]

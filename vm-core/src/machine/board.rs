@@ -181,6 +181,8 @@ pub struct Board {
     pub(super) ferr: IrqLine,
     /// The guest wrote port 0xF0: IGNNE# goes up until FERR# falls.
     pub(super) ignne: bool,
+    /// The processor's SMIACT# pin: system management mode.
+    pub(super) smi_active: bool,
 }
 
 impl Board {
@@ -241,6 +243,7 @@ impl Board {
             drives,
             ferr: irq(13),
             ignne: false,
+            smi_active: false,
             serial,
             debug_ports,
             debug_exit,
@@ -283,6 +286,8 @@ impl Board {
     /// Resets every chip.
     pub fn reset(&mut self) {
         self.chips().for_each(Device::reset);
+        self.smi_active = false;
+        self.signals.take_smi();
         self.signals.set_a20(true);
         self.signals.map_changed();
     }

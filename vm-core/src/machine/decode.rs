@@ -33,12 +33,17 @@ enum Place {
 impl Board {
     fn decode(&self, address: u64, write: bool) -> Place {
         match address {
-            VGA_WINDOW..0xc_0000 if self.host_bridge.smram_open() && address < self.ram.len() => Place::Ram,
+            VGA_WINDOW..0xc_0000 if self.smram() && address < self.ram.len() => Place::Ram,
             VGA_WINDOW..0xc_0000 => Place::VgaWindow((address - VGA_WINDOW) as u32),
             0xc_0000..MIB => self.decode_shadow(address, write),
             _ if address < self.ram.len() => Place::Ram,
             _ => self.decode_pci(address),
         }
+    }
+
+    /// Whether there is RAM at 0xA0000–0xBFFFF: opened for everybody, or in system management mode.
+    fn smram(&self) -> bool {
+        self.host_bridge.smram_open() || self.smi_active && self.host_bridge.smram_enabled()
     }
 
     /// 0xC0000–0xFFFFF: RAM or the bus, as PAM says for reads and for writes. On the bus there is the end of the firmware.
@@ -210,6 +215,10 @@ impl Bus for Board {
 
     fn acknowledge_interrupt(&mut self) -> u8 {
         self.pic.acknowledge()
+    }
+
+    fn set_smi_active(&mut self, active: bool) {
+        self.smi_active = active;
     }
 
     fn signals(&self) -> &Signals {

@@ -175,6 +175,9 @@ impl Machine {
 
     /// The state of processor and chips.
     pub fn sections(&mut self) -> Vec<Section> {
+        if self.signals().take_smi() {
+            self.cpu.state.smi_pending = true;
+        }
         // An interrupt that came while the last disk requests ended is still on its line; it has to be in the state.
         self.board.pic.sync();
         std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
@@ -188,6 +191,8 @@ impl Machine {
         let missing = || LoadError::invalid("cpu", "it is missing from the saved state");
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
         self.board.load(sections)?;
+        self.signals().take_smi();
+        self.board.set_smi_active(self.cpu.state.smm);
         self.board.ferr.restore(self.cpu.fpu.ferr);
         Ok(())
     }

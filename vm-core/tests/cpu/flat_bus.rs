@@ -13,6 +13,9 @@ pub const TEXT_PORT: u16 = 0xe9;
 /// A byte written here is the vector of an interrupt that becomes pending at once.
 pub const INTERRUPT_PORT: u16 = 0x80;
 
+/// A byte written here pulls SMI#.
+pub const SMI_PORT: u16 = 0xb2;
+
 /// The bus of a program under test.
 pub struct FlatBus {
     pub memory: GuestRam,
@@ -78,6 +81,7 @@ impl Bus for FlatBus {
         match port {
             TEXT_PORT if self.text.len() < 0x1_0000 => self.text.push(char::from(value as u8)),
             INTERRUPT_PORT => self.interrupt = Some(value as u8),
+            SMI_PORT => self.signals.request_smi(),
             _ => {}
         }
     }

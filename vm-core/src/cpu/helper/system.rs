@@ -8,6 +8,7 @@ use crate::cpu::cpuid::feature;
 use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::fault::{Fault, Vector};
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
+use crate::cpu::smm::rsm;
 use crate::cpu::state::{Segment, TableRegister, cr0, cr4, gpr};
 use crate::cpu::{Cpu, Flow, Helper, flags};
 
@@ -45,8 +46,8 @@ pub fn find(code: Code) -> Option<Helper> {
             Mnemonic::Xlatb => xlat,
             Mnemonic::In => input,
             Mnemonic::Out => output,
-            // System-management mode is not there yet; outside it RSM is undefined.
-            Mnemonic::Rsm | Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 | Mnemonic::INVALID => undefined,
+            Mnemonic::Rsm => rsm,
+            Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 | Mnemonic::INVALID => undefined,
             _ => return None,
         },
     };
