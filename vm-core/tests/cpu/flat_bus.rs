@@ -25,6 +25,8 @@ pub struct FlatBus {
     interrupt: Option<u8>,
     /// Ports and their values are logged and interrupts requested; noise tests do without.
     pub quiet: bool,
+    /// [`SMI_PORT`] is there.
+    pub smi: bool,
     ticks: std::cell::Cell<Nanos>,
 }
 
@@ -33,7 +35,15 @@ impl FlatBus {
     pub fn new(len: u64) -> Self {
         let signals = Arc::new(Signals::new());
         let memory = GuestRam::new(len, &signals).expect("memory for a test");
-        Self { memory, signals, text: String::new(), interrupt: None, quiet: false, ticks: std::cell::Cell::new(0) }
+        Self {
+            memory,
+            signals,
+            text: String::new(),
+            interrupt: None,
+            quiet: false,
+            smi: false,
+            ticks: std::cell::Cell::new(0),
+        }
     }
 
     /// To be called between processors that share this memory: nothing is translated yet.
@@ -81,7 +91,7 @@ impl Bus for FlatBus {
         match port {
             TEXT_PORT if self.text.len() < 0x1_0000 => self.text.push(char::from(value as u8)),
             INTERRUPT_PORT => self.interrupt = Some(value as u8),
-            SMI_PORT => self.signals.request_smi(),
+            SMI_PORT if self.smi => self.signals.request_smi(),
             _ => {}
         }
     }

@@ -57,6 +57,7 @@ fn programs_write_what_they_promise() {
         let code = assemble(&source);
         for engine in ENGINES {
             let mut bus = FlatBus::new(0x100_0000);
+            bus.smi = true;
             bus.ram().write(START, &code);
             bus.forget_code();
             let mut cpu = (engine.make)();
