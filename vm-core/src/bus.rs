@@ -80,6 +80,10 @@ pub trait Bus {
     fn interrupt_pending(&mut self) -> bool;
     /// The interrupt-acknowledge cycle: the vector.
     fn acknowledge_interrupt(&mut self) -> u8;
+    /// `IA32_APIC_BASE` was written: bit 11 enables the local APIC, bits 12 to 35 are its page.
+    fn set_apic_base(&mut self, value: u64) {
+        let _ = value;
+    }
     /// The SMIACT# pin: the processor is (true) or no longer is in system management mode, where other memory may answer. The
     /// processor flushes its TLB itself.
     fn set_smi_active(&mut self, active: bool) {

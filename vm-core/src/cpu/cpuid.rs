@@ -113,11 +113,13 @@ impl CpuModel {
 
     /// The feature bits.
     pub const fn features(self) -> u32 {
-        use feature::{CMOV, CX8, DE, FPU, MSR, PAE, PGE, PSE, PSE36, SEP, TSC, VME};
+        use feature::{CMOV, CX8, DE, FPU, MCA, MCE, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, TSC, VME};
         match self {
             Self::I486 => FPU,
-            Self::Pentium => FPU | VME | DE | PSE | TSC | MSR | CX8,
-            Self::Pentium2 | Self::PentiumM => FPU | VME | DE | PSE | TSC | MSR | PAE | CX8 | SEP | PGE | CMOV | PSE36,
+            Self::Pentium => FPU | VME | DE | PSE | TSC | MSR | MCE | CX8,
+            Self::Pentium2 | Self::PentiumM => {
+                FPU | VME | DE | PSE | TSC | MSR | PAE | MCE | CX8 | SEP | MTRR | PGE | MCA | CMOV | PAT | PSE36
+            }
         }
     }
 
@@ -143,9 +145,9 @@ impl CpuModel {
     pub const fn cr4_mask(self) -> u64 {
         match self {
             Self::I486 => 0,
-            Self::Pentium => cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE,
+            Self::Pentium => cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::MCE,
             Self::Pentium2 | Self::PentiumM => {
-                cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::PGE
+                cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE
             }
         }
     }

@@ -7,6 +7,7 @@ use super::cpuid::CpuModel;
 use super::debug::dr6;
 use super::flags::{self, Flags};
 use super::fpu::Fpu;
+use super::msr::{apic_base, misc_enable};
 use super::paging;
 use super::smm;
 use super::state::{CpuState, Msrs, SegReg, Segment, TableRegister, cr0};
@@ -190,6 +191,11 @@ impl Saved {
         if self.msr.efer & !model.efer_mask() != 0 {
             return Err(format!("IA32_EFER is {:#x}", self.msr.efer));
         }
+        let apic_base = self.msr.apic_base & !(apic_base::WRITABLE | apic_base::BSP);
+        let misc_enable = self.msr.misc_enable & !misc_enable::WRITABLE;
+        if apic_base | misc_enable != 0 || !self.msr.mtrr.is_possible() || !self.msr.mca.is_possible() {
+            return Err("a model-specific register has bits that do not exist".to_owned());
+        }
         let protected = self.cr0 & cr0::PE != 0;
         let paging = self.cr0 & cr0::PG != 0;
         if self.cr0 & !cr0::KNOWN != 0 || paging && !protected {
@@ -242,6 +248,8 @@ mod tests {
             ("cr4: 0", "cr4: 4096"),
             ("pdpte: (0,", "pdpte: (68719476737,"),
             ("efer: 0", "efer: 2048"),
+            ("apic_base: 4276095232", "apic_base: 4276095233"),
+            ("default_type: 0", "default_type: 2"),
             ("pending_debug: 0", "pending_debug: 16"),
             ("rip: 65520", "rip: 99999999999"),
             ("cr0: 1610612752", "cr0: 2147483664"),

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::flags::Flags;
+use super::msr::mca::MachineCheck;
+use super::msr::mtrr::Mtrrs;
+use super::msr::{apic_base, misc_enable};
 
 /// Bits of CR0.
 pub mod cr0 {
@@ -99,7 +102,7 @@ pub mod gpr {
 }
 
 /// Model-specific registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Msrs {
     /// Added to the count that guest time gives.
@@ -112,6 +115,30 @@ pub struct Msrs {
     pub sysenter_eip: u32,
     /// `IA32_EFER`.
     pub efer: u64,
+    /// `IA32_APIC_BASE`.
+    pub apic_base: u64,
+    /// `IA32_MISC_ENABLE`, without what is hard-wired.
+    pub misc_enable: u64,
+    /// Memory types.
+    pub mtrr: Mtrrs,
+    /// Machine checks.
+    pub mca: MachineCheck,
+}
+
+impl Default for Msrs {
+    fn default() -> Self {
+        Self {
+            tsc_offset: 0,
+            sysenter_cs: 0,
+            sysenter_esp: 0,
+            sysenter_eip: 0,
+            efer: 0,
+            apic_base: apic_base::RESET,
+            misc_enable: misc_enable::RESET,
+            mtrr: Mtrrs::default(),
+            mca: MachineCheck::default(),
+        }
+    }
 }
 
 /// All that an instruction can see and that is not memory. Micro-ops address it by byte offset.

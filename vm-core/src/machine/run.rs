@@ -193,6 +193,7 @@ impl Machine {
         self.board.load(sections)?;
         self.signals().take_smi();
         self.board.set_smi_active(self.cpu.state.smm);
+        self.board.set_apic_base(self.cpu.state.msr.apic_base);
         self.board.ferr.restore(self.cpu.fpu.ferr);
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::bus::{Bus, Width};
 use crate::cpu::cpuid::feature;
 use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::fault::{Fault, Vector};
+use crate::cpu::msr::apic_base;
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
 use crate::cpu::smm::rsm;
 use crate::cpu::state::{Segment, TableRegister, cr0, cr4, gpr};
@@ -362,7 +363,11 @@ fn hlt(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
 
 #[allow(clippy::unnecessary_wraps, reason = "it is a `Helper`")]
 fn cpuid(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
-    let [a, b, c, d] = cpu.model.cpuid(cpu.state.gpr[gpr::RAX] as u32);
+    let leaf = cpu.state.gpr[gpr::RAX] as u32;
+    let [a, b, c, mut d] = cpu.model.cpuid(leaf);
+    if leaf == 1 && cpu.state.msr.apic_base & apic_base::ENABLE == 0 {
+        d &= !feature::APIC;
+    }
     cpu.state.gpr[gpr::RAX] = u64::from(a);
     cpu.state.gpr[gpr::RBX] = u64::from(b);
     cpu.state.gpr[gpr::RCX] = u64::from(c);
