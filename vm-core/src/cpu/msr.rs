@@ -42,7 +42,7 @@ pub mod apic_base {
 
 /// Bits of `IA32_MISC_ENABLE` on a Pentium M.
 pub mod misc_enable {
-    /// Fast strings, thermal control and its kind, SpeedStep, the limit for CPUID's leaves: kept, of no effect.
+    /// Fast strings, thermal control and its kind, `SpeedStep`, the limit for CPUID's leaves: kept, of no effect.
     pub const WRITABLE: u64 = 1 << 0 | 1 << 3 | 1 << 13 | 1 << 16 | 1 << 22;
     /// There is neither branch trace store nor precise event sampling; performance monitoring (bit 7) is not there either.
     pub const HARD_WIRED: u64 = 1 << 11 | 1 << 12;

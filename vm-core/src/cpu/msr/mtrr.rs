@@ -20,7 +20,7 @@ const FIXED: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c
 const CAPABILITIES: u64 = PAIRS as u64 | 1 << 8 | 1 << 10;
 /// Bits above the physical address.
 const TOO_HIGH: u64 = !((1 << 36) - 1);
-/// Reserved bits of PHYSBASE, of PHYSMASK and of DEF_TYPE.
+/// Reserved bits of `PHYSBASE`, of `PHYSMASK` and of `DEF_TYPE`.
 const BASE_RESERVED: u64 = TOO_HIGH | 0xf00;
 const MASK_RESERVED: u64 = TOO_HIGH | 0x7ff;
 const DEFAULT_RESERVED: u64 = !0xcff;
