@@ -279,6 +279,7 @@ impl Cpu {
     }
 
     /// Reads `len` (1–8) bytes of physical memory within one page. The A20 gate is not applied again.
+    #[inline]
     pub fn read_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32) -> u64 {
         if let Some(host) = bus.page(physical & !0xfff).read {
             let mut bytes = [0; 8];

@@ -98,17 +98,10 @@ pub struct Mapping {
     pub large: bool,
 }
 
-/// What the two kinds of tables differ in.
-struct Format {
-    /// Bytes of an entry.
-    size: u32,
-    /// Reserved bits of any entry.
-    reserved: u64,
-    /// Reserved bits of a directory entry that maps a page itself; `None`: there are no such entries.
-    large_reserved: Option<u64>,
-    /// Bits of an address inside a large page.
-    large_bits: u32,
-}
+/// Entries of 32 bits: two levels of tables.
+const SHORT: u32 = 4;
+/// Entries of 64 bits: PAE.
+const LONG: u32 = 8;
 
 impl Cpu {
     /// Whether CR0.PG is on.
@@ -128,22 +121,33 @@ impl Cpu {
         self.state.cr[4] & cr4::PAE != 0 && self.state.msr.efer & efer::NXE != 0
     }
 
-    fn format(&self) -> Format {
-        // Bit 12 of an entry for a large page is its PAT bit.
+    /// Reserved bits of any entry.
+    fn reserved<const SIZE: u32>(&self) -> u64 {
+        if SIZE == SHORT { 0 } else { TOO_HIGH | if self.no_execute() { 0 } else { entry::NO_EXECUTE } }
+    }
+
+    /// Whether a directory entry maps a page itself.
+    #[inline]
+    fn is_large<const SIZE: u32>(&self, directory: u64) -> bool {
+        directory & entry::LARGE != 0 && (SIZE == LONG || self.state.cr[4] & cr4::PSE != 0)
+    }
+
+    /// Reserved bits of an entry that maps a large page.
+    fn large_reserved<const SIZE: u32>(&self) -> u64 {
+        // Bit 12 is the page's PAT bit. With PSE-36 bits 13 to 16 are bits 32 to 35 of the physical address.
         let pat = if self.model.has(feature::PAT) { 0 } else { 1 << 12 };
-        if self.state.cr[4] & cr4::PAE != 0 {
-            let reserved = TOO_HIGH | if self.no_execute() { 0 } else { entry::NO_EXECUTE };
-            return Format { size: 8, reserved, large_reserved: Some(reserved | 0x001f_e000 | pat), large_bits: 21 };
-        }
-        // With PSE-36 bits 13 to 16 are bits 32 to 35 of the physical address.
-        let above = if self.model.has(feature::PSE36) { 0x003e_0000 } else { 0x003f_e000 };
-        let large = self.state.cr[4] & cr4::PSE != 0;
-        Format { size: 4, reserved: 0, large_reserved: large.then_some(above | pat), large_bits: 22 }
+        let address = match SIZE {
+            LONG => 0x001f_e000,
+            _ if self.model.has(feature::PSE36) => 0x003e_0000,
+            _ => 0x003f_e000,
+        };
+        self.reserved::<SIZE>() | address | pat
     }
 
     /// Physical address of the directory entry for `linear`; `None`: there is no directory.
-    fn directory_at(&self, format: &Format, linear: u32) -> Option<u64> {
-        if format.size == 4 {
+    #[inline]
+    fn directory_at<const SIZE: u32>(&self, linear: u32) -> Option<u64> {
+        if SIZE == SHORT {
             return Some(self.state.cr[3] & 0xffff_f000 | u64::from(linear >> 22) << 2);
         }
         let pointer = self.state.pdpte[(linear >> 30) as usize];
@@ -155,26 +159,31 @@ impl Cpu {
     /// # Errors
     /// A page fault, with CR2 set; then no bit in the tables has changed.
     pub fn walk(&mut self, bus: &mut dyn Bus, linear: u32, wish: Wish) -> Result<Mapping, Fault> {
-        let mask = self.tlb.a20_mask();
         if !self.paging() {
-            let physical = u64::from(linear & !0xfff) & mask;
+            let physical = u64::from(linear & !0xfff) & self.tlb.a20_mask();
             return Ok(Mapping { physical, writable: true, global: false, large: false });
         }
-        let global_pages = self.state.cr[4] & cr4::PGE != 0;
-        let format = self.format();
+        if self.state.cr[4] & cr4::PAE == 0 {
+            self.walk_tables::<SHORT>(bus, linear, wish)
+        } else {
+            self.walk_tables::<LONG>(bus, linear, wish)
+        }
+    }
 
-        let Some(directory_at) = self.directory_at(&format, linear) else {
+    fn walk_tables<const SIZE: u32>(&mut self, bus: &mut dyn Bus, linear: u32, wish: Wish) -> Result<Mapping, Fault> {
+        let mask = self.tlb.a20_mask();
+        let global_pages = self.state.cr[4] & cr4::PGE != 0;
+
+        let Some(directory_at) = self.directory_at::<SIZE>(linear) else {
             return Err(self.page_fault(linear, wish, 0));
         };
         let directory_at = directory_at & mask;
-        let directory = self.read_physical(bus, directory_at, format.size);
+        let directory = self.read_physical(bus, directory_at, SIZE);
         if directory & entry::PRESENT == 0 {
             return Err(self.page_fault(linear, wish, 0));
         }
-        if let Some(reserved) = format.large_reserved
-            && directory & entry::LARGE != 0
-        {
-            if directory & reserved != 0 {
+        if self.is_large::<SIZE>(directory) {
+            if directory & self.large_reserved::<SIZE>() != 0 {
                 return Err(self.page_fault(linear, wish, error::PRESENT | error::RESERVED));
             }
             let allowed = self.check_rights(linear, directory, directory & entry::NO_EXECUTE != 0, wish)?;
@@ -183,22 +192,23 @@ impl Cpu {
                 self.write_physical(bus, directory_at, 4, used & 0xffff_ffff);
             }
             return Ok(Mapping {
-                physical: large_page(&format, directory, linear) & mask,
+                physical: large_page::<SIZE>(directory, linear) & mask,
                 writable: allowed && used & entry::DIRTY != 0,
                 global: global_pages && directory & entry::GLOBAL != 0,
                 large: true,
             });
         }
-        if directory & format.reserved != 0 {
+        let reserved = self.reserved::<SIZE>();
+        if directory & reserved != 0 {
             return Err(self.page_fault(linear, wish, error::PRESENT | error::RESERVED));
         }
 
-        let table_at = table_at(&format, directory, linear) & mask;
-        let table = self.read_physical(bus, table_at, format.size);
+        let table_at = table_at::<SIZE>(directory, linear) & mask;
+        let table = self.read_physical(bus, table_at, SIZE);
         if table & entry::PRESENT == 0 {
             return Err(self.page_fault(linear, wish, 0));
         }
-        if table & format.reserved != 0 {
+        if table & reserved != 0 {
             return Err(self.page_fault(linear, wish, error::PRESENT | error::RESERVED));
         }
         let closed = (directory | table) & entry::NO_EXECUTE != 0;
@@ -220,24 +230,30 @@ impl Cpu {
 
     /// Where `linear` leads now, for debuggers: no rights, no fault, no accessed bit.
     pub fn look_up(&self, bus: &dyn Bus, linear: u32) -> Option<u64> {
-        let mask = self.tlb.a20_mask();
         if !self.paging() {
-            return Some(u64::from(linear) & mask);
+            Some(u64::from(linear) & self.tlb.a20_mask())
+        } else if self.state.cr[4] & cr4::PAE == 0 {
+            self.look_up_in::<SHORT>(bus, linear)
+        } else {
+            self.look_up_in::<LONG>(bus, linear)
         }
-        let format = self.format();
+    }
+
+    fn look_up_in<const SIZE: u32>(&self, bus: &dyn Bus, linear: u32) -> Option<u64> {
+        let mask = self.tlb.a20_mask();
         let read = |address: u64| {
             let mut bytes = [0; 8];
-            bus.ram().read(address & mask, &mut bytes[..format.size as usize]);
+            bus.ram().read(address & mask, &mut bytes[..SIZE as usize]);
             u64::from_le_bytes(bytes)
         };
-        let directory = read(self.directory_at(&format, linear)?);
+        let directory = read(self.directory_at::<SIZE>(linear)?);
         if directory & entry::PRESENT == 0 {
             return None;
         }
-        let page = if format.large_reserved.is_some() && directory & entry::LARGE != 0 {
-            large_page(&format, directory, linear)
+        let page = if self.is_large::<SIZE>(directory) {
+            large_page::<SIZE>(directory, linear)
         } else {
-            let table = read(table_at(&format, directory, linear));
+            let table = read(table_at::<SIZE>(directory, linear));
             if table & entry::PRESENT == 0 {
                 return None;
             }
@@ -338,8 +354,8 @@ impl Cpu {
 }
 
 /// Physical address of the table entry for `linear` that a directory entry leads to.
-fn table_at(format: &Format, directory: u64, linear: u32) -> u64 {
-    if format.size == 4 {
+fn table_at<const SIZE: u32>(directory: u64, linear: u32) -> u64 {
+    if SIZE == SHORT {
         directory & 0xffff_f000 | u64::from(linear >> 12 & 0x3ff) << 2
     } else {
         directory & ADDRESS | u64::from(linear >> 12 & 0x1ff) << 3
@@ -347,14 +363,13 @@ fn table_at(format: &Format, directory: u64, linear: u32) -> u64 {
 }
 
 /// Physical address of the 4 KiB page for `linear` in the large page of a directory entry.
-fn large_page(format: &Format, directory: u64, linear: u32) -> u64 {
-    let inside = (1 << format.large_bits) - 1;
-    let base = if format.size == 4 {
-        directory & 0xffc0_0000 | (directory >> 13 & 15) << 32
+fn large_page<const SIZE: u32>(directory: u64, linear: u32) -> u64 {
+    let linear = u64::from(linear);
+    if SIZE == SHORT {
+        directory & 0xffc0_0000 | (directory >> 13 & 15) << 32 | linear & 0x003f_f000
     } else {
-        directory & ADDRESS & !inside
-    };
-    base | u64::from(linear) & inside & !0xfff
+        directory & ADDRESS & !0x001f_ffff | linear & 0x001f_f000
+    }
 }
 
 #[cfg(test)]
