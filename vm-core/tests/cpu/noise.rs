@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use vm_core::bus::Bus;
-use vm_core::cpu::state::{SegReg, Segment, gpr};
+use vm_core::cpu::flags::{AC, TF};
+use vm_core::cpu::state::{SegReg, Segment, cr0, cr4, efer, gpr};
 use vm_core::cpu::{Cpu, Exit};
 
 use crate::engine::ENGINES;
@@ -36,6 +37,41 @@ enum Mode {
     Paged,
     User,
     Virtual8086,
+    /// PAE with some pages closed to execution.
+    Extended,
+    /// The same at level 3.
+    ExtendedUser,
+}
+
+/// All of them.
+const MODES: [Mode; 7] =
+    [Mode::Real, Mode::Protected, Mode::Paged, Mode::User, Mode::Virtual8086, Mode::Extended, Mode::ExtendedUser];
+
+/// What can come on top of any mode: breakpoints, alignment checks, single steps, virtual interrupts, an SMI.
+fn decorate(cpu: &mut Cpu, bus: &mut FlatBus, noise: &[u8], random: &mut Random) {
+    if random.below(4) == 0 {
+        for n in 0..4 {
+            cpu.state.dr[n] = 0x1_0000 | random.next() & 0x3fff;
+        }
+        cpu.state.dr[7] = random.next() & 0xffff_23ff | 0x400;
+        cpu.state.cr[4] |= random.next() & cr4::DE;
+    }
+    if random.below(4) == 0 {
+        cpu.state.cr[0] |= cr0::AM;
+        cpu.state.flags.set(cpu.state.flags.get() | AC);
+    }
+    if random.below(8) == 0 {
+        cpu.state.flags.set(cpu.state.flags.get() | TF);
+    }
+    cpu.state.cr[4] |= random.next() & (cr4::VME | cr4::PVI);
+    if random.below(4) == 0 {
+        // The handler is noise with some ways back.
+        bus.ram().write(0x3_8000, noise);
+        for _ in 0..200 {
+            bus.ram().write(0x3_8000 + random.below(0x2000), &[0x0f, 0xaa]);
+        }
+        cpu.state.smi_pending = true;
+    }
 }
 
 /// A machine in some mode with noise for code, tables that mostly make sense, and registers that point anywhere.
@@ -50,6 +86,7 @@ fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random) {
         }
     }
     bus.ram().write(0x1_0000, &noise);
+    decorate(cpu, bus, &noise, random);
     // Real-mode vectors and an IDT lead back into the noise.
     for vector in 0..256_u64 {
         put(bus, vector * 4, 0x1000_0000 | random.next() as u32 & 0x3fff);
@@ -83,7 +120,7 @@ fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random) {
         *register = random.next() & [0xffff, 0x1_ffff, 0x3f_ffff, 0xffff_ffff][random.below(4) as usize];
     }
     cpu.state.gpr[gpr::RSP] = 0x8000;
-    cpu.state.flags.set(random.next() as u32 & 0x0fd5 & !0x100);
+    cpu.state.flags.set(cpu.state.flags.get() | random.next() as u32 & 0x0ed5);
     cpu.fpu.init();
     if random.below(2) == 0 {
         cpu.fpu.set_control(random.next() as u16);
@@ -104,11 +141,31 @@ fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random) {
     cpu.state.idtr.base = 0x2000;
     cpu.state.idtr.limit = 0x7ff;
     cpu.state.tr = Segment { base: 0x3000, limit: 0x2068, rights: 0x8b, selector: 0x28 };
-    if !matches!(mode, Mode::Protected) {
+    let extended = matches!(mode, Mode::Extended | Mode::ExtendedUser);
+    if extended {
+        let put = |at: u64, value: u64| bus.ram().write(at, &value.to_le_bytes());
+        put(0x6000, 0x7001);
+        put(0x7000, 0x2_0007);
+        put(0x7008, 0x2_1007);
+        put(0x7010, [0x87, 0x80_0000_0000_0087, 0x2087, 1 << 63 | 0x87][random.below(4) as usize]);
+        for n in 0..1024_u64 {
+            let odd = match random.below(64) {
+                0 => random.next(),
+                1 => 1 << 63,
+                _ => 0,
+            };
+            put(0x2_0000 + 8 * n, n << 12 | 7 ^ odd);
+        }
+        cpu.state.pdpte[0] = 0x7001;
+        cpu.state.cr[3] = 0x6000;
+        cpu.state.cr[4] |= cr4::PAE | random.next() & cr4::PGE;
+        cpu.state.cr[0] |= cr0::PG;
+        cpu.state.msr.efer = random.next() & efer::NXE;
+    } else if !matches!(mode, Mode::Protected) {
         cpu.state.cr[3] = 0x4000;
-        cpu.state.cr[0] |= 1 << 31;
+        cpu.state.cr[0] |= cr0::PG;
     }
-    let user = matches!(mode, Mode::User);
+    let user = matches!(mode, Mode::User | Mode::ExtendedUser);
     let data = Segment {
         base: 0,
         limit: u32::MAX,
@@ -136,9 +193,9 @@ fn random_bytes_never_hurt() {
         let mut random = Random(seed);
         let mut bus = FlatBus::new(MEMORY);
         bus.quiet = true;
-        let (mut done, mut machines) = (0_u64, 0_u64);
+        let (mut done, mut machines, mut managed) = (0_u64, 0_u64, 0_u64);
         while done < steps {
-            let mode = [Mode::Real, Mode::Protected, Mode::Paged, Mode::User, Mode::Virtual8086][machines as usize % 5];
+            let mode = MODES[machines as usize % MODES.len()];
             let mut cpu = (engine.make)();
             bus.forget_code();
             prepare(&mut cpu, &mut bus, mode, &mut random);
@@ -148,6 +205,7 @@ fn random_bytes_never_hurt() {
                 let started = Instant::now();
                 let exit = cpu.run(&mut bus, 1000);
                 bus.signals().take_raised();
+                managed += u64::from(cpu.state.smm);
                 // A slice of a thousand instructions comes back, whatever they are.
                 assert!(started.elapsed() < Duration::from_secs(5), "{mode:?}, machine {machines} of seed {seed:#x}");
                 done += cpu.retired.wrapping_sub(before).max(1);
@@ -156,6 +214,7 @@ fn random_bytes_never_hurt() {
                 }
             }
         }
+        assert_ne!(managed, 0, "some of it runs in system management mode");
         eprintln!("{}: {done} instructions of noise in {machines} machines", engine.name);
     }
 }
