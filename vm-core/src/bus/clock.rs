@@ -1,11 +1,16 @@
 //! Guest time: one monotonic count of nanoseconds that every timer is a function of.
 //!
 //! No device reads a host clock. A device computes its next event from an absolute origin, never from
-//! "now + period", so that no error adds up.
+//! "now + period", so that no error adds up. Where the host takes the processor away, guest time waits and makes up for it
+//! afterwards (see `stolen`).
 
-use std::sync::Arc;
+mod stolen;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use stolen::Stolen;
 
 /// Virtual nanoseconds since the machine was first powered on.
 pub type Nanos = u64;
@@ -40,6 +45,8 @@ struct Source {
     offset: AtomicI64,
     /// Guest time at which the clock stands while the machine is paused; `u64::MAX`: it runs.
     frozen: AtomicU64,
+    /// What the host took from the machine's thread; `None`: nobody called [`Clock::own`], and nothing is made up for.
+    stolen: Mutex<Option<Stolen>>,
 }
 
 const RUNNING: u64 = u64::MAX;
@@ -47,19 +54,60 @@ const RUNNING: u64 = u64::MAX;
 impl Clock {
     /// A clock that follows the host's monotonic clock, paused at 0; [`Clock::resume`] starts it.
     pub fn host() -> Self {
-        Self(Arc::new(Source { origin: Some(Instant::now()), offset: AtomicI64::new(0), frozen: AtomicU64::new(0) }))
+        Self(Arc::new(Source {
+            origin: Some(Instant::now()),
+            offset: AtomicI64::new(0),
+            frozen: AtomicU64::new(0),
+            stolen: Mutex::default(),
+        }))
     }
 
     /// A clock that moves only when told to.
     pub fn manual() -> Self {
-        Self(Arc::new(Source { origin: None, offset: AtomicI64::new(0), frozen: AtomicU64::new(RUNNING) }))
+        Self(Arc::new(Source {
+            origin: None,
+            offset: AtomicI64::new(0),
+            frozen: AtomicU64::new(RUNNING),
+            stolen: Mutex::default(),
+        }))
     }
 
     /// Guest time now.
     pub fn now(&self) -> Nanos {
         match self.0.frozen.load(Ordering::Relaxed) {
-            RUNNING => self.raw().wrapping_add_signed(self.0.offset.load(Ordering::Relaxed)),
+            RUNNING => {
+                let mut stolen = self.stolen();
+                let raw = self.raw();
+                let lag = stolen.as_mut().map_or(0, |stolen| stolen.lag_at(raw));
+                raw.wrapping_add_signed(self.0.offset.load(Ordering::Relaxed)).saturating_sub(lag)
+            }
             frozen => frozen,
+        }
+    }
+
+    fn stolen(&self) -> MutexGuard<'_, Option<Stolen>> {
+        self.0.stolen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread is the machine's from now on: what the host takes from it guest time makes up for gently. Without
+    /// this, and for a manual clock, guest time jumps as the host's does.
+    pub fn own(&self) {
+        if self.0.origin.is_some() {
+            let now = self.now();
+            *self.stolen() = Some(Stolen::new(self.raw()));
+            self.set(now);
+        }
+    }
+
+    /// Lets the machine's thread wait while the guest has nothing to do for `nap`: `wait` is called with the host's time to wait
+    /// at most, which is less where guest time is behind.
+    pub fn rest(&self, nap: Duration, wait: impl FnOnce(Duration)) {
+        let nanos = u64::try_from(nap.as_nanos()).unwrap_or(u64::MAX);
+        let lag = self.stolen().as_ref().map_or(0, Stolen::lag);
+        wait(Duration::from_nanos(nanos.saturating_sub(lag)));
+        let raw = self.raw();
+        if let Some(stolen) = self.stolen().as_mut() {
+            stolen.rested(raw, nanos);
         }
     }
 
@@ -73,6 +121,7 @@ impl Clock {
     pub fn resume(&self) {
         let frozen = self.0.frozen.load(Ordering::Relaxed);
         if frozen != RUNNING {
+            self.forget_stolen();
             self.0.offset.store(frozen.wrapping_sub(self.raw()) as i64, Ordering::Relaxed);
             self.0.frozen.store(RUNNING, Ordering::Relaxed);
         }
@@ -81,9 +130,17 @@ impl Clock {
     /// Sets guest time (restore, manual clocks and tests).
     pub fn set(&self, now: Nanos) {
         if self.0.frozen.load(Ordering::Relaxed) == RUNNING {
+            self.forget_stolen();
             self.0.offset.store(now.wrapping_sub(self.raw()) as i64, Ordering::Relaxed);
         } else {
             self.0.frozen.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn forget_stolen(&self) {
+        let raw = self.raw();
+        if let Some(stolen) = self.stolen().as_mut() {
+            stolen.restart(raw);
         }
     }
 

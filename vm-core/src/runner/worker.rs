@@ -238,6 +238,7 @@ impl Worker {
     }
 
     fn run(mut self) -> EndReason {
+        self.machine.clock().own();
         loop {
             if !self.take_commands() {
                 return EndReason::PowerOff;
@@ -373,7 +374,8 @@ impl Worker {
                     Some(at) if !self.chords.idle() => at.saturating_duration_since(Instant::now()),
                     _ => Duration::MAX,
                 };
-                self.machine.signals().wait((*nap).min(until_frame).min(until_key));
+                let nap = (*nap).min(until_frame).min(until_key);
+                self.machine.clock().rest(nap, |nap| self.machine.signals().wait(nap));
             }
             Slice::Reset => {
                 if self.machine.config().no_reboot {
