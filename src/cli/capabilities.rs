@@ -8,7 +8,7 @@ Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode
   instructions  MMX, SSE and later vector sets; FXSAVE and FXRSTOR; MONITOR and MWAIT; VMX and SVM
-  registers     local APIC and performance MSRs
+  registers     local APIC, performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
   chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers

@@ -1,4 +1,4 @@
-; Page faults: error codes, CR2, accessed and dirty bits, write protection, 4 MiB pages, accesses across pages.
+; Page faults: error codes, CR2, accessed and dirty bits, write protection, 4 MiB pages, accesses across pages, what flushes.
 ;> levels: #0e@00030000 #0e:0002@00030000 ok #0e:0005@00031000 #0e:0007@00032000 #0e:0004@00030000
 ;> wp: ok #0e:0003@00032000
 ;> bits: 00033007 00033027 00033067
@@ -6,6 +6,7 @@
 ;> code: ok #0e@00036000 ok
 ;> large: deadbeef #0e:0002@00c00000 000000e7
 ;> stack: #0e:0006@0002fffc 00030000
+;> flush: 00000001 00000001 00000002 00000002 00000001 00000002 00000001 00000002
 %include "harness.inc"
 start:
     protected
@@ -96,5 +97,44 @@ start:
     mov ebx, esp
     leave_user
     show ebx
+    line
+    print "flush: "
+    mov dword [0x34000], 1
+    mov dword [0x35000], 2
+    mov dword [TABLE + 0x2f * 4], 0x2f007
+    mov dword [TABLE + 0x38 * 4], 0x34007
+    show [0x38000]
+    mov dword [TABLE + 0x38 * 4], 0x35007
+    show [0x38000]                      ; as it was
+    mov eax, cr3
+    mov cr3, eax
+    show [0x38000]
+    mov eax, cr4
+    or eax, 0x80                        ; PGE
+    mov cr4, eax
+    mov dword [TABLE + 0x38 * 4], 0x35107
+    invlpg [0x38000]
+    show [0x38000]
+    mov dword [TABLE + 0x38 * 4], 0x34107
+    invlpg [0x38fff]                    ; global or not
+    show [0x38000]
+    mov dword [TABLE + 0x38 * 4], 0x35107
+    mov eax, cr3
+    mov cr3, eax
+    mov ebx, [0x38000]                  ; global: still as it was
+    mov eax, cr4
+    and eax, ~0x80
+    mov cr4, eax
+    show [0x38000]                      ; a change of PGE flushes all
+    show ebx
+    mov dword [DIRECTORY + 4], 0x400087
+    mov dword [0x434000], 2
+    mov dword [DIRECTORY + 12], 0x87    ; 00c00000 is 0
+    invlpg [0xc00000]
+    mov eax, [0xc35000]
+    mov eax, [0xc34000]
+    mov dword [DIRECTORY + 12], 0x400087
+    invlpg [0xffffff]                   ; any address of a large page
+    show [0xc34000]
     done
 resume_esp: dd 0

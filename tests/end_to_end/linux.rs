@@ -5,7 +5,12 @@ use crate::guest::{Guest, word};
 
 /// Starts Linux with its first serial line in a socket that nobody reads and a log.
 pub fn start(name: &str) -> Guest {
-    let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
+    start_kernel(name, "vmlinuz-686")
+}
+
+/// The same with one of Debian's kernels.
+fn start_kernel(name: &str, kernel: &str) -> Guest {
+    let (kernel, initrd) = (fetched(kernel), fetched("initrd.gz"));
     let folder = crate::files::Folder::new(name);
     let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
     Guest::start_in(
@@ -97,6 +102,18 @@ fn linux_comes_to_a_shell_on_the_screen_and_on_the_serial_line() {
     serial.wait_for("42");
     serial.wait_for("/proc");
     guest.type_text("poweroff\n");
+    assert_eq!(guest.ended(), 0, "{}", guest.errors());
+}
+
+#[test]
+fn the_kernel_for_pae_comes_to_a_shell_with_steady_clocks() {
+    let mut guest = start_kernel("linux-pae", "vmlinuz-686-pae");
+    let mut serial = serial::Line::connect(&guest.folder.join("serial"));
+    serial.wait_for("guest# ");
+    serial.send("grep -c -w pae /proc/cpuinfo; echo $(dmesg | grep -c -i -e 'tsc.*unstable' -e 'unable to calibrate') unsteady\n");
+    serial.wait_for("\n1");
+    serial.wait_for("\n0 unsteady");
+    serial.send("poweroff\n");
     assert_eq!(guest.ended(), 0, "{}", guest.errors());
 }
 

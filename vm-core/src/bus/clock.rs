@@ -99,11 +99,16 @@ impl Clock {
         }
     }
 
+    /// How far guest time is behind what it would be on an idle host.
+    pub fn behind(&self) -> Nanos {
+        self.stolen().as_ref().map_or(0, Stolen::lag)
+    }
+
     /// Lets the machine's thread wait while the guest has nothing to do for `nap`: `wait` is called with the host's time to wait
     /// at most, which is less where guest time is behind.
     pub fn rest(&self, nap: Duration, wait: impl FnOnce(Duration)) {
         let nanos = u64::try_from(nap.as_nanos()).unwrap_or(u64::MAX);
-        let lag = self.stolen().as_ref().map_or(0, Stolen::lag);
+        let lag = self.behind();
         wait(Duration::from_nanos(nanos.saturating_sub(lag)));
         let raw = self.raw();
         if let Some(stolen) = self.stolen().as_mut() {

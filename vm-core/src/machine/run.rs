@@ -202,7 +202,7 @@ impl Machine {
     pub fn statistics(&self) -> Statistics {
         Statistics {
             guest_time: self.clock.now(),
-            timer_lateness: self.lateness,
+            timer_lateness: self.lateness.max(self.clock.behind()),
             leds: self.board.leds(),
             disk_requests: self.board.disk_requests(),
             ..Statistics::default()

@@ -45,7 +45,7 @@ pub struct Statistics {
     pub mips: f64,
     /// Guest time in nanoseconds.
     pub guest_time: u64,
-    /// How late the latest timer event was, in nanoseconds.
+    /// How late the latest timer event was, or how far guest time is behind on a busy host if that is more, in nanoseconds.
     pub timer_lateness: u64,
     /// Caps, Num and Scroll Lock as the guest set them: bits 2, 1, 0 as in the keyboard's ED command.
     pub leds: u8,
