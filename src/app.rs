@@ -612,6 +612,13 @@ impl App {
     pub(crate) fn start(&mut self, id: &str, context: &egui::Context) {
         let Some(entry) = self.entry(id) else { return };
         let Ok(machine) = &entry.machine else { return };
+        let mut machine = machine.clone();
+        // Once for machines of older versions: a look at the first bytes of images that are about to be opened anyway.
+        if machine.settle_formats(&entry.folder)
+            && let Err(trouble) = machine.write(&entry.folder.join("machine.ron"))
+        {
+            tracing::warn!("{}", trouble.what);
+        }
         let config = machine.to_config(&entry.folder);
         let resume_from: Option<PathBuf> = entry.saved.map(|_| entry.state_folder());
         self.troubles.remove(id);

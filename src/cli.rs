@@ -3,6 +3,7 @@
 mod capabilities;
 mod chardev;
 mod device;
+mod disk;
 mod drive;
 mod keyval;
 mod options;
@@ -16,6 +17,7 @@ Hako makes, runs, saves and goes back to PC virtual machines.
 
 hako                 open the manager
 hako run [OPTIONS]   run one machine; “hako run --help” lists the options
+hako disk …          make disk images, make them larger, look at them; “hako disk --help” says how
 hako --capabilities  what the machine's processor and devices lack so far
 hako --help          this text
 hako --version       the version
@@ -54,13 +56,14 @@ fn carry_out(arguments: Vec<OsString>) -> Result<ExitCode, CliError> {
     };
     match first {
         "run" => run::run(rest),
+        "disk" => disk::run(rest),
         "--help" | "-help" | "-h" | "help" => alone(HELP.to_owned()),
         "--version" | "-version" | "-V" => alone(format!("hako {}\n", env!("CARGO_PKG_VERSION"))),
         "--capabilities" => alone(capabilities::TEXT.to_owned()),
         option if option.starts_with('-') && options::known(option) => {
             refuse(format!("{option} belongs to “hako run”: try “hako run {}”", arguments.join(" ")))
         }
-        other => refuse(format!("{other}: not known; there are run, --capabilities, --help and --version")),
+        other => refuse(format!("{other}: not known; there are run, disk, --capabilities, --help and --version")),
     }
 }
 

@@ -12,9 +12,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use vm_core::disk::image::ImageInfo;
+
 pub use atomic::write_atomically;
-pub(crate) use machine::memory_words;
 pub use machine::{Accelerator, Drive, Machine, Place};
+pub(crate) use machine::{memory_words, size_words};
 pub use picture::Picture;
 
 /// The newest format of `machine.ron` that this program writes and reads.
@@ -51,6 +53,8 @@ pub struct Entry {
     pub saved: Option<SystemTime>,
     /// The last picture.
     pub picture: Option<Picture>,
+    /// What the images of its hard disks are, as far as they can be opened.
+    pub disks: Vec<(Place, ImageInfo)>,
 }
 
 impl Entry {
@@ -136,7 +140,8 @@ impl Library {
         let attention = machine.as_ref().ok().and_then(|machine| machine.attention(&folder));
         let saved = saved_at(&folder.join("state"));
         let picture = Picture::read(&folder.join("screen.png"));
-        Entry { id: id.to_string_lossy().into_owned(), folder, machine, attention, saved, picture }
+        let disks = machine.as_ref().map_or_else(|_| Vec::new(), |machine| machine.disks(&folder));
+        Entry { id: id.to_string_lossy().into_owned(), folder, machine, attention, saved, picture, disks }
     }
 
     /// Makes a folder for a new machine and writes its definition; says its id.

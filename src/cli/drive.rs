@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vm_core::config::{DriveConfig, DriveKind, DriveSlot};
+use vm_core::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat};
 
 use super::keyval::KeyVal;
 use super::{CliError, refuse};
@@ -13,6 +13,8 @@ pub struct DriveRequest {
     pub slot: Option<DriveSlot>,
     pub kind: DriveKind,
     pub path: Option<PathBuf>,
+    /// `None`: found out by looking.
+    pub format: Option<ImageFormat>,
     pub read_only: bool,
     pub temporary: Option<bool>,
 }
@@ -20,7 +22,8 @@ pub struct DriveRequest {
 impl DriveRequest {
     /// A drive in a fixed slot: `-hda FILE`.
     pub fn fixed(slot: DriveSlot, kind: DriveKind, path: &str) -> Self {
-        Self { slot: Some(slot), kind, path: Some(path.into()), read_only: kind == DriveKind::Cd, temporary: None }
+        let read_only = kind == DriveKind::Cd;
+        Self { slot: Some(slot), kind, path: Some(path.into()), format: None, read_only, temporary: None }
     }
 
     /// `-drive file=…,if=…`.
@@ -44,9 +47,11 @@ impl DriveRequest {
                 return refuse(format!("-drive media={other}: not supported here; there are disk and cdrom"));
             }
         };
-        if let Some(format) = pairs.take("format").filter(|format| format != "raw") {
-            return refuse(format!("-drive format={format}: not there yet; raw images and ISO files work"));
-        }
+        let format = pairs.take("format").map(|name| match ImageFormat::from_name(&name) {
+            Some(format) => Ok(format),
+            None => refuse(format!("-drive format={name}: not supported; there are raw and qcow2")),
+        });
+        let format = format.transpose()?;
         let read_only = pairs.switch("readonly")?.or(pairs.switch("read-only")?).unwrap_or(kind == DriveKind::Cd);
         let temporary = pairs.switch("snapshot")?;
         // The name is for monitors; ours come from the slot.
@@ -70,7 +75,7 @@ impl DriveRequest {
             Some(number) if !floppy && number < 4 => Some(DriveSlot::Ide(number)),
             Some(number) => return refuse(format!("-drive index={number}: there is no such drive")),
         };
-        Ok(Self { slot, kind, path, read_only, temporary })
+        Ok(Self { slot, kind, path, format, read_only, temporary })
     }
 }
 
@@ -101,6 +106,7 @@ pub fn place(requests: &[DriveRequest], temporary: bool) -> Result<Vec<DriveConf
             slot: *slot,
             kind: request.kind,
             path: request.path.clone(),
+            format: request.format,
             read_only: request.read_only,
             temporary: request.temporary.unwrap_or(temporary),
         });
@@ -123,6 +129,7 @@ mod tests {
             DriveRequest::parse("file=e.img,bus=1,unit=1").unwrap(),
         ];
         let drives = place(&requests, false).unwrap();
+        assert_eq!((drives[1].format, drives[2].format), (None, Some(ImageFormat::Raw)));
         let seen: Vec<_> = drives
             .iter()
             .map(|drive| (drive.slot, drive.path.as_ref().unwrap().to_str().unwrap(), drive.read_only, drive.temporary))
@@ -143,7 +150,7 @@ mod tests {
     fn what_does_not_fit_is_named() {
         for (text, word) in [
             ("file=a,if=virtio", "virtio"),
-            ("file=a,format=qcow2", "qcow2"),
+            ("file=a,format=vmdk", "vmdk"),
             ("file=a,index=4", "index=4"),
             ("file=a,if=floppy,index=2", "index=2"),
             ("file=a,cache=none", "cache"),

@@ -70,7 +70,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-hdc"],             argument: "FILE",                  help: "image of the third hard disk (the place of -cdrom)",        set: |request, text| fixed(request, DriveSlot::Ide(2), DriveKind::Disk, text) },
     Row { names: &["-hdd"],             argument: "FILE",                  help: "image of the fourth hard disk",                             set: |request, text| fixed(request, DriveSlot::Ide(3), DriveKind::Disk, text) },
     Row { names: &["-cdrom"],           argument: "FILE",                  help: "ISO image in the CD drive",                                 set: |request, text| fixed(request, DriveSlot::Ide(2), DriveKind::Cd, text) },
-    Row { names: &["-drive"],           argument: "file=,if=,…",           help: "a drive: file, if=ide|floppy, index, media=disk|cdrom, format=raw, snapshot, readonly", set: |request, text| { request.drives.push(DriveRequest::parse(text)?); Ok(()) } },
+    Row { names: &["-drive"],           argument: "file=,if=,…",           help: "a drive: file, if=ide|floppy, index, media=disk|cdrom, format=raw|qcow2, snapshot, readonly", set: |request, text| { request.drives.push(DriveRequest::parse(text)?); Ok(()) } },
     Row { names: &["-snapshot"],        argument: "",                      help: "what the guest writes is gone at the end",                  set: |request, _| { request.temporary = true; Ok(()) } },
     Row { names: &["-boot"],            argument: "[order=]LETTERS",       help: "a floppy, c disk, d CD, in this order",                     set: |request, text| { request.config.boot = device::boot(text)?; Ok(()) } },
     Row { names: &["-kernel"],          argument: "FILE",                  help: "start this Linux or multiboot kernel",                      set: |request, text| { request.kernel = Some(text.into()); Ok(()) } },
@@ -115,6 +115,10 @@ pub fn help() -> String {
         let usage = format!("{} {}", row.names.join(", "), row.argument);
         let _ = writeln!(text, "{usage:<30} {}", row.help);
     }
+    text.push_str(
+        "\nWithout format= an image is taken for what it begins like. A guest then may not write the beginning of another\n\
+         format into the first sector of a raw image: it would be believed at the next start. With format=raw it may.\n",
+    );
     text
 }
 

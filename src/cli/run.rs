@@ -109,7 +109,14 @@ fn config(request: &mut Request) -> Result<MachineConfig, CliError> {
     if !request.nodefaults {
         for (slot, kind) in [(DriveSlot::Floppy(0), DriveKind::Floppy), (DriveSlot::Ide(2), DriveKind::Cd)] {
             if drives.iter().all(|drive| drive.slot != slot) {
-                let empty = DriveRequest { slot: Some(slot), kind, path: None, read_only: false, temporary: None };
+                let empty = DriveRequest {
+                    slot: Some(slot),
+                    kind,
+                    path: None,
+                    format: None,
+                    read_only: false,
+                    temporary: None,
+                };
                 drives.extend(place(&[empty], false)?);
             }
         }

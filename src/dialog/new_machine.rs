@@ -1,6 +1,8 @@
 //! Putting a new machine together.
 
 use eframe::egui;
+use vm_core::config::ImageFormat;
+use vm_core::disk::image::{self, ImageError};
 
 use super::{Dialog, FormOf};
 use crate::app::{App, Tab};
@@ -9,7 +11,7 @@ use crate::widget::button;
 use crate::widget::machine_form::MachineForm;
 
 /// The image of a disk that is made with the machine, in the machine's folder.
-const DISK: &str = "disk.img";
+const DISK: &str = "disk.qcow2";
 
 impl App {
     pub(super) fn new_machine_ui(
@@ -109,17 +111,23 @@ fn make(library: &Library, machine: &Machine, disk: Option<u64>) -> Result<Strin
     if let Some(trouble) = first.attention(std::path::Path::new("/")) {
         return Err(trouble);
     }
-    let id = library.create(machine)?;
+    let mut machine = machine.clone();
+    if disk.is_some()
+        && let Some(drive) = machine.drives.iter_mut().find(|drive| drive.place == crate::library::Place::Ide0)
+    {
+        drive.format = Some(ImageFormat::Qcow2);
+    }
+    machine.settle_formats(std::path::Path::new("/"));
+    let id = library.create(&machine)?;
     if let Some(size) = disk {
         let path = library.folder(&id).join(DISK);
-        let made = std::fs::File::create_new(&path).and_then(|file| {
-            file.set_len(size)?;
-            file.sync_all()
-        });
-        if let Err(error) = made {
+        if let Err(error) = image::create(&path, Some(size), ImageFormat::Qcow2, None) {
             // Nothing of the machine was used yet.
             let _ = std::fs::remove_dir_all(library.folder(&id));
-            return Err(crate::library::cannot_write(&path, &error));
+            return Err(match error {
+                ImageError::Host { error, .. } => crate::library::cannot_write(&path, &error),
+                other => Trouble { what: other.to_string(), next: "Correct it, then create the machine again.".into() },
+            });
         }
     }
     Ok(id)
@@ -135,9 +143,14 @@ mod tests {
         let library = Library::new(std::env::temp_dir().join(format!("hako-new-{}", std::process::id())));
         let mut machine = Machine { name: "a".into(), ..Machine::default() };
         machine.set_drive(Place::Ide0, Some(crate::library::Drive::new(Place::Ide0, false, Some(DISK.into()))));
-        let id = make(&library, &machine, Some(1 << 20)).unwrap();
-        assert_eq!(std::fs::metadata(library.folder(&id).join(DISK)).unwrap().len(), 1 << 20);
-        assert!(library.entry(id.as_ref()).trouble().is_none());
+        let id = make(&library, &machine, Some(1 << 30)).unwrap();
+        let info = image::info(&library.folder(&id).join(DISK), None).unwrap();
+        assert_eq!((info.format, info.medium_bytes), (ImageFormat::Qcow2, 1 << 30));
+        assert!(info.used_bytes < 1 << 20);
+        let entry = library.entry(id.as_ref());
+        assert!(entry.trouble().is_none());
+        assert_eq!(entry.disks, [(Place::Ide0, info)]);
+        assert_eq!(entry.machine.unwrap().drive(Place::Ide0).unwrap().format, Some(ImageFormat::Qcow2));
         machine.kernel = Some("/nowhere/k".into());
         assert!(make(&library, &machine, Some(1 << 20)).unwrap_err().what.contains("/nowhere/k"));
         assert_eq!(library.list().unwrap().len(), 1);

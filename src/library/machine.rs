@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use vm_core::config::{self, DriveConfig, DriveKind, DriveSlot, KernelConfig, MachineConfig};
+use vm_core::config::{self, DriveConfig, DriveKind, DriveSlot, ImageFormat, KernelConfig, MachineConfig};
+use vm_core::disk::image;
 
 use super::file::{self, Field, Mistake};
 use super::{FORMAT, Trouble, cannot_write, write_atomically};
@@ -87,6 +88,8 @@ pub struct Drive {
     pub cd: bool,
     /// The image; relative to the machine's folder where it is not absolute. `None`: empty.
     pub path: Option<PathBuf>,
+    /// How the image holds its bytes. It is found out once, when the image is attached: what a guest writes later changes nothing.
+    pub format: Option<ImageFormat>,
     /// Writes are refused.
     pub read_only: bool,
     /// Writes are forgotten at power-off.
@@ -97,7 +100,7 @@ pub struct Drive {
 impl Drive {
     /// A writable drive with this image.
     pub fn new(place: Place, cd: bool, path: Option<PathBuf>) -> Self {
-        Self { place, cd, path, read_only: cd, temporary: false, unknown: Vec::new() }
+        Self { place, cd, path, format: None, read_only: cd, temporary: false, unknown: Vec::new() }
     }
 
     /// Hard disk, CD or floppy.
@@ -171,6 +174,19 @@ impl Machine {
         }
     }
 
+    /// Finds out the format of every image that has none yet. Whether something was found. An image that is missing or of a format
+    /// that we do not know stays without: the engine says what is wrong with it.
+    pub fn settle_formats(&mut self, folder: &Path) -> bool {
+        let mut found = false;
+        for drive in &mut self.drives {
+            if let (Some(path), None) = (&drive.path, drive.format) {
+                drive.format = image::probe(&folder.join(path)).ok();
+                found |= drive.format.is_some();
+            }
+        }
+        found
+    }
+
     /// Every file that it needs, with what it is.
     pub fn files(&self, folder: &Path) -> Vec<(String, PathBuf)> {
         let mut files: Vec<(String, PathBuf)> = Vec::new();
@@ -185,6 +201,16 @@ impl Machine {
             }
         }
         files
+    }
+
+    /// What the images of its hard disks are; those that cannot be opened are left out.
+    pub fn disks(&self, folder: &Path) -> Vec<(Place, image::ImageInfo)> {
+        let disks = self.drives.iter().filter(|drive| drive.kind() == DriveKind::Disk);
+        let info = |drive: &Drive| {
+            let path = folder.join(drive.path.as_ref()?);
+            Some((drive.place, image::info(&path, drive.format).ok()?))
+        };
+        disks.filter_map(info).collect()
     }
 
     /// What keeps it from starting, as far as a look at its files tells.
@@ -212,6 +238,7 @@ impl Machine {
                     slot: drive.place.slot(),
                     kind: drive.kind(),
                     path: drive.path.as_ref().map(|path| folder.join(path)),
+                    format: drive.format,
                     read_only: drive.read_only || drive.kind() == DriveKind::Cd,
                     temporary: drive.temporary,
                 })
@@ -340,6 +367,9 @@ impl Machine {
                 drive.read_only,
                 drive.temporary
             );
+            if let Some(format) = drive.format {
+                let _ = write!(drives, ", format: {}", quoted(format.name()));
+            }
             for field in &drive.unknown {
                 let _ = write!(drives, ", {}: {}", field.name, field.value);
             }
@@ -385,10 +415,19 @@ fn parse_drive(text: &str, line: usize) -> Result<Drive, Mistake> {
             return Err(Mistake { line, what: format!("kind: “{other}” does not fit slot “{slot}”") });
         }
     };
+    let format_line = fields.iter().find(|field| field.name == "format").map_or(line, |field| field.line);
+    let format = match file::take::<String>(&mut fields, "format")? {
+        None => None,
+        Some(name) => Some(ImageFormat::from_name(&name).ok_or_else(|| Mistake {
+            line: format_line,
+            what: format!("format: “{name}” is not known; “raw” and “qcow2” are"),
+        })?),
+    };
     let drive = Drive {
         place,
         cd,
         path: file::take::<Option<PathBuf>>(&mut fields, "path")?.flatten(),
+        format,
         read_only: file::take(&mut fields, "read_only")?.unwrap_or(cd),
         temporary: file::take(&mut fields, "temporary")?.unwrap_or(false),
         unknown: fields,
@@ -406,6 +445,20 @@ fn option(path: Option<&Path>) -> String {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
     Trouble::new(format!("{}: {error}", path.display()), "Look at the file and its rights, then look again.")
+}
+
+/// A number of bytes for people: “2 GiB”, “1.5 MiB”.
+pub(crate) fn size_words(bytes: u64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    while unit + 1 < units.len() && bytes >> (10 * (unit + 1)) > 0 {
+        unit += 1;
+    }
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {}", units[unit]),
+        (whole, tenth) => format!("{whole}.{tenth} {}", units[unit]),
+    }
 }
 
 /// Why a machine cannot have so much memory.

@@ -1,21 +1,34 @@
 //! The Settings tab.
 
 use eframe::egui;
+use vm_core::disk::image::ImageInfo;
 use vm_core::runner::Command;
 
 use crate::app::{App, Editing, Tab};
 use crate::dialog::FormOf;
-use crate::library::{Drive, Machine, Place, Trouble};
+use crate::library::{Drive, Machine, Place, Trouble, size_words};
 use crate::session::Banner;
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
 use crate::widget::button;
 use crate::widget::machine_form::{Field, MachineForm};
 
+/// What a hard disk's image is.
+fn disk_words(place: Place, info: &ImageInfo) -> String {
+    let (size, used) = (size_words(info.medium_bytes), size_words(info.used_bytes));
+    let below = match info.below.len() {
+        0 => String::new(),
+        1 => ", over another image".to_owned(),
+        count => format!(", over {count} other images"),
+    };
+    format!("{}: {} image of {size}, takes {used} on this computer{below}", place.label(), info.format)
+}
+
 impl App {
     pub(super) fn settings_ui(&mut self, ui: &mut egui::Ui, id: &str) {
         let Some(entry) = self.entry(id) else { return };
         let file = entry.folder.join("machine.ron");
+        let disks: Vec<String> = entry.disks.iter().map(|(place, info)| disk_words(*place, info)).collect();
         let machine = match entry.machine.clone() {
             Ok(machine) => machine,
             Err(Trouble { what, next }) => {
@@ -59,6 +72,9 @@ impl App {
                     }
                 });
             }
+            for line in &disks {
+                ui.weak(line);
+            }
             ui.add_space(8.0);
             ui.weak(format!("The same in a text file: {}", file.display()));
             if let Some(field) = wanted {
@@ -101,7 +117,7 @@ impl App {
     fn apply_settings(&mut self, id: &str) {
         let Some(base) = self.entry(id).and_then(|entry| entry.machine.clone().ok()) else { return };
         let Some(editing) = &mut self.editing else { return };
-        let machine = match editing.form.machine(&base) {
+        let mut machine = match editing.form.machine(&base) {
             Ok(machine) => machine,
             Err(wrong) => {
                 editing.wrong = wrong;
@@ -118,6 +134,7 @@ impl App {
                 if let Some(trouble) = machine.attention(&folder) {
                     return Err(trouble);
                 }
+                machine.settle_formats(&folder);
                 machine.write(&folder.join("machine.ron"))
             },
             move |app, _, written| {

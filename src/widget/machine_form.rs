@@ -174,7 +174,10 @@ impl MachineForm {
             if row.kind == Kind::Disk && path.is_none() {
                 wrong.push(format!("{}: a hard disk needs an image file.", row.place.label()));
             }
+            // Another image is looked at anew.
+            let same = base.drive(row.place).filter(|drive| drive.path == path);
             let drive = (row.kind != Kind::Nothing).then(|| Drive {
+                format: same.and_then(|drive| drive.format),
                 read_only: row.read_only,
                 temporary: row.temporary,
                 ..Drive::new(row.place, row.kind == Kind::Cd, path)
@@ -213,7 +216,7 @@ impl MachineForm {
                     }
                     NewDisk::Existing => {
                         let row = self.row(Place::Ide0);
-                        if path_field_ui(ui, "hard disk image", &mut row.path, "raw image") {
+                        if path_field_ui(ui, "hard disk image", &mut row.path, "raw or qcow2 image") {
                             wanted = Some(Field::Drive(Place::Ide0));
                         }
                     }
@@ -373,7 +376,7 @@ fn row_ui(ui: &mut egui::Ui, row: &mut Row) -> bool {
         });
         if row.kind != Kind::Nothing {
             ui.indent("medium", |ui| {
-                let hint = if row.kind == Kind::Disk { "raw image" } else { "image, or empty" };
+                let hint = if row.kind == Kind::Disk { "raw or qcow2 image" } else { "image, or empty" };
                 wanted = path_field_ui(ui, &format!("image in {}", row.place.label()), &mut row.path, hint);
                 if row.kind != Kind::Cd {
                     ui.horizontal_wrapped(|ui| {

@@ -48,6 +48,36 @@ impl fmt::Display for DriveKind {
     }
 }
 
+/// How an image file holds the bytes of its medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ImageFormat {
+    /// One after the other.
+    Raw,
+    /// QEMU's image format: grows as it is written, may lie over another image.
+    Qcow2,
+}
+
+impl ImageFormat {
+    /// The name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+
+    /// The format of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Raw, Self::Qcow2].into_iter().find(|format| format.name() == name)
+    }
+}
+
+impl std::fmt::Display for ImageFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A drive and the medium in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriveConfig {
@@ -57,6 +87,9 @@ pub struct DriveConfig {
     pub kind: DriveKind,
     /// The image file; `None`: the drive is empty.
     pub path: Option<PathBuf>,
+    /// The image's format; `None`: found out by looking, and a guest may then not make a plain image look like another format.
+    #[serde(default)]
+    pub format: Option<ImageFormat>,
     /// The person asked for read-only.
     pub read_only: bool,
     /// Writes go to a temporary place and are gone at the end (`snapshot=on`).

@@ -3,11 +3,14 @@
 //! [`open`] looks at the file, locks it, and puts an I/O thread before it. The drive submits [`Operation`]s and
 //! collects [`Completion`]s when the machine's attention flag has been raised.
 
+mod host_file;
 pub mod identity;
+pub mod image;
 mod iso;
 pub mod lock;
 #[cfg(test)]
 pub mod memory;
+mod qcow2;
 mod raw;
 mod temporary;
 mod worker;
@@ -20,10 +23,10 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use crate::bus::signals::Signals;
-use crate::config::DriveKind;
+use crate::config::{DriveKind, ImageFormat};
 use identity::IdentityStep;
 use lock::LockError;
-use raw::RawImage;
+use raw::{Image, RawImage};
 use temporary::Overlay;
 use worker::Worker;
 
@@ -87,6 +90,10 @@ pub trait BlockBackend: Send {
     fn path(&self) -> Option<&Path> {
         None
     }
+    /// How the file holds the bytes; `None`: not a file.
+    fn format(&self) -> Option<ImageFormat> {
+        None
+    }
     /// Whether the guest's writes are gone when the medium is closed (`snapshot=on`).
     fn temporary(&self) -> bool {
         false
@@ -146,6 +153,24 @@ pub enum MediumError {
         /// What to do.
         advice: &'static str,
     },
+    /// An image that we cannot serve, or would not.
+    #[error("“{}” {reason}: {advice}", path.display())]
+    Unusable {
+        /// The image.
+        path: PathBuf,
+        /// "is encrypted" …
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
+    /// Something is wrong with what an image lies over.
+    #[error("“{}” lies over another file: {error}", path.display())]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with the file below.
+        error: Box<MediumError>,
+    },
     /// Somebody else has it open.
     #[error("“{}” is in use by another machine (of Hako or QEMU): close that one, or attach the image read-only in both", .0.display())]
     InUse(PathBuf),
@@ -159,42 +184,73 @@ pub enum MediumError {
     },
 }
 
+/// How an image is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// How the file holds the bytes; `None`: as it begins. The guest may then not make a plain image look like another format, which
+    /// would be believed at the next start.
+    pub format: Option<ImageFormat>,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Writes go to a temporary file that is gone at the end.
+    pub temporary: bool,
+}
+
 /// Opens the image at `path` for a drive of kind `kind` and starts its I/O thread.
 ///
-/// The last sector of an image whose size is not a multiple of 512 reads as if filled up with zeros; no write makes an image grow.
-/// With `temporary`, writes go to a temporary file that is gone at the end.
+/// The last sector of a medium whose size is not a multiple of 512 reads as if filled up with zeros; no write makes a medium grow.
 ///
 /// # Errors
 /// Where the file is missing, unfit, locked, or the host refuses; the text is for the person.
 pub fn open(
     path: &Path,
-    read_only: bool,
-    temporary: bool,
+    access: Access,
     kind: DriveKind,
     signals: &Arc<Signals>,
 ) -> Result<Box<dyn BlockBackend>, MediumError> {
-    let read_only = read_only || kind == DriveKind::Cd;
-    let temporary = temporary && !read_only;
+    let read_only = access.read_only || kind == DriveKind::Cd;
+    let temporary = access.temporary && !read_only;
     let writable = !read_only && !temporary;
     check_kind_of_file(path, writable)?;
-    let file = open_file(path, writable)?;
-    let host = |error| MediumError::Host { path: path.to_owned(), error };
-    lock::acquire(&file, writable).map_err(|error| match error {
-        LockError::InUse => MediumError::InUse(path.to_owned()),
-        LockError::Host(error) => host(error),
-    })?;
-    let image = RawImage::new(file).map_err(host)?;
-    check_size(path, image.bytes(), kind)?;
-    check_format(path, &image, kind)?;
-    let file = image.share().map_err(host)?;
-    let about = worker::About { path: path.to_owned(), bytes: image.bytes(), read_only, temporary };
-    let worker = if temporary {
-        let overlay = Overlay::new(image).map_err(host)?;
-        Worker::start(about, file, overlay, signals)
-    } else {
-        Worker::start(about, file, image, signals)
+    let format = access.format.map_or_else(|| image::probe(path), Ok)?;
+    let (image, files): (Box<dyn Image>, _) = match format {
+        ImageFormat::Raw => {
+            let (image, file) = open_raw(path, writable, access.format.is_none(), kind)?;
+            (Box::new(image), vec![(path.to_owned(), file)])
+        }
+        ImageFormat::Qcow2 => {
+            let opened = qcow2::chain::open(path, writable)?;
+            (Box::new(opened.image), opened.files.into_iter().map(|file| (file.path, file.file)).collect())
+        }
     };
-    Ok(Box::new(worker.map_err(host)?))
+    check_size(path, image.bytes(), kind)?;
+    let host = |error| MediumError::Host { path: path.to_owned(), error };
+    let about = worker::About { path: path.to_owned(), format, bytes: image.bytes(), read_only, temporary };
+    let image = if temporary { Box::new(Overlay::new(image).map_err(host)?) } else { image };
+    Ok(Box::new(Worker::start(about, files, image, signals).map_err(host)?))
+}
+
+/// A plain image, and another handle of its file.
+fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Result<(RawImage, File), MediumError> {
+    let host = |error| MediumError::Host { path: path.to_owned(), error };
+    let file = open_file(path, writable)?;
+    lock_file(path, &file, writable)?;
+    let mut image = RawImage::new(file).map_err(host)?;
+    check_size(path, image.bytes(), kind)?;
+    check_content(path, &image, kind)?;
+    if probed {
+        image.keep_plain(|start| format_of(start).is_some());
+    }
+    let file = image.share().map_err(host)?;
+    Ok((image, file))
+}
+
+/// Locks the open file of an image.
+fn lock_file(path: &Path, file: &File, writable: bool) -> Result<(), MediumError> {
+    lock::acquire(file, writable).map_err(|error| match error {
+        LockError::InUse => MediumError::InUse(path.to_owned()),
+        LockError::Host(error) => MediumError::Host { path: path.to_owned(), error },
+    })
 }
 
 /// Refuses what is not a file before opening it: opening a pipe would wait for its other end.
@@ -252,12 +308,13 @@ fn check_size(path: &Path, size: u64, kind: DriveKind) -> Result<(), MediumError
     }
 }
 
-const CONVERT: &str = "that comes with the next version; until then convert it with qemu-img convert -O raw";
+const CONVERT: &str = "convert it with “qemu-img convert -O qcow2 OLD NEW” and attach the new one";
 const UNPACK: &str = "unpack it first";
 
 /// How images of other formats begin.
 const FORMATS: [(u64, &[u8], &str, &str); 7] = [
-    (0, b"QFI\xfb", "a qcow2 image", CONVERT),
+    // Looked for before; here for what a guest writes.
+    (0, &qcow2::header::MAGIC, "a qcow2 image", CONVERT),
     (0, b"KDMV", "a VMDK image", CONVERT),
     (0, b"# Disk DescriptorFile", "the description of a VMDK image", CONVERT),
     (0, b"vhdxfile", "a VHDX image", CONVERT),
@@ -275,18 +332,39 @@ const PACKED: [(u64, &[u8], &str, &str); 5] = [
     (0, b"PK\x03\x04", "a ZIP archive", UNPACK),
 ];
 
-fn check_format(path: &Path, image: &RawImage, kind: DriveKind) -> Result<(), MediumError> {
+/// The format of another program whose images begin so.
+fn format_of(start: &[u8]) -> Option<&'static (u64, &'static [u8], &'static str, &'static str)> {
+    FORMATS.iter().find(|(at, magic, ..)| start.get(*at as usize..).is_some_and(|start| start.starts_with(magic)))
+}
+
+/// Finds out the format by the first sector.
+fn probe(path: &Path, file: &File) -> Result<ImageFormat, MediumError> {
+    let mut start = [0; SECTOR as usize];
+    let read = file.try_clone().and_then(RawImage::new).and_then(|image| {
+        // An empty file has nothing to say.
+        if image.bytes() > 0 { image.read_at(0, &mut start) } else { Ok(()) }
+    });
+    read.map_err(|error| MediumError::Host { path: path.to_owned(), error })?;
+    if start.starts_with(&qcow2::header::MAGIC) {
+        return Ok(ImageFormat::Qcow2);
+    }
+    match format_of(&start) {
+        Some(&(_, _, format, advice)) => Err(MediumError::Format { path: path.to_owned(), format, advice }),
+        None => Ok(ImageFormat::Raw),
+    }
+}
+
+/// Refuses what can be no floppy or CD.
+fn check_content(path: &Path, image: &RawImage, kind: DriveKind) -> Result<(), MediumError> {
+    if kind == DriveKind::Disk {
+        return Ok(());
+    }
     let mut start = [0; SECTOR as usize];
     image.read_at(0, &mut start).map_err(|error| MediumError::Host { path: path.to_owned(), error })?;
-    let packed = if kind == DriveKind::Disk { &[][..] } else { &PACKED[..] };
-    let found = FORMATS.iter().chain(packed).find(|(at, magic, ..)| start[*at as usize..].starts_with(magic));
-    if let Some(&(_, _, format, advice)) = found {
+    if let Some(&(_, _, format, advice)) = PACKED.iter().find(|(_, magic, ..)| start.starts_with(magic)) {
         return Err(MediumError::Format { path: path.to_owned(), format, advice });
     }
-    if kind == DriveKind::Cd {
-        iso::check(path, &start)?;
-    }
-    Ok(())
+    if kind == DriveKind::Cd { iso::check(path, &start) } else { Ok(()) }
 }
 
 /// What to tell when the host failed on the medium in `path` while the guest was waiting for `operation`.
@@ -313,7 +391,7 @@ pub fn failure_text(path: Option<&Path>, operation: &Operation, error: &io::Erro
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
@@ -341,11 +419,12 @@ mod tests {
         }
     }
 
-    fn plain(path: &Path, kind: DriveKind) -> Result<Box<dyn BlockBackend>, MediumError> {
-        open(path, false, false, kind, &Arc::new(Signals::new()))
+    pub fn plain(path: &Path, kind: DriveKind) -> Result<Box<dyn BlockBackend>, MediumError> {
+        let access = Access { format: None, read_only: false, temporary: false };
+        open(path, access, kind, &Arc::new(Signals::new()))
     }
 
-    fn finish(backend: &mut dyn BlockBackend) -> Completion {
+    pub fn finish(backend: &mut dyn BlockBackend) -> Completion {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(completion) = backend.poll() {
@@ -356,7 +435,7 @@ mod tests {
         }
     }
 
-    fn read(backend: &mut dyn BlockBackend, sector: u64, sectors: usize) -> Vec<u8> {
+    pub fn read(backend: &mut dyn BlockBackend, sector: u64, sectors: usize) -> Vec<u8> {
         backend.submit(1, Operation::Read { sector, buffer: vec![0xaa; sectors * 512] });
         let completion = finish(backend);
         completion.result.unwrap();
@@ -364,7 +443,7 @@ mod tests {
         buffer
     }
 
-    fn write(backend: &mut dyn BlockBackend, sector: u64, bytes: &[u8]) -> io::Result<()> {
+    pub fn write(backend: &mut dyn BlockBackend, sector: u64, bytes: &[u8]) -> io::Result<()> {
         backend.submit(2, Operation::Write { sector, buffer: bytes.to_vec() });
         finish(backend).result
     }
@@ -380,7 +459,7 @@ mod tests {
             (folder.0.join("nothing.img"), DriveKind::Disk, "does not exist"),
             (folder.0.clone(), DriveKind::Disk, "is a folder"),
             (folder.file("empty.img", b""), DriveKind::Disk, "is empty"),
-            (folder.file("a.qcow2", b"QFI\xfb\0\0\0\x03"), DriveKind::Disk, "is a qcow2 image"),
+            (folder.file("a.qcow2", b"QFI\xfb\0\0\0\x03"), DriveKind::Disk, "header is cut off"),
             (folder.file("a.vmdk", b"KDMV and more"), DriveKind::Disk, "VMDK"),
             (folder.file("a.vdi", &vdi), DriveKind::Cd, "VDI"),
             (folder.file("a.img.gz", b"\x1f\x8b\x08\0"), DriveKind::Floppy, "unpack it first"),
@@ -422,6 +501,28 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_cannot_make_a_plain_image_look_like_another_format() {
+        let folder = Folder::new("plain");
+        let path = folder.file("a.img", &[0; 4096]);
+        let mut magic = [0; 1024];
+        magic[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        let mut backend = plain(&path, DriveKind::Disk).unwrap();
+        assert_eq!(write(backend.as_mut(), 0, &magic).unwrap_err().kind(), ErrorKind::InvalidInput);
+        // Elsewhere they are bytes like all others.
+        write(backend.as_mut(), 1, &magic).unwrap();
+        write(backend.as_mut(), 0, &[1; 512]).unwrap();
+        drop(backend);
+        assert_eq!(std::fs::read(&path).unwrap()[..4], [1; 4]);
+        // Where the format is said, anything goes, and the image stays what it is.
+        let raw = Access { format: Some(ImageFormat::Raw), read_only: false, temporary: false };
+        let mut backend = open(&path, raw, DriveKind::Disk, &Arc::new(Signals::new())).unwrap();
+        write(backend.as_mut(), 0, &magic).unwrap();
+        drop(backend);
+        let mut backend = open(&path, raw, DriveKind::Disk, &Arc::new(Signals::new())).unwrap();
+        assert_eq!((backend.sectors(), &read(backend.as_mut(), 0, 1)[..4]), (8, &b"QFI\xfb"[..]));
+    }
+
+    #[test]
     fn closing_finishes_all_that_was_queued() {
         let folder = Folder::new("close");
         let path = folder.file("a.img", &vec![0; 1 << 20]);
@@ -456,7 +557,8 @@ mod tests {
     fn a_temporary_medium_keeps_its_writes_to_itself() {
         let folder = Folder::new("temporary");
         let path = folder.file("a.img", &vec![1; 3 << 20]);
-        let mut backend = open(&path, false, true, DriveKind::Disk, &Arc::new(Signals::new())).unwrap();
+        let access = Access { format: None, read_only: false, temporary: true };
+        let mut backend = open(&path, access, DriveKind::Disk, &Arc::new(Signals::new())).unwrap();
         assert!(backend.temporary() && !backend.read_only());
         write(backend.as_mut(), 4095, &[5; 1024]).unwrap();
         assert_eq!(read(backend.as_mut(), 4094, 4), [&[1; 512][..], &[5; 1024], &[1; 512]].concat());

@@ -34,7 +34,7 @@ fn hardware(folder: &Path, memory_mib: u32) -> MachineConfig {
     let drive = |slot, kind, name: &str, bytes: u64| {
         let path = folder.join(name);
         std::fs::File::create(&path).and_then(|file| file.set_len(bytes)).expect("a scratch image");
-        DriveConfig { slot, kind, path: Some(path), read_only: false, temporary: false }
+        DriveConfig { slot, kind, path: Some(path), format: None, read_only: false, temporary: false }
     };
     MachineConfig {
         memory_mib,

@@ -33,7 +33,7 @@ impl Scratch {
     fn config(&self) -> MachineConfig {
         let path = Some(self.disk());
         let slot = DriveSlot::Ide(0);
-        let drive = DriveConfig { slot, kind: DriveKind::Disk, path, read_only: false, temporary: false };
+        let drive = DriveConfig { slot, kind: DriveKind::Disk, path, format: None, read_only: false, temporary: false };
         MachineConfig { memory_mib: 4, drives: vec![drive], ..MachineConfig::default() }
     }
 

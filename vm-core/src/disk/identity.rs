@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use twox_hash::xxhash3_128::Hasher;
 
 use super::MediumError;
+use super::qcow2::chain;
+use crate::config::ImageFormat;
 
 /// Bytes hashed at a time. Part of the meaning of the hash.
 const PART: usize = 1 << 20;
@@ -27,6 +29,12 @@ pub struct MediumIdentity {
     pub modified: Option<(u64, u32)>,
     /// XXH3 (128 bits, hexadecimal) over number and bytes of each MiB that is not all zeros.
     pub hash: String,
+    /// How the file holds the medium's bytes; `None`: written by a version that knew plain images only.
+    #[serde(default)]
+    pub format: Option<ImageFormat>,
+    /// The images below it, topmost first; none of them has any below by itself here.
+    #[serde(default)]
+    pub below: Vec<MediumIdentity>,
 }
 
 /// How far a measurement is.
@@ -62,6 +70,29 @@ pub enum IdentityError {
     /// Its content is another.
     #[error("“{}” has changed since the state was saved: something has written to it. Put the old one back, or discard the saved state", .0.display())]
     Content(PathBuf),
+    /// The same bytes, read another way.
+    #[error("“{}” was attached as {was} when the state was saved, and now as {now}. Attach it as {was} again, or discard the saved state", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format then.
+        was: ImageFormat,
+        /// The format now.
+        now: ImageFormat,
+    },
+    /// It lies over other files than before.
+    #[error("“{}” has changed since the state was saved: it lay over {was} other images and now lies over {now}. Put the old one back, or discard the saved state", path.display())]
+    Below {
+        /// The file.
+        path: PathBuf,
+        /// Files below it then.
+        was: usize,
+        /// Files below it now.
+        now: usize,
+    },
+    /// It cannot be opened as it was.
+    #[error("{0}. Put it back as it was, or discard the saved state")]
+    Unusable(MediumError),
     /// It cannot be read, or the check was cancelled.
     #[error("“{}” cannot be compared with the saved state: {error}", path.display())]
     Host {
@@ -73,12 +104,26 @@ pub enum IdentityError {
 }
 
 impl MediumIdentity {
-    /// Reads the whole of `file`, which is the file at `path`. `progress` gets (done, all) in bytes and says whether to go on. The
-    /// position of `file` moves.
+    /// Reads the whole of `files`: an image and all below it, with their paths. `progress` gets (done, all) in bytes and says whether
+    /// to go on. The positions of the files move.
     ///
     /// # Errors
-    /// What the host says; [`ErrorKind::Interrupted`] where `progress` said no; an error too where somebody writes the file meanwhile.
-    pub fn measure(path: &Path, file: &File, progress: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<Self> {
+    /// What the host says; [`ErrorKind::Interrupted`] where `progress` said no; an error too where somebody writes a file meanwhile.
+    pub fn measure(
+        format: ImageFormat,
+        files: &[(PathBuf, File)],
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> io::Result<Self> {
+        let mut measured = Vec::with_capacity(files.len());
+        for (path, file) in files {
+            measured.push(Self::measure_file(path, file, progress)?);
+        }
+        let mut measured = measured.into_iter();
+        let top = measured.next().ok_or(ErrorKind::NotFound)?;
+        Ok(Self { format: Some(format), below: measured.collect(), ..top })
+    }
+
+    fn measure_file(path: &Path, file: &File, progress: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<Self> {
         let before = modified(&file.metadata()?);
         let size = (&*file).seek(SeekFrom::End(0))?;
         let hash = hash(file, size, progress)?;
@@ -87,14 +132,42 @@ impl MediumIdentity {
             return Err(io::Error::other("something else writes to it at the same time"));
         }
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { path, size, modified: after, hash })
+        Ok(Self { path, size, modified: after, hash, format: None, below: Vec::new() })
     }
 
-    /// Whether the file is still as it was.
+    /// Whether the image is still as it was, and all below it, now that it is at `path` and attached as `format`.
     ///
     /// # Errors
     /// In words, where it is not.
-    pub fn check(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), IdentityError> {
+    pub fn check_at(
+        &self,
+        path: PathBuf,
+        format: ImageFormat,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), IdentityError> {
+        if let Some(was) = self.format.filter(|was| *was != format) {
+            return Err(IdentityError::Format { path, was, now: format });
+        }
+        Self { path: path.clone(), ..self.clone() }.check(progress)?;
+        if format == ImageFormat::Raw {
+            return Ok(());
+        }
+        // The names of the files below stand in the image, which is the same: they may have moved together with it.
+        let now = chain::files(&path, false, false).map_err(IdentityError::Unusable)?;
+        if now.len() != self.below.len() + 1 {
+            return Err(IdentityError::Below { path, was: self.below.len(), now: now.len() - 1 });
+        }
+        for (then, now) in self.below.iter().zip(now.into_iter().skip(1)) {
+            Self { path: now.path, ..then.clone() }.check(progress)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file alone is still as it was.
+    ///
+    /// # Errors
+    /// In words, where it is not.
+    pub(super) fn check(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), IdentityError> {
         let host = |error: io::Error| match error.kind() {
             ErrorKind::NotFound => IdentityError::Missing(self.path.clone()),
             _ => IdentityError::Host { path: self.path.clone(), error },
@@ -157,11 +230,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("hako-identity-{}.img", std::process::id()));
         std::fs::write(&path, vec![1; 2 * PART + 5]).unwrap();
         let mut steps = 0;
-        let identity = MediumIdentity::measure(&path, &File::open(&path).unwrap(), &mut |_, _| {
-            steps += 1;
-            true
-        })
-        .unwrap();
+        let identity =
+            MediumIdentity::measure(ImageFormat::Raw, &[(path.clone(), File::open(&path).unwrap())], &mut |_, _| {
+                steps += 1;
+                true
+            })
+            .unwrap();
         assert_eq!(steps, 4);
         let text = ron::to_string(&identity).unwrap();
         assert_eq!(ron::from_str::<MediumIdentity>(&text).unwrap(), identity);

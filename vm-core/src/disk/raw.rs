@@ -1,12 +1,15 @@
 //! Plain images: the bytes of the medium, one after the other.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 
 use super::SECTOR;
+use super::host_file::{read_at, write_at};
 
 /// What the I/O thread works on.
 pub trait Image: Send + 'static {
+    /// Bytes of the medium.
+    fn bytes(&self) -> u64;
     /// Fills `buffer` from byte `offset` on.
     ///
     /// # Errors
@@ -24,11 +27,31 @@ pub trait Image: Send + 'static {
     fn flush(&mut self) -> io::Result<()>;
 }
 
+impl Image for Box<dyn Image> {
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        (**self).read(offset, buffer)
+    }
+
+    fn write(&mut self, offset: u64, buffer: &[u8]) -> io::Result<()> {
+        (**self).write(offset, buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+}
+
 /// A plain image.
 #[derive(Debug)]
 pub struct RawImage {
     file: File,
     bytes: u64,
+    /// Beginnings that are not written.
+    refused: Option<fn(&[u8]) -> bool>,
 }
 
 impl RawImage {
@@ -38,7 +61,7 @@ impl RawImage {
     /// Where its end cannot be found.
     pub fn new(mut file: File) -> io::Result<Self> {
         let bytes = file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, bytes })
+        Ok(Self { file, bytes, refused: None })
     }
 
     /// Bytes of the file.
@@ -46,7 +69,12 @@ impl RawImage {
         self.bytes
     }
 
-    /// Another handle of the same open file: it shares lock and position, so only one thread may use both.
+    /// From now on refuses to write a beginning that `looks_other` takes for another format.
+    pub fn keep_plain(&mut self, looks_other: fn(&[u8]) -> bool) {
+        self.refused = Some(looks_other);
+    }
+
+    /// Another handle of the same open file: it shares its lock.
     pub fn share(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -59,8 +87,7 @@ impl RawImage {
         if present.is_empty() {
             return Ok(());
         }
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        (&self.file).read_exact(present)
+        read_at(&self.file, offset, present)
     }
 
     fn write_at(&self, offset: u64, buffer: &[u8]) -> io::Result<()> {
@@ -72,8 +99,11 @@ impl RawImage {
         if present.is_empty() {
             return Ok(());
         }
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        (&self.file).write_all(present)
+        if offset == 0 && self.refused.is_some_and(|looks_other| looks_other(present)) {
+            let text = "it would make this plain image look like one of another format; say format=raw to allow it";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        write_at(&self.file, offset, present)
     }
 
     /// How many of `len` bytes from `offset` on the file has; an error past its last sector.
@@ -86,11 +116,16 @@ impl RawImage {
     }
 }
 
-fn no_such_place() -> io::Error {
+/// The medium has no such place.
+pub fn no_such_place() -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, "the medium has no such sector")
 }
 
 impl Image for RawImage {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.read_at(offset, buffer)
     }

@@ -13,9 +13,8 @@ use super::raw::{Image, RawImage};
 const GROUP: u64 = 4096;
 
 /// An image with written sectors laid over it.
-#[derive(Debug)]
 pub struct Overlay {
-    base: RawImage,
+    base: Box<dyn Image>,
     written: RawImage,
     /// One bit a sector that stands in `written`, for groups that have one.
     present: HashMap<u64, Box<[u64; GROUP as usize / 64]>>,
@@ -26,7 +25,7 @@ impl Overlay {
     ///
     /// # Errors
     /// Where no temporary file can be made.
-    pub fn new(base: RawImage) -> io::Result<Self> {
+    pub fn new(base: Box<dyn Image>) -> io::Result<Self> {
         let file = unnamed_file()?;
         // Sparse: takes no room until written.
         file.set_len(base.bytes().div_ceil(SECTOR) * SECTOR)?;
@@ -42,6 +41,10 @@ impl Overlay {
 }
 
 impl Image for Overlay {
+    fn bytes(&self) -> u64 {
+        self.base.bytes()
+    }
+
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let sectors = buffer.len() / SECTOR as usize;
         let first = offset / SECTOR;

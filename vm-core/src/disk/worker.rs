@@ -13,13 +13,16 @@ use super::identity::{IdentityStep, MediumIdentity};
 use super::raw::Image;
 use super::{BlockBackend, Completion, Operation, SECTOR};
 use crate::bus::signals::Signals;
+use crate::config::ImageFormat;
 
 /// What is known of a medium once it is open.
 #[derive(Debug)]
 pub struct About {
     /// The file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// How it holds the bytes.
+    pub format: ImageFormat,
+    /// Bytes of the medium.
     pub bytes: u64,
     /// Writes are refused.
     pub read_only: bool,
@@ -46,18 +49,24 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. `file` is the image itself, for its identity.
+    /// Starts the thread. `files` are the image itself and all below it, for its identity.
     ///
     /// # Errors
     /// Where the host has no thread to give.
-    pub fn start(about: About, file: File, image: impl Image, signals: &Arc<Signals>) -> io::Result<Self> {
+    pub fn start(
+        about: About,
+        files: Vec<(PathBuf, File)>,
+        image: impl Image,
+        signals: &Arc<Signals>,
+    ) -> io::Result<Self> {
         let (jobs, work) = unbounded();
         let (finished, done) = unbounded();
         let name = about.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().replace('\0', ""));
         let thread = Thread {
             path: about.path.clone(),
             read_only: about.read_only,
-            file,
+            format: about.format,
+            files,
             image,
             finished,
             signals: Arc::clone(signals),
@@ -104,6 +113,10 @@ impl BlockBackend for Worker {
         Some(&self.about.path)
     }
 
+    fn format(&self) -> Option<ImageFormat> {
+        Some(self.about.format)
+    }
+
     fn temporary(&self) -> bool {
         self.about.temporary
     }
@@ -127,7 +140,8 @@ impl Drop for Worker {
 struct Thread<I> {
     path: PathBuf,
     read_only: bool,
-    file: File,
+    format: ImageFormat,
+    files: Vec<(PathBuf, File)>,
     image: I,
     finished: Sender<Completion>,
     signals: Arc<Signals>,
@@ -180,7 +194,7 @@ impl<I: Image> Thread<I> {
 
     fn identify(&mut self, steps: &Sender<IdentityStep>) {
         let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
-        let result = self.flush().and_then(|()| MediumIdentity::measure(&self.path, &self.file, &mut progress));
+        let result = self.flush().and_then(|()| MediumIdentity::measure(self.format, &self.files, &mut progress));
         let _ = steps.send(IdentityStep::Done(result));
     }
 }

@@ -14,7 +14,7 @@ use crate::bus::ram::GuestRam;
 use crate::bus::signals::Signals;
 use crate::chardev::CharBackend;
 use crate::chardev::null::Null;
-use crate::config::{DriveConfig, DriveKind, DriveSlot, MachineConfig};
+use crate::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat, MachineConfig};
 use crate::dev::Device;
 use crate::dev::debug_exit::DebugExit;
 use crate::dev::debug_port::DebugPort;
@@ -34,7 +34,7 @@ use crate::dev::serial::{Pace, Serial};
 use crate::dev::speaker::Speaker;
 use crate::dev::vga::Vga;
 use crate::disk::identity::IdentityStep;
-use crate::disk::{BlockBackend, SECTOR};
+use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
 use crate::input::{KeyEvent, PointerEvent};
 use crate::runner::BlockInfo;
@@ -76,7 +76,7 @@ pub enum BoardError {
     Kernel(#[from] firmware::kernel::KernelError),
     /// A medium.
     #[error("{0}: {1}")]
-    Medium(DriveSlot, crate::disk::MediumError),
+    Medium(DriveSlot, disk::MediumError),
     /// Two drives in one place, or a kind of drive in a place where it cannot be.
     #[error("{0}: {1}")]
     Drive(DriveSlot, &'static str),
@@ -101,6 +101,8 @@ pub struct BoardParts<'a> {
 pub struct MediumInfo {
     /// The file.
     pub path: PathBuf,
+    /// How it holds the bytes.
+    pub format: ImageFormat,
     /// The guest cannot write to it.
     pub read_only: bool,
     /// Writes are gone at the end.
@@ -125,7 +127,8 @@ impl MediumInfo {
     fn of(medium: &dyn BlockBackend) -> Option<Self> {
         let path = medium.path()?.to_owned();
         let bytes = medium.sectors() * SECTOR;
-        Some(Self { path, read_only: medium.read_only(), temporary: medium.temporary(), bytes })
+        let format = medium.format().unwrap_or(ImageFormat::Raw);
+        Some(Self { path, format, read_only: medium.read_only(), temporary: medium.temporary(), bytes })
     }
 }
 
@@ -379,7 +382,8 @@ impl Board {
     pub fn change_medium(&mut self, slot: DriveSlot, path: Option<&Path>) -> Result<(), String> {
         let drive = self.drives.iter_mut().find(|drive| drive.slot == slot);
         let drive = drive.ok_or("there is no such drive in this machine")?;
-        let open = |path| crate::disk::open(path, false, false, drive.kind, &self.signals);
+        let access = disk::Access { format: None, read_only: false, temporary: false };
+        let open = |path| disk::open(path, access, drive.kind, &self.signals);
         let medium = path.map(open).transpose().map_err(|error| error.to_string())?;
         let info = medium.as_deref().and_then(MediumInfo::of);
         match slot {
@@ -426,7 +430,8 @@ fn install(
     if others.iter().any(|drive| drive.slot == slot) {
         return Err(BoardError::Drive(slot, "two drives are to sit there: give each a place of its own"));
     }
-    let open = |path: &PathBuf| crate::disk::open(path, config.read_only, config.temporary, kind, signals);
+    let access = disk::Access { format: config.format, read_only: config.read_only, temporary: config.temporary };
+    let open = |path: &PathBuf| disk::open(path, access, kind, signals);
     let medium = config.path.as_ref().map(open).transpose().map_err(|error| BoardError::Medium(slot, error))?;
     let info = medium.as_deref().and_then(MediumInfo::of);
     match (slot, kind, medium) {

@@ -10,7 +10,8 @@ use twox_hash::XxHash3_64;
 use super::manifest::{Device, FORMAT, Hardware, Manifest, Medium, MemoryFile};
 use super::section::{LoadError, Memory, Section};
 use crate::bus::Bus as _;
-use crate::disk::identity::{IdentityStep, MediumIdentity};
+use crate::config::ImageFormat;
+use crate::disk::identity::IdentityStep;
 use crate::machine::board::Drive;
 use crate::machine::run::Machine;
 
@@ -231,8 +232,9 @@ fn check_media(machine: &mut Machine, saved: &[Medium]) -> Result<(), StateError
                 problems.push(format!("{}: it was empty, and now “{}” is in it.", drive.slot, path.display()));
             }
             (Some(then), Some(path)) => {
+                let format = drive.medium.as_ref().map_or(ImageFormat::Raw, |medium| medium.format);
                 // The file may have moved: what counts is what is in it.
-                if let Err(error) = (MediumIdentity { path, ..then.clone() }).check(&mut |_, _| true) {
+                if let Err(error) = then.check_at(path, format, &mut |_, _| true) {
                     problems.push(format!("{}: {error}.", drive.slot));
                 }
             }
