@@ -1,5 +1,6 @@
 //! `hako disk create|resize|info`: images on the command line.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -118,7 +119,7 @@ fn words(info: &ImageInfo) -> String {
         size_words(info.used_bytes),
     );
     for (path, format) in &info.below {
-        text.push_str(&format!("  over    {} ({format})\n", path.display()));
+        let _ = writeln!(text, "  over    {} ({format})", path.display());
     }
     text
 }
