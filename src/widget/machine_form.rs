@@ -53,7 +53,7 @@ pub enum NewDisk {
     /// It has none.
     #[default]
     None,
-    /// An empty raw image is made.
+    /// An empty qcow2 image is made.
     Create,
     /// An image that is there.
     Existing,

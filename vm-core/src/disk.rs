@@ -25,7 +25,7 @@ use crossbeam_channel::Receiver;
 use crate::bus::signals::Signals;
 use crate::config::{DriveKind, ImageFormat};
 use identity::IdentityStep;
-use lock::LockError;
+use lock::{Lock, LockError};
 use raw::{Image, RawImage};
 use temporary::Overlay;
 use worker::Worker;
@@ -216,11 +216,11 @@ pub fn open(
     let (image, files): (Box<dyn Image>, _) = match format {
         ImageFormat::Raw => {
             let (image, file) = open_raw(path, writable, access.format.is_none(), kind)?;
-            (Box::new(image), vec![(path.to_owned(), file)])
+            (Box::new(image), vec![file])
         }
         ImageFormat::Qcow2 => {
             let opened = qcow2::chain::open(path, writable)?;
-            (Box::new(opened.image), opened.files.into_iter().map(|file| (file.path, file.file)).collect())
+            (Box::new(opened.image), opened.files.into_iter().map(Into::into).collect())
         }
     };
     check_size(path, image.bytes(), kind)?;
@@ -230,11 +230,21 @@ pub fn open(
     Ok(Box::new(Worker::start(about, files, image, signals).map_err(host)?))
 }
 
-/// A plain image, and another handle of its file.
-fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Result<(RawImage, File), MediumError> {
+/// A file of an image that is in use.
+#[derive(Debug)]
+struct HeldFile {
+    path: PathBuf,
+    /// Another handle of it.
+    file: File,
+    /// Lives until all is written.
+    _lock: Option<Lock>,
+}
+
+/// A plain image, and its file.
+fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Result<(RawImage, HeldFile), MediumError> {
     let host = |error| MediumError::Host { path: path.to_owned(), error };
     let file = open_file(path, writable)?;
-    lock_file(path, &file, writable)?;
+    let lock = lock_file(path, &file, writable)?;
     let mut image = RawImage::new(file).map_err(host)?;
     check_size(path, image.bytes(), kind)?;
     check_content(path, &image, kind)?;
@@ -242,11 +252,11 @@ fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Resul
         image.keep_plain(|start| format_of(start).is_some());
     }
     let file = image.share().map_err(host)?;
-    Ok((image, file))
+    Ok((image, HeldFile { path: path.to_owned(), file, _lock: Some(lock) }))
 }
 
 /// Locks the open file of an image.
-fn lock_file(path: &Path, file: &File, writable: bool) -> Result<(), MediumError> {
+fn lock_file(path: &Path, file: &File, writable: bool) -> Result<Lock, MediumError> {
     lock::acquire(file, writable).map_err(|error| match error {
         LockError::InUse => MediumError::InUse(path.to_owned()),
         LockError::Host(error) => MediumError::Host { path: path.to_owned(), error },
@@ -425,7 +435,7 @@ pub(crate) mod tests {
     }
 
     pub fn finish(backend: &mut dyn BlockBackend) -> Completion {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_mins(5);
         loop {
             if let Some(completion) = backend.poll() {
                 return completion;

@@ -111,7 +111,7 @@ impl MediumIdentity {
     /// What the host says; [`ErrorKind::Interrupted`] where `progress` said no; an error too where somebody writes a file meanwhile.
     pub fn measure(
         format: ImageFormat,
-        files: &[(PathBuf, File)],
+        files: &[(&Path, &File)],
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> io::Result<Self> {
         let mut measured = Vec::with_capacity(files.len());
@@ -231,7 +231,7 @@ mod tests {
         std::fs::write(&path, vec![1; 2 * PART + 5]).unwrap();
         let mut steps = 0;
         let identity =
-            MediumIdentity::measure(ImageFormat::Raw, &[(path.clone(), File::open(&path).unwrap())], &mut |_, _| {
+            MediumIdentity::measure(ImageFormat::Raw, &[(path.as_path(), &File::open(&path).unwrap())], &mut |_, _| {
                 steps += 1;
                 true
             })

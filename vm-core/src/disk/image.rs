@@ -200,7 +200,7 @@ pub fn resize(path: &Path, size: u64, format: Option<ImageFormat>) -> Result<(),
         ImageFormat::Raw => {
             check_kind_of_file(path, true)?;
             let file = open_file(path, true)?;
-            lock_file(path, &file, true)?;
+            let _lock = lock_file(path, &file, true)?;
             let grown = file.set_len(wanted).and_then(|()| file.sync_all());
             grown.map_err(|error| ImageError::Host { path: path.to_owned(), error })?;
         }

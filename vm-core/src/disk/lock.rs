@@ -21,14 +21,28 @@ pub enum LockError {
     Host(#[from] io::Error),
 }
 
-/// Locks the image in `file` for as long as the file (and every clone of it) is open. Readers go together with readers.
+/// A locked image. Dropping it unlocks: closing the file would not, where a process that is just being started holds a copy of the
+/// descriptor until it has become another program.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        platform::release(&self.0);
+    }
+}
+
+/// Locks the image in `file`. Readers go together with readers. Whatever is written must be written before the lock goes.
 ///
 /// A file system without locks (some network ones) is taken as it is, with a warning in the log.
 ///
 /// # Errors
-/// Where somebody else uses the image, or the host fails.
-pub fn acquire(file: &File, writable: bool) -> Result<(), LockError> {
-    platform::acquire(file, writable)
+/// Where somebody else uses the image, or the host fails; nothing is locked then.
+pub fn acquire(file: &File, writable: bool) -> Result<Lock, LockError> {
+    // From here on, so that half of the locks go again where the other half is refused.
+    let lock = Lock(file.try_clone()?);
+    platform::acquire(&lock.0, writable)?;
+    Ok(lock)
 }
 
 #[cfg(target_os = "linux")]
@@ -56,6 +70,13 @@ mod platform {
             }
             result => result,
         }
+    }
+
+    pub fn release(file: &File) {
+        let mut range = range(libc::F_UNLCK, USED);
+        range.l_len = UNSHARED + 100 - USED;
+        // What had no locks has none to give back.
+        let _ = call(file, libc::F_OFD_SETLK, &mut range);
     }
 
     fn take(file: &File, used: u8, unshared: u8) -> Result<(), LockError> {
@@ -123,6 +144,11 @@ mod platform {
             TryLockError::Error(error) => LockError::Host(error),
         })
     }
+
+    pub fn release(file: &File) {
+        // Closing it, which follows, does the same.
+        let _ = file.unlock();
+    }
 }
 
 #[cfg(test)]
@@ -146,16 +172,19 @@ mod tests {
     fn one_writer_or_many_readers() {
         let path = image("own");
         let writer = open(&path, true);
-        acquire(&writer, true).unwrap();
+        let lock = acquire(&writer, true).unwrap();
         assert!(matches!(acquire(&open(&path, true), true), Err(LockError::InUse)));
         assert!(matches!(acquire(&open(&path, false), false), Err(LockError::InUse)));
-        drop(writer);
-        let readers = [open(&path, false), open(&path, false)];
-        for reader in &readers {
-            acquire(reader, false).unwrap();
-        }
+        // The file stays open, as it does in a process that is being started.
+        drop(lock);
+        let readers = [open(&path, false), open(&path, false)].map(|file| acquire(&file, false).unwrap());
         assert!(matches!(acquire(&open(&path, true), true), Err(LockError::InUse)));
         drop(readers);
+        // What was refused has left nothing locked.
+        let refused = open(&path, false);
+        let lock = acquire(&writer, true).unwrap();
+        assert!(matches!(acquire(&refused, false), Err(LockError::InUse)));
+        drop(lock);
         acquire(&open(&path, true), true).unwrap();
         std::fs::remove_file(path).unwrap();
     }
@@ -187,7 +216,7 @@ mod tests {
     fn a_qemu_refuses_what_we_hold_and_we_refuse_what_it_holds() {
         let path = image("qemu");
         let ours = open(&path, true);
-        acquire(&ours, true).unwrap();
+        let lock = acquire(&ours, true).unwrap();
         let Some(text) = qemu_complaint(&path, false) else {
             eprintln!("no QEMU here: only our own side of the locks is tested");
             return;
@@ -195,12 +224,11 @@ mod tests {
         assert!(text.contains("lock"), "a second writer: {text}");
         let text = qemu_complaint(&path, true).unwrap();
         assert!(text.contains("lock"), "a reader beside a writer: {text}");
-        drop(ours);
-        let reader = open(&path, false);
-        acquire(&reader, false).unwrap();
+        drop(lock);
+        let lock = acquire(&open(&path, false), false).unwrap();
         assert_eq!(qemu_complaint(&path, true).unwrap(), "", "two readers");
         assert!(qemu_complaint(&path, false).unwrap().contains("lock"), "a writer beside a reader");
-        drop(reader);
+        drop(lock);
 
         let mut theirs = qemu(&path, false).unwrap();
         // It answers only once everything is set up.

@@ -1,7 +1,6 @@
 //! The I/O thread of one medium.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::identity::{IdentityStep, MediumIdentity};
 use super::raw::Image;
-use super::{BlockBackend, Completion, Operation, SECTOR};
+use super::{BlockBackend, Completion, HeldFile, Operation, SECTOR};
 use crate::bus::signals::Signals;
 use crate::config::ImageFormat;
 
@@ -53,12 +52,7 @@ impl Worker {
     ///
     /// # Errors
     /// Where the host has no thread to give.
-    pub fn start(
-        about: About,
-        files: Vec<(PathBuf, File)>,
-        image: impl Image,
-        signals: &Arc<Signals>,
-    ) -> io::Result<Self> {
+    pub fn start(about: About, files: Vec<HeldFile>, image: impl Image, signals: &Arc<Signals>) -> io::Result<Self> {
         let (jobs, work) = unbounded();
         let (finished, done) = unbounded();
         let name = about.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().replace('\0', ""));
@@ -66,8 +60,8 @@ impl Worker {
             path: about.path.clone(),
             read_only: about.read_only,
             format: about.format,
-            files,
             image,
+            files,
             finished,
             signals: Arc::clone(signals),
             dirty: false,
@@ -141,8 +135,9 @@ struct Thread<I> {
     path: PathBuf,
     read_only: bool,
     format: ImageFormat,
-    files: Vec<(PathBuf, File)>,
     image: I,
+    /// Declared after `image`, which may write when it goes: with them go the locks.
+    files: Vec<HeldFile>,
     finished: Sender<Completion>,
     signals: Arc<Signals>,
     /// Written since the last flush.
@@ -193,8 +188,10 @@ impl<I: Image> Thread<I> {
     }
 
     fn identify(&mut self, steps: &Sender<IdentityStep>) {
+        let flushed = self.flush();
         let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
-        let result = self.flush().and_then(|()| MediumIdentity::measure(self.format, &self.files, &mut progress));
+        let files: Vec<_> = self.files.iter().map(|held| (held.path.as_path(), &held.file)).collect();
+        let result = flushed.and_then(|()| MediumIdentity::measure(self.format, &files, &mut progress));
         let _ = steps.send(IdentityStep::Done(result));
     }
 }

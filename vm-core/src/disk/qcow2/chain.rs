@@ -9,8 +9,9 @@ use super::storage::Storage;
 use super::{Layer, Qcow2Image, qcow2_layer, raw_layer, tables};
 use crate::config::ImageFormat;
 use crate::disk::host_file::read_at;
+use crate::disk::lock::Lock;
 use crate::disk::raw::RawImage;
-use crate::disk::{MediumError, check_kind_of_file, lock_file, open_file};
+use crate::disk::{HeldFile, MediumError, check_kind_of_file, lock_file, open_file};
 
 /// Most images on top of each other.
 pub const MAX_LAYERS: usize = 100;
@@ -22,8 +23,9 @@ pub struct ChainFile {
     pub path: PathBuf,
     /// How it holds its bytes.
     pub format: ImageFormat,
-    /// Open, and locked while a clone of it is open.
+    /// Open.
     pub file: File,
+    lock: Option<Lock>,
     header: Option<Header>,
     bytes: u64,
 }
@@ -37,6 +39,12 @@ impl ChainFile {
     /// Bytes of the medium that this file alone would be.
     pub fn medium_bytes(&self) -> u64 {
         self.header.as_ref().map_or(self.bytes, |header| header.size)
+    }
+}
+
+impl From<ChainFile> for HeldFile {
+    fn from(file: ChainFile) -> Self {
+        Self { path: file.path, file: file.file, _lock: file.lock }
     }
 }
 
@@ -94,9 +102,7 @@ fn one(
             advice: "put them together with “qemu-img convert -O qcow2 OLD NEW”".to_owned(),
         }));
     }
-    if locked {
-        lock_file(path, &file, writable)?;
-    }
+    let lock = locked.then(|| lock_file(path, &file, writable)).transpose()?;
     let bytes = RawImage::new(file.try_clone().map_err(host(path))?).map_err(host(path))?.bytes();
     let looks_qcow2 = begins_as_qcow2(&file, bytes).map_err(host(path))?;
     let found = if looks_qcow2 { ImageFormat::Qcow2 } else { ImageFormat::Raw };
@@ -112,7 +118,7 @@ fn one(
         }));
     }
     let format = if header.is_some() { ImageFormat::Qcow2 } else { ImageFormat::Raw };
-    Ok(ChainFile { path: path.to_owned(), format, file, header, bytes })
+    Ok(ChainFile { path: path.to_owned(), format, file, lock, header, bytes })
 }
 
 /// Whether the file begins as a qcow2 image does.
@@ -164,7 +170,7 @@ fn below(file: &ChainFile) -> Result<Option<(PathBuf, Option<ImageFormat>)>, Ref
 pub struct Opened {
     /// To read and write.
     pub image: Qcow2Image,
-    /// Its files, topmost first.
+    /// Its files, topmost first. They are locked for as long as these live.
     pub files: Vec<ChainFile>,
 }
 
