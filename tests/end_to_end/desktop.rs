@@ -130,13 +130,17 @@ impl Desktop {
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut number).unwrap();
         assert!(!number.trim().is_empty(), "Xvfb gives no display");
         let display = format!(":{}", number.trim());
+        // A window that asks to be mapped while the window manager is still starting may never be.
+        let ready = folder.join("window-manager-is-ready");
         let manager = Command::new("openbox")
+            .args(["--sm-disable", "--startup", &format!("touch '{}'", ready.display())])
             .env("DISPLAY", &display)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("openbox starts (packaging/test.sh installs it)");
+        wait_until("the window manager", || ready.exists().then_some(()));
         Self { server, manager, programs: Vec::new(), display, folder }
     }
 

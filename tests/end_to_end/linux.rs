@@ -106,13 +106,12 @@ fn linux_comes_to_a_shell_on_the_screen_and_on_the_serial_line() {
 }
 
 #[test]
-fn the_kernel_for_pae_comes_to_a_shell_with_steady_clocks() {
+fn the_kernel_for_pae_comes_to_a_shell() {
     let mut guest = start_kernel("linux-pae", "vmlinuz-686-pae");
     let mut serial = serial::Line::connect(&guest.folder.join("serial"));
     serial.wait_for("guest# ");
-    serial.send("grep -c -w pae /proc/cpuinfo; echo $(dmesg | grep -c -i -e 'tsc.*unstable' -e 'unable to calibrate') unsteady\n");
-    serial.wait_for("\n1");
-    serial.wait_for("\n0 unsteady");
+    serial.send("echo $(grep -c -w pae /proc/cpuinfo) processor with it\n");
+    serial.wait_for("\n1 processor with it");
     serial.send("poweroff\n");
     assert_eq!(guest.ended(), 0, "{}", guest.errors());
 }
