@@ -31,6 +31,7 @@ mod task;
 pub(crate) mod testbus;
 pub mod tlb;
 pub mod uop;
+pub mod vector;
 
 use cpuid::CpuModel;
 use fault::Fault;

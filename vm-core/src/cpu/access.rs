@@ -147,6 +147,26 @@ impl Cpu {
         self.store_slow(bus, linear, T::SIZE, value.wide(), self.state.cpl == 3)
     }
 
+    /// Reads 16 bytes. Whether they must be aligned is the caller's business.
+    ///
+    /// # Errors
+    /// A page fault.
+    pub fn load_128(&mut self, bus: &mut dyn Bus, linear: u64) -> Result<u128, Fault> {
+        let low = self.load::<u64>(bus, linear)?;
+        let high = self.load::<u64>(bus, linear.wrapping_add(8) & 0xffff_ffff)?;
+        Ok(u128::from(low) | u128::from(high) << 64)
+    }
+
+    /// Writes 16 bytes. Whether they must be aligned is the caller's business.
+    ///
+    /// # Errors
+    /// A page fault; then no byte has been written.
+    pub fn store_128(&mut self, bus: &mut dyn Bus, linear: u64, value: u128) -> Result<(), Fault> {
+        self.prepare_write(bus, linear, 16)?;
+        self.store(bus, linear, value as u64)?;
+        self.store(bus, linear.wrapping_add(8) & 0xffff_ffff, (value >> 64) as u64)
+    }
+
     /// Reads descriptor tables and task state: with supervisor rights at any privilege level.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::ptr;
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 
+use super::cpuid::CpuModel;
 use super::fault::Fault;
 use super::lift::{Ends, Lifted, Mode, lift, lift_too_long};
 use super::state::SegReg;
@@ -597,7 +598,7 @@ impl Cpu {
                     }
                 } else {
                     let too_long = insn.is_invalid() && is_too_long(mode, &bytes[len..]);
-                    ends = self.code.lift_one(&insn, mode, count, too_long);
+                    ends = self.code.lift_one(&insn, mode, self.model, count, too_long);
                     offsets[count] = len as u16;
                     count += 1;
                     len = decoder.position();
@@ -647,7 +648,7 @@ impl Cpu {
         }
         self.code.lifted.clear();
         let too_long = insn.is_invalid() && is_too_long(mode, &bytes[..fetched]);
-        if self.code.lift_one(&insn, mode, 0, too_long) == Ends::No {
+        if self.code.lift_one(&insn, mode, self.model, 0, too_long) == Ends::No {
             self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
         }
         let header = self.code.assemble(key, &[0], insn.len() as u32, true);
@@ -664,10 +665,13 @@ impl Cpu {
 }
 
 impl Cache {
-    fn lift_one(&mut self, insn: &Instruction, mode: Mode, number: usize, too_long: bool) -> Ends {
+    fn lift_one(&mut self, insn: &Instruction, mode: Mode, model: CpuModel, number: usize, too_long: bool) -> Ends {
         let from = self.lifted.ops.len();
-        let ends =
-            if too_long { lift_too_long(&mut self.lifted, insn, mode) } else { lift(&mut self.lifted, insn, mode) };
+        let ends = if too_long {
+            lift_too_long(&mut self.lifted, insn, mode)
+        } else {
+            lift(&mut self.lifted, insn, mode, model)
+        };
         for uop in &mut self.lifted.ops[from..] {
             uop.y = number as u16;
         }

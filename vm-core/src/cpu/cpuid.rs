@@ -1,9 +1,12 @@
 //! Processor models and what CPUID says of them (Intel SDM vol. 2A, CPUID).
 //!
-//! A feature bit is set only where the feature is there. MMX, FXSR and the local APIC are not there yet, so no model has
-//! them.
+//! A feature bit is set only where the feature is there: no model has the local APIC yet. Instructions that a model
+//! lacks are found when code is translated ([`CpuModel::executes`]), so that it costs nothing when the code runs.
+
+use iced_x86::{Code, CpuidFeature, Mnemonic};
 
 use super::state::{cr4, efer};
+use super::vector::mxcsr;
 
 /// A processor model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +48,9 @@ const MODELS: &[Row] = &[
     (&["max"],                  None),
 ];
 
+/// The bits of CR4 that every model since the Pentium II has.
+const CR4_P6: u64 = cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE | cr4::OSFXSR;
+
 /// Feature bits of leaf 1, EDX.
 pub mod feature {
     #![allow(missing_docs, reason = "each is named in the manual")]
@@ -65,6 +71,11 @@ pub mod feature {
     pub const CMOV: u32 = 1 << 15;
     pub const PAT: u32 = 1 << 16;
     pub const PSE36: u32 = 1 << 17;
+    pub const CLFSH: u32 = 1 << 19;
+    pub const MMX: u32 = 1 << 23;
+    pub const FXSR: u32 = 1 << 24;
+    pub const SSE: u32 = 1 << 25;
+    pub const SSE2: u32 = 1 << 26;
 }
 
 /// Feature bits of leaf 0x80000001, EDX.
@@ -113,13 +124,33 @@ impl CpuModel {
 
     /// The feature bits.
     pub const fn features(self) -> u32 {
-        use feature::{CMOV, CX8, DE, FPU, MCA, MCE, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, TSC, VME};
+        use feature::{
+            CLFSH, CMOV, CX8, DE, FPU, FXSR, MCA, MCE, MMX, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, SSE, SSE2, TSC,
+            VME,
+        };
+        const P6: u32 = FPU
+            | VME
+            | DE
+            | PSE
+            | TSC
+            | MSR
+            | PAE
+            | MCE
+            | CX8
+            | SEP
+            | MTRR
+            | PGE
+            | MCA
+            | CMOV
+            | PAT
+            | PSE36
+            | MMX
+            | FXSR;
         match self {
             Self::I486 => FPU,
             Self::Pentium => FPU | VME | DE | PSE | TSC | MSR | MCE | CX8,
-            Self::Pentium2 | Self::PentiumM => {
-                FPU | VME | DE | PSE | TSC | MSR | PAE | MCE | CX8 | SEP | MTRR | PGE | MCA | CMOV | PAT | PSE36
-            }
+            Self::Pentium2 => P6,
+            Self::PentiumM => P6 | SSE | SSE2 | CLFSH,
         }
     }
 
@@ -146,9 +177,66 @@ impl CpuModel {
         match self {
             Self::I486 => 0,
             Self::Pentium => cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::MCE,
-            Self::Pentium2 | Self::PentiumM => {
-                cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE
+            Self::Pentium2 => CR4_P6,
+            Self::PentiumM => CR4_P6 | cr4::OSXMMEXCPT,
+        }
+    }
+
+    /// The bits of MXCSR that can be set; none: there is no such register.
+    pub const fn mxcsr_mask(self) -> u32 {
+        if self.has(feature::SSE2) {
+            0xffff
+        } else if self.has(feature::SSE) {
+            0xffff & !mxcsr::DAZ
+        } else {
+            0
+        }
+    }
+
+    /// Whether the model has an instruction.
+    pub fn executes(self, code: Code) -> bool {
+        match code.mnemonic() {
+            // The opcodes of these were no-operations before they had a meaning.
+            Mnemonic::Prefetchnta | Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2 => {
+                self.has(feature::CMOV)
             }
+            // The prefix of these meant nothing before they did.
+            Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Pause => true,
+            Mnemonic::Paddq => self.has(feature::SSE2),
+            _ => code.cpuid_features().iter().all(|&feature| self.provides(feature)),
+        }
+    }
+
+    /// Whether the instructions of a group are there.
+    fn provides(self, group: CpuidFeature) -> bool {
+        use CpuidFeature as F;
+        match group {
+            F::INTEL8086
+            | F::INTEL8086_ONLY
+            | F::INTEL186
+            | F::INTEL286
+            | F::INTEL286_ONLY
+            | F::INTEL386
+            | F::INTEL386_ONLY
+            | F::INTEL486
+            | F::FPU
+            | F::FPU287
+            | F::FPU287XL_ONLY
+            | F::FPU387
+            | F::FPU387SL_ONLY
+            | F::CPUID
+            | F::SMM => true,
+            F::TSC => self.has(feature::TSC),
+            F::MSR => self.has(feature::MSR),
+            F::CX8 => self.has(feature::CX8),
+            F::SEP => self.has(feature::SEP),
+            F::CMOV | F::RDPMC | F::MULTIBYTENOP | F::CET_IBT | F::CET_SS | F::CLDEMOTE => self.has(feature::CMOV),
+            F::MMX => self.has(feature::MMX),
+            F::FXSR => self.has(feature::FXSR),
+            F::SSE => self.has(feature::SSE),
+            F::SSE2 => self.has(feature::SSE2),
+            F::CLFSH => self.has(feature::CLFSH),
+            _ => false,
         }
     }
 
@@ -179,7 +267,8 @@ impl CpuModel {
         // A leaf above the highest gives the highest (Intel SDM vol. 2A, CPUID).
         match leaf.min(highest) {
             0 => [highest, text("Genu"), text("ntel"), text("ineI")],
-            1 => [self.signature(), 0, 0, self.features()],
+            // CLFLUSH works on lines of 64 bytes.
+            1 => [self.signature(), if self.has(feature::CLFSH) { 8 << 8 } else { 0 }, 0, self.features()],
             // Instruction TLB 4 KiB ×32 and 4 MiB ×2; data TLB 4 KiB ×64 and 4 MiB ×8; L2 512 KiB; L1 16 KiB each.
             _ => [0x0302_0101, 0, 0, 0x0c04_0843],
         }

@@ -10,6 +10,7 @@ pub mod flag;
 pub mod operand;
 pub mod string;
 pub mod system;
+pub mod vector;
 pub mod x87;
 
 /// The helper of an instruction, where it has one.
@@ -20,4 +21,5 @@ pub fn find(code: Code) -> Option<Helper> {
         .or_else(|| string::find(code))
         .or_else(|| bcd::find(code))
         .or_else(|| x87::find(code))
+        .or_else(|| vector::find(code))
 }

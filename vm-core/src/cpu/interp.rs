@@ -12,6 +12,7 @@ mod control;
 mod memory;
 mod shift;
 mod table;
+mod vector;
 
 use std::ptr;
 

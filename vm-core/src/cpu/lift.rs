@@ -11,9 +11,11 @@ mod mov;
 mod muldiv;
 mod shift;
 mod stack;
+mod vector;
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
+use super::cpuid::CpuModel;
 use super::fault::Fault;
 use super::helper;
 use super::helper::operand::{address_bits, segment_of};
@@ -159,6 +161,8 @@ pub struct Lifted {
     pub ops: Vec<Uop>,
     /// What [`Op::Helper`] calls, by number.
     pub helpers: Vec<(Helper, Instruction)>,
+    /// Which vector units were found to be there since the last helper, a bit each.
+    checked: u8,
 }
 
 impl Lifted {
@@ -166,12 +170,14 @@ impl Lifted {
     pub fn clear(&mut self) {
         self.ops.clear();
         self.helpers.clear();
+        self.checked = 0;
     }
 }
 
-/// Lifts one instruction behind what is already in `into`.
-pub fn lift(into: &mut Lifted, insn: &Instruction, mode: Mode) -> Ends {
-    Lifter { into, insn, mode }.lift()
+/// Lifts one instruction behind what is already in `into`, as a processor of this model executes it.
+pub fn lift(into: &mut Lifted, insn: &Instruction, mode: Mode, model: CpuModel) -> Ends {
+    let mut lifter = Lifter { into, insn, mode };
+    if model.executes(insn.code()) { lifter.lift() } else { lifter.undefined() }
 }
 
 /// Lifts an instruction of more than 15 bytes: #GP(0).
@@ -219,6 +225,7 @@ impl Lifter<'_> {
     fn call(&mut self, helper: Helper) {
         let number = self.into.helpers.len() as u32;
         self.into.helpers.push((helper, *self.insn));
+        self.into.checked = 0;
         self.emit(Uop::new(Op::Helper {}).imm(number));
     }
 
@@ -226,6 +233,12 @@ impl Lifter<'_> {
     fn leave(&mut self) -> Ends {
         self.emit(Uop::new(Op::Leave {}).imm(self.insn.next_ip() as u32));
         Ends::Yes
+    }
+
+    /// #UD.
+    fn undefined(&mut self) -> Ends {
+        self.call(undefined);
+        self.leave()
     }
 
     fn is_memory(&self, operand: u32) -> bool {
@@ -342,8 +355,7 @@ impl Lifter<'_> {
 
     fn lift(&mut self) -> Ends {
         if self.insn.is_invalid() {
-            self.call(undefined);
-            return self.leave();
+            return self.undefined();
         }
         if let Some(ends) = self.branch() {
             return ends;
@@ -351,12 +363,11 @@ impl Lifter<'_> {
         if self.alu() || self.mov() || self.stack() || self.shift() || self.muldiv() || self.bit() || self.flags() {
             return Ends::No;
         }
-        if self.is_hint() {
+        if self.is_hint() || self.vector() {
             return Ends::No;
         }
         let Some(helper) = helper::find(self.insn.code()) else {
-            self.call(undefined);
-            return self.leave();
+            return self.undefined();
         };
         self.call(helper);
         if self.ends_after_helper() {

@@ -11,6 +11,7 @@ use super::msr::{apic_base, misc_enable};
 use super::paging;
 use super::smm;
 use super::state::{CpuState, Msrs, SegReg, Segment, TableRegister, cr0};
+use super::vector::mxcsr;
 use crate::snapshot::section::{LoadError, Section};
 
 /// The section's name.
@@ -58,6 +59,15 @@ struct Saved {
     dr: [u64; 8],
     msr: Msrs,
     fpu: Fpu,
+    #[serde(default = "reset_mxcsr")]
+    mxcsr: u32,
+    /// XMM0 to XMM7, lower half first.
+    #[serde(default)]
+    xmm: [[u64; 2]; 8],
+}
+
+const fn reset_mxcsr() -> u32 {
+    mxcsr::RESET
 }
 
 const fn reset_smbase() -> u32 {
@@ -103,6 +113,8 @@ impl Cpu {
             dr: state.dr,
             msr: state.msr,
             fpu: self.fpu.clone(),
+            mxcsr: state.mxcsr,
+            xmm: std::array::from_fn(|n| [state.vector[n] as u64, (state.vector[n] >> 64) as u64]),
         };
         Section::encode(KIND, VERSION, &saved)
     }
@@ -141,6 +153,10 @@ impl Cpu {
         state.pdpte = saved.pdpte;
         state.dr = saved.dr;
         state.msr = saved.msr;
+        state.mxcsr = saved.mxcsr;
+        for (register, [low, high]) in state.vector.iter_mut().zip(saved.xmm) {
+            *register = u128::from(low) | u128::from(high) << 64;
+        }
         self.state = state;
         self.fpu = saved.fpu;
         self.retired = saved.retired;
@@ -206,6 +222,9 @@ impl Saved {
         if known.get() != self.eflags {
             return Err(format!("EFLAGS is {:#x}", self.eflags));
         }
+        if self.mxcsr & !(model.mxcsr_mask() | mxcsr::RESET) != 0 {
+            return Err(format!("MXCSR is {:#x}", self.mxcsr));
+        }
         if self.fpu.top > 7 {
             return Err(format!("the x87's top of stack is {}", self.fpu.top));
         }
@@ -228,12 +247,14 @@ mod tests {
         cpu.state.flags.set(flags::ZF | flags::IF);
         cpu.state.msr.sysenter_esp = 7;
         cpu.state.halted = true;
+        cpu.state.vector[7] = 3 << 100 | 5;
         let section = cpu.save();
         let mut other = Cpu::new(CpuModel::Pentium2);
         other.load_state(&section).unwrap();
         assert_eq!(other.save(), section);
         assert_eq!(other.state.gpr[3], 0x1234_5678);
         assert!(other.state.halted);
+        assert_eq!((other.state.vector[7], other.state.mxcsr), (3 << 100 | 5, 0x1f80));
     }
 
     #[test]
@@ -255,6 +276,8 @@ mod tests {
             ("cr0: 1610612752", "cr0: 2147483664"),
             ("pentium2", "486"),
             ("top: 0", "top: 8"),
+            ("mxcsr: 8064", "mxcsr: 8065"),
+            ("mxcsr: 8064", "mxcsr: 73600"),
         ];
         for (from, to) in damages {
             let mut bad = section.clone();

@@ -6,6 +6,7 @@ use super::flags::Flags;
 use super::msr::mca::MachineCheck;
 use super::msr::mtrr::Mtrrs;
 use super::msr::{apic_base, misc_enable};
+use super::vector::mxcsr;
 
 /// Bits of CR0.
 pub mod cr0 {
@@ -37,6 +38,8 @@ pub mod cr4 {
     pub const MCE: u64 = 1 << 6;
     pub const PGE: u64 = 1 << 7;
     pub const PCE: u64 = 1 << 8;
+    pub const OSFXSR: u64 = 1 << 9;
+    pub const OSXMMEXCPT: u64 = 1 << 10;
 }
 
 /// Bits of `IA32_EFER`.
@@ -189,6 +192,10 @@ pub struct CpuState {
     pub dr: [u64; 8],
     /// Model-specific registers.
     pub msr: Msrs,
+    /// MXCSR.
+    pub mxcsr: u32,
+    /// XMM registers, and from [`VT0`](super::uop::VT0) up temporaries, dead between instructions.
+    pub vector: [u128; 32],
 }
 
 impl CpuState {
@@ -217,6 +224,8 @@ impl CpuState {
             pdpte: [0; 4],
             dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
             msr: Msrs::default(),
+            mxcsr: mxcsr::RESET,
+            vector: [0; 32],
         };
         state.gpr[gpr::RDX] = u64::from(signature);
         state.seg[SegReg::Cs as usize] = Segment { base: 0xffff_0000, selector: 0xf000, ..Segment::real(0) };

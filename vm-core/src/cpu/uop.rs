@@ -17,6 +17,7 @@
 mod display;
 
 use super::state::gpr;
+use super::vector::ops::{VectorGet, VectorOp, VectorSet};
 
 /// Operand size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,6 +196,28 @@ pub enum FlagOp {
     Salc,
 }
 
+/// Whose registers a vector op names. Numbers from [`VT0`] up are temporaries that both share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// MM0 to MM7, which lie in the x87's registers: an op that names one also sets TOP and the tags.
+    Mmx,
+    /// XMM0 to XMM7.
+    Sse,
+}
+
+/// How much of a vector register goes to or comes from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorWidth {
+    /// 4 bytes.
+    D,
+    /// 8 bytes.
+    Q,
+    /// 16 bytes; #GP where the address is not a multiple of 16.
+    X,
+    /// 16 bytes at any address.
+    U,
+}
+
 macro_rules! fields {
     ($($kind:ident: $($value:ident)*;)*) => {$(
         impl $kind {
@@ -222,6 +245,8 @@ fields! {
     Cond: O No B Ae E Ne Be A S Ns P Np L Ge Le G;
     Count: Zero NonZero NonZeroAndE NonZeroAndNe;
     FlagOp: Clc Stc Cmc Cld Std Lahf Sahf Salc;
+    Unit: Mmx Sse;
+    VectorWidth: D Q X U;
 }
 
 impl Size {
@@ -238,6 +263,17 @@ impl Size {
     /// A mask of the bits that fit.
     pub const fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits())
+    }
+}
+
+impl VectorWidth {
+    /// Bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::D => 4,
+            Self::Q => 8,
+            Self::X | Self::U => 16,
+        }
     }
 }
 
@@ -364,6 +400,20 @@ ops! {
     Pop { size: Size }
     /// #GP where `a` is beyond `imm`, the limit of CS.
     CheckTarget {}
+    /// #UD, #NM or #MF where instructions of this unit may not run now.
+    VectorCheck { unit: Unit }
+    /// Vector register `d` = memory, and zeros above it.
+    VectorLoad { unit: Unit, width: VectorWidth, ea: Ea }
+    /// Memory = the low part of vector register `d`.
+    VectorStore { unit: Unit, width: VectorWidth, ea: Ea }
+    /// Vector register `d` = `d` and `b` and `imm`, combined.
+    Vector { unit: Unit, what: VectorOp }
+    /// Slot `d` = 32 bits made of vector register `a` and `imm`.
+    VectorGet { unit: Unit, get: VectorGet }
+    /// Vector register `d` = itself with slot `a` in a place that `imm` may name.
+    VectorSet { unit: Unit, set: VectorSet }
+    /// Copies the lower half of vector register `a` to `d` of the unit; `a` is of the other one.
+    VectorCross { unit: Unit }
     /// Calls helper number `imm` of the block.
     Helper {}
     /// Ends the block: goes to `imm`.
@@ -438,6 +488,10 @@ pub const ZERO: u8 = slot(16);
 pub const T0: u8 = slot(17);
 /// Second of the temporaries.
 pub const T1: u8 = slot(18);
+/// First of the vector registers that no program sees.
+pub const VT0: u8 = 16;
+/// Second of them.
+pub const VT1: u8 = 17;
 /// Holds linear addresses.
 pub const TA: u8 = slot(23);
 

@@ -9,3 +9,4 @@ mod noise;
 mod programs;
 mod sequences;
 mod silicon_80286;
+mod vectors;

@@ -506,7 +506,7 @@ mod tests {
         let (mut cpu, mut bus) = protected(16);
         cpu.state.gpr[gpr::RAX] = cr0::PG;
         assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xc0]), Err(Fault::gp(0)));
-        cpu.state.gpr[gpr::RAX] = 1 << 9;
+        cpu.state.gpr[gpr::RAX] = 1 << 11;
         assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x22, 0xe0]), Err(Fault::gp(0)));
         // LMSW cannot leave protected mode.
         cpu.state.gpr[gpr::RAX] = cr0::TS;

@@ -98,6 +98,15 @@ impl Cpu {
         Ok(Some(Flow::Again))
     }
 
+    /// The start of an MMX instruction.
+    ///
+    /// # Errors
+    /// #UD, #NM, or #MF for an exception of an earlier x87 instruction.
+    pub fn mmx_enter(&mut self, bus: &mut dyn Bus) -> Result<Option<Flow>, Fault> {
+        self.mmx_available()?;
+        self.x87_pending(bus)
+    }
+
     /// The start of every waiting instruction that computes. Nothing but FERR# has changed when it does not return `None`.
     fn x87_enter(&mut self, bus: &mut dyn Bus) -> Result<Option<Flow>, Fault> {
         self.x87_available()?;

@@ -1,10 +1,11 @@
 //! The table of handlers, by op code.
 
-use super::{Handler, alu, control, memory, shift};
+use super::{Handler, alu, control, memory, shift, vector};
 use crate::cpu::uop::{
     AddressSize, Alu, Bit, Compare, Cond, Count, DoubleShift, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, Scan, Shift,
-    Size, Uop,
+    Size, Unit, Uop, VectorWidth,
 };
+use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet, each_vector_op, kind};
 
 /// The handler of the op at `op`.
 ///
@@ -82,6 +83,19 @@ macro_rules! each_alu {
     ($value:expr, $C:ident => $handler:expr) => {
         each!($value, Alu [Add Or Adc Sbb And Sub Xor], $C => $handler)
     };
+}
+
+/// The handler of a vector operation.
+macro_rules! vector_handlers {
+    (($what:expr, $MMX:ident) $($name:ident)*) => {
+        match $what {
+            $(VectorOp::$name => vector::compute::<kind::$name, $MMX>,)*
+        }
+    };
+}
+
+const fn is_mmx(unit: Unit) -> bool {
+    matches!(unit, Unit::Mmx)
 }
 
 const fn is_index(ea: Ea) -> bool {
@@ -178,6 +192,29 @@ const fn resolve(op: Op) -> Handler {
         Op::PushImm { size } => sized!(size, T => memory::push::<T, true>),
         Op::Pop { size } => sized!(size, T => memory::pop::<T>),
         Op::CheckTarget {} => control::check_target,
+        Op::VectorCheck { unit } => either!(is_mmx(unit), MMX => vector::check::<MMX>),
+        Op::VectorLoad { unit, width, ea } => either!(is_mmx(unit), MMX => either!(is_index(ea), X => match width {
+            VectorWidth::D => vector::load_part::<u32, MMX, X>,
+            VectorWidth::Q => vector::load_part::<u64, MMX, X>,
+            VectorWidth::X => vector::load::<X, true>,
+            VectorWidth::U => vector::load::<X, false>,
+        })),
+        Op::VectorStore { unit, width, ea } => either!(is_mmx(unit), MMX => either!(is_index(ea), X => match width {
+            VectorWidth::D => vector::store_part::<u32, MMX, X>,
+            VectorWidth::Q => vector::store_part::<u64, MMX, X>,
+            VectorWidth::X => vector::store::<X, true>,
+            VectorWidth::U => vector::store::<X, false>,
+        })),
+        Op::Vector { unit, what } => {
+            either!(is_mmx(unit), MMX => each_vector_op!(vector_handlers(what, MMX)))
+        }
+        Op::VectorGet { unit, get } => either!(is_mmx(unit), MMX => {
+            each!(get, VectorGet [Low Word ByteSigns SingleSigns DoubleSigns], GET => vector::get_number::<GET, MMX>)
+        }),
+        Op::VectorSet { unit, set } => either!(is_mmx(unit), MMX => {
+            each!(set, VectorSet [Low Word], SET => vector::set_number::<SET, MMX>)
+        }),
+        Op::VectorCross { unit } => either!(is_mmx(unit), MMX => vector::cross::<MMX>),
         Op::Helper {} => control::helper,
         Op::Jump {} => control::jump,
         Op::JumpIf { cond } => each_cond!(cond, COND => control::jump_if::<COND>),

@@ -16,7 +16,7 @@ fn text(code: &[u8], flat: bool) -> (String, String) {
     let mode = Mode::of(&cpu);
     let mut lifted = Lifted::default();
     for insn in &mut Decoder::with_ip(mode.bitness(), code, 0x100, DecoderOptions::NONE) {
-        lift(&mut lifted, &insn, mode);
+        lift(&mut lifted, &insn, mode, cpu.model);
     }
     let show = |ops: &[Uop]| ops.iter().fold(String::new(), |text, op| text + &op.to_string() + "\n");
     let first = show(&lifted.ops);

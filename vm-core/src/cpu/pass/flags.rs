@@ -39,7 +39,11 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Lea { .. }
         | Op::Not { .. }
         | Op::BitOffset { .. }
-        | Op::Bswap { .. } => NOTHING,
+        | Op::Bswap { .. }
+        | Op::Vector { .. }
+        | Op::VectorGet { .. }
+        | Op::VectorSet { .. }
+        | Op::VectorCross { .. } => NOTHING,
         // Address arithmetic of LOOP and the stack: the flags of the program pass it by.
         Op::Alu { alu: Alu::Add | Alu::Or | Alu::And | Alu::Sub | Alu::Xor, flags: Flag::Dead, .. }
         | Op::Neg { flags: Flag::Dead, .. }
@@ -84,6 +88,9 @@ fn effect(uop: &Uop) -> Effect {
         | Op::PushImm { .. }
         | Op::Pop { .. }
         | Op::CheckTarget {}
+        | Op::VectorCheck { .. }
+        | Op::VectorLoad { .. }
+        | Op::VectorStore { .. }
         | Op::Helper {}
         | Op::Jump {}
         | Op::JumpIf { .. }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AddressSize, Ea, Extend, Flag, Form, Op, Size, T0, Uop, ZERO};
+use super::{AddressSize, Ea, Extend, Flag, Form, Op, Size, T0, Unit, Uop, VT0, ZERO};
 
 /// A slot by name.
 struct Slot(u8, Size);
@@ -43,6 +43,19 @@ fn mark(flags: Flag) -> &'static str {
 
 fn name(value: impl fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
+}
+
+/// A vector register by name.
+struct VectorRegister(u8, Unit);
+
+impl fmt::Display for VectorRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            _ if self.0 >= VT0 => write!(f, "v{}", self.0 - VT0),
+            Unit::Mmx => write!(f, "mm{}", self.0),
+            Unit::Sse => write!(f, "xmm{}", self.0),
+        }
+    }
 }
 
 /// A memory operand.
@@ -150,6 +163,30 @@ impl fmt::Display for Uop {
             Op::PushImm { size } => write!(f, "push.{} {imm:#x}", suffix(size)),
             Op::Pop { size } => write!(f, "pop.{} {}", suffix(size), Slot(d, size)),
             Op::CheckTarget {} => write!(f, "checktarget {}, {imm:#x}", Slot(a, Size::D)),
+            Op::VectorCheck { unit } => write!(f, "check {}", name(unit)),
+            Op::VectorLoad { unit, width, ea } => {
+                write!(f, "load.{} {}, {}", name(width), VectorRegister(d, unit), memory(ea))
+            }
+            Op::VectorStore { unit, width, ea } => {
+                write!(f, "store.{} {}, {}", name(width), memory(ea), VectorRegister(d, unit))
+            }
+            Op::Vector { unit, what } => {
+                let (to, from) = (VectorRegister(d, unit), VectorRegister(b, unit));
+                write!(f, "{} {to}, {from}", name(what))?;
+                if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }
+            }
+            Op::VectorGet { unit, get } => {
+                write!(f, "get{} {}, {}", name(get), Slot(d, Size::D), VectorRegister(a, unit))?;
+                if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }
+            }
+            Op::VectorSet { unit, set } => {
+                write!(f, "set{} {}, {}", name(set), VectorRegister(d, unit), Slot(a, Size::D))?;
+                if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }
+            }
+            Op::VectorCross { unit } => {
+                let other = if unit == Unit::Mmx { Unit::Sse } else { Unit::Mmx };
+                write!(f, "cross {}, {}", VectorRegister(d, unit), VectorRegister(a, other))
+            }
             Op::Helper {} => write!(f, "helper #{imm}"),
             Op::Jump {} => write!(f, "jump {imm:#x}"),
             Op::JumpIf { cond } => write!(f, "j{} {imm:#x}, {imm2:#x}", name(cond)),
