@@ -222,11 +222,23 @@ impl Session {
         if size[0] == 0 || size[1] == 0 || frame.rgba.len() != size[0] * size[1] * 4 {
             return;
         }
-        let image = egui::ColorImage::from_rgba_premultiplied(size, &frame.rgba);
         let options = if self.sharp { egui::TextureOptions::NEAREST } else { egui::TextureOptions::LINEAR };
-        match &mut self.texture {
-            Some(texture) => texture.set(image, options),
-            None => self.texture = Some(context.load_texture("guest", image, options)),
+        let known = self.frame.as_ref().filter(|old| (old.width, old.height) == (frame.width, frame.height));
+        match (&mut self.texture, known) {
+            (Some(texture), Some(old)) => {
+                for rows in frame.rows_since(old.sequence) {
+                    let part = [size[0], rows.len()];
+                    let image = egui::ColorImage::from_rgba_premultiplied(part, frame.rows(&rows));
+                    texture.set_partial([0, rows.start as usize], image, options);
+                }
+            }
+            (texture, _) => {
+                let image = egui::ColorImage::from_rgba_premultiplied(size, &frame.rgba);
+                match texture {
+                    Some(texture) => texture.set(image, options),
+                    None => *texture = Some(context.load_texture("guest", image, options)),
+                }
+            }
         }
         self.frame = Some(frame);
     }

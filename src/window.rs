@@ -66,12 +66,16 @@ struct Screen {
     size: PhysicalSize<u32>,
 }
 
+/// Pixels across, pixels down, bits of the aspect.
+type Shape = (u32, u32, u32);
+
 struct Shell {
     machine: VmHandle,
     title: String,
     grab: Grab,
     screen: Option<Screen>,
-    shown: Option<u64>,
+    /// Number and shape of the picture on the window.
+    shown: Option<(u64, Shape)>,
     failure: Option<anyhow::Error>,
     closing: Option<Instant>,
 }
@@ -120,11 +124,15 @@ impl Shell {
             }
             return Ok(());
         };
-        if !again && self.shown == Some(frame.sequence) {
+        if !again && self.shown.is_some_and(|(sequence, _)| sequence == frame.sequence) {
             return Ok(());
         }
-        self.shown = Some(frame.sequence);
-        paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame);
+        // What of the window is right already; nothing where it has another size or shape.
+        let shape = (frame.width, frame.height, frame.aspect.to_bits());
+        let kept = self.shown.filter(|&(_, shown)| shown == shape && !again);
+        let since = kept.map_or(0, |(sequence, _)| sequence);
+        self.shown = Some((frame.sequence, shape));
+        paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame, since);
         if let Err(error) = screen.pixels.render() {
             // A surface may be lost for a moment (another resolution, a locked screen); the next picture tries again.
             tracing::warn!("a picture could not be shown: {error}");
@@ -140,6 +148,7 @@ impl Shell {
         screen.pixels.resize_surface(size.width, size.height)?;
         screen.pixels.resize_buffer(size.width, size.height)?;
         screen.size = size;
+        self.shown = None;
         screen.window.request_redraw();
         Ok(())
     }
@@ -213,9 +222,12 @@ impl ApplicationHandler<()> for Shell {
     }
 }
 
-/// Scales the picture into the middle of a window of `width` × `height` pixels, in its own shape.
-fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame) {
-    into.fill(0);
+/// Scales the picture into the middle of a window of `width` × `height` pixels, in its own shape. `since`: the window shows
+/// that picture already (0: none), so that only rows that changed after it are drawn.
+fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame, since: u64) {
+    if since == 0 {
+        into.fill(0);
+    }
     let (columns, rows) = (frame.width as usize, frame.height as usize);
     if columns == 0 || rows == 0 || frame.rgba.len() < columns * rows * 4 || into.len() < (width * height * 4) as usize
     {
@@ -231,6 +243,9 @@ fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame) {
     let sources: Vec<usize> = (0..wide as usize).map(|x| x * columns / wide as usize * 4).collect();
     for y in 0..high {
         let row = y as usize * rows / high as usize;
+        if since != 0 && frame.changed.get(row).is_some_and(|&changed| changed <= since) {
+            continue;
+        }
         let from = &frame.rgba[row * columns * 4..(row + 1) * columns * 4];
         let start = ((top + y) as usize * width as usize + left as usize) * 4;
         let to = &mut into[start..start + wide as usize * 4];
@@ -252,16 +267,37 @@ mod tests {
             height: 1,
             aspect: 4.0 / 3.0,
             rgba: vec![1, 1, 1, 255, 2, 2, 2, 255],
-            text: None,
+            ..Frame::default()
         };
         for (width, height) in [(1, 1), (800, 600), (1000, 100), (3, 500), (7, 5)] {
             let mut into = vec![9; (width * height * 4) as usize];
-            paint(&mut into, width, height, &frame);
+            paint(&mut into, width, height, &frame, 0);
             assert!(!into.contains(&9));
         }
         let mut into = vec![0; 16 * 6 * 4];
-        paint(&mut into, 16, 6, &frame);
+        paint(&mut into, 16, 6, &frame, 0);
         let row: Vec<u8> = into[..16 * 4].chunks_exact(4).map(|pixel| pixel[0]).collect();
         assert_eq!(row, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn only_rows_that_changed_are_drawn_again() {
+        let mut frame = Frame {
+            sequence: 4,
+            width: 1,
+            height: 4,
+            aspect: 0.5,
+            rgba: (1..=4).flat_map(|row| [row; 4]).collect(),
+            changed: vec![1, 4, 2, 3],
+            ..Frame::default()
+        };
+        let mut into = vec![9; 4 * 8 * 4];
+        paint(&mut into, 4, 8, &frame, 2);
+        let column: Vec<u8> = into.chunks_exact(16).map(|row| row[0]).collect();
+        assert_eq!(column, [9, 9, 2, 2, 9, 9, 4, 4]);
+        frame.changed.clear();
+        paint(&mut into, 4, 8, &frame, 2);
+        let column: Vec<u8> = into.chunks_exact(16).map(|row| row[0]).collect();
+        assert_eq!(column, [1, 1, 2, 2, 3, 3, 4, 4]);
     }
 }

@@ -9,6 +9,7 @@
 //! A journal notes which entries were filled, those of global pages apart. A flush visits what is noted and nothing else:
 //! a load of CR3 costs what was filled since the last one, and an access pays nothing for that.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::bus::signals::Signals;
@@ -327,6 +328,17 @@ impl Tlb {
         }
     }
 
+    /// Takes the write tag from every entry that leads into this host memory: the next store there asks the bus for its page again.
+    pub fn forget_writes(&mut self, host: Range<usize>) {
+        for index in self.filled.all() {
+            let entry = &mut self.entries[index];
+            if entry.write != Self::absent(index) && host.contains(&entry.addend.wrapping_add(entry.write as usize)) {
+                entry.write = Self::absent(index);
+            }
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
     /// Host and physical address of a store of `size` bytes to a page that is watched for its code.
     pub(super) fn watched(&self, user: bool, linear: u32, size: u32) -> Option<(*mut u8, u64)> {
         let index = Self::index(usize::from(user) * ENTRIES, linear);
@@ -412,6 +424,11 @@ mod tests {
         assert_eq!(tlb.watched(false, 0xc000_0fff, 2), None, "crosses the page");
         tlb.unwatch(false, 0xc000_0000);
         assert!(hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1));
+        let start = host.as_ptr().addr();
+        tlb.forget_writes(start + 0x1000..start + 0x2000);
+        assert!(hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1), "other memory");
+        tlb.forget_writes(start..start + 0x1000);
+        assert!(!hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1) && hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1));
         tlb.set_user(true, false);
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1), "flushed with CR3");
         tlb.set_user(false, true);

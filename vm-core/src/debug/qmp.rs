@@ -266,6 +266,7 @@ mod tests {
                 height: 1,
                 aspect: 1.0,
                 rgba: vec![1, 2, 3, 255],
+                changed: vec![1],
                 text: Some(TextScreen { lines: vec!["A:\\>".to_owned()], cursor: Some((4, 0)) }),
             })))),
             Command::Blocks => Ok(Reply::Blocks(vec![BlockInfo {

@@ -68,8 +68,14 @@ mod tests {
 
     #[test]
     fn both_formats_hold_the_pixels() {
-        let frame =
-            Frame { sequence: 1, width: 2, height: 1, aspect: 2.0, rgba: vec![1, 2, 3, 255, 4, 5, 6, 255], text: None };
+        let frame = Frame {
+            sequence: 1,
+            width: 2,
+            height: 1,
+            aspect: 2.0,
+            rgba: vec![1, 2, 3, 255, 4, 5, 6, 255],
+            ..Frame::default()
+        };
         assert_eq!(encode(&frame, Format::Ppm).unwrap(), b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06");
         let png = encode(&frame, Format::Png).unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();

@@ -92,10 +92,7 @@ impl Board {
                 Some(NonNull::from(rom).cast())
             }
             Place::VgaWindow(offset) => self.vga.as_ref()?.legacy_page(offset),
-            Place::VgaFramebuffer(offset) => {
-                // SAFETY: `offset` is below `VRAM_SIZE`, a multiple of a page, and video memory is that large.
-                Some(unsafe { self.vga.as_ref()?.vram().add(offset as usize) })
-            }
+            Place::VgaFramebuffer(offset) => self.vga.as_ref()?.lfb_page(offset),
             Place::VgaRegisters(_) | Place::VgaRom(_) | Place::Nothing => None,
         }
     }

@@ -164,8 +164,14 @@ impl Machine {
     }
 
     /// The picture, where it has changed since the last call.
-    pub fn render(&mut self) -> Option<Frame> {
-        self.board.vga.as_mut()?.render()
+    pub fn render(&mut self) -> Option<Arc<Frame>> {
+        let vga = self.board.vga.as_mut()?;
+        let frame = vga.render();
+        // From here on a store to video memory asks the board for its page again, and so shows in the next picture.
+        if let Some(host) = vga.take_lent() {
+            self.cpu.tlb.forget_writes(host);
+        }
+        frame
     }
 
     /// Takes in finished disk requests and bytes from the host while the guest stands still.

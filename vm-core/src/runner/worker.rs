@@ -461,7 +461,7 @@ impl Worker {
 
     pub(super) fn show_frame(&mut self) {
         if let Some(frame) = self.machine.render() {
-            self.shared.frame.publish(Arc::new(frame));
+            self.shared.frame.publish(frame);
         }
     }
 

@@ -5,6 +5,7 @@
 //! high resolutions. (The original chip leaves gaps in chain-4 mode. Nobody sees them who sets the CRT controller to
 //! doubleword addresses along with chain-4.)
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -18,12 +19,40 @@ use crate::bus::Width;
 const PLANE_SIZE: usize = 0x10000;
 /// Bytes of the original VGA's four planes.
 pub const LEGACY_SIZE: usize = 4 * PLANE_SIZE;
+/// Bytes of a page, the unit in which it is known what was written.
+pub const PAGE: usize = 4096;
+
+/// Pages of video memory that may have been written, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched([u64; VRAM_SIZE / PAGE / 64]);
+
+impl Touched {
+    /// No page.
+    pub const NONE: Self = Self([0; VRAM_SIZE / PAGE / 64]);
+    /// Every page.
+    pub const ALL: Self = Self([u64::MAX; VRAM_SIZE / PAGE / 64]);
+
+    /// No page was.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
+
+    /// Whether a page was that has some of these bytes.
+    pub fn any(&self, bytes: Range<usize>) -> bool {
+        let end = bytes.end.min(VRAM_SIZE).div_ceil(PAGE);
+        (bytes.start / PAGE..end).any(|page| self.0[page / 64] >> (page % 64) & 1 != 0)
+    }
+}
 
 /// Video memory: one anonymous mapping that guests may reach by host address.
 #[derive(Debug)]
 pub struct Vram {
     base: NonNull<u8>,
     _mapping: MmapMut,
+    /// Written, or lent to somebody who may write, since the last picture.
+    touched: Cell<Touched>,
+    /// A page was lent since the last picture.
+    lent: Cell<bool>,
 }
 
 // SAFETY: the mapping belongs to this value and lives as long; a device moves between threads only as a whole.
@@ -37,12 +66,44 @@ impl Vram {
     pub fn new() -> Self {
         let mut mapping = MmapMut::map_anon(VRAM_SIZE).expect("16 MiB of address space");
         let base = NonNull::new(mapping.as_mut_ptr()).expect("a mapping has an address");
-        Self { base, _mapping: mapping }
+        Self { base, _mapping: mapping, touched: Cell::new(Touched::ALL), lent: Cell::new(false) }
     }
 
-    /// Host address of the first byte.
-    pub fn host(&self) -> NonNull<u8> {
+    /// Host address of the first byte, which does not move.
+    pub fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Host address of the page that has byte `offset`, for somebody who may write to it until the next picture
+    /// ([`Vram::take_lent`]); `None`: it lies beyond the end.
+    pub fn lend(&self, offset: usize) -> Option<NonNull<u8>> {
+        let page = offset & !(PAGE - 1);
+        if page >= VRAM_SIZE {
+            return None;
+        }
+        self.touch(page);
+        self.lent.set(true);
+        // SAFETY: the page lies within the mapping.
+        Some(unsafe { self.base.add(page) })
+    }
+
+    /// Whether a page was lent since the last call. Whoever then draws must take all pages back.
+    pub fn take_lent(&self) -> bool {
+        self.lent.take()
+    }
+
+    /// Which pages may have been written since the last call.
+    pub fn take_touched(&self) -> Touched {
+        self.touched.replace(Touched::NONE)
+    }
+
+    /// Notes that the page of byte `at` is written.
+    #[inline]
+    fn touch(&self, at: usize) {
+        let words = self.touched.as_ptr();
+        let page = at / PAGE % (VRAM_SIZE / PAGE);
+        // SAFETY: nobody else holds a reference into the cell: its other users take the value out or put one in.
+        unsafe { (*words).0[page / 64] |= 1 << (page % 64) };
     }
 
     /// All of it.
@@ -54,6 +115,12 @@ impl Vram {
 
     /// All of it, to change.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.touched.set(Touched::ALL);
+        self.all_mut()
+    }
+
+    /// All of it, for those who note themselves what they write.
+    fn all_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` excludes other slices.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), VRAM_SIZE) }
     }
@@ -86,12 +153,17 @@ impl Vram {
 
     /// Writes `width` bytes at `offset`; bytes past the end are dropped.
     pub fn write(&mut self, offset: u64, width: Width, value: u64) {
-        let bytes = self.bytes_mut();
         for n in 0..width.bytes() {
             let at = usize::try_from(offset.wrapping_add(n)).unwrap_or(usize::MAX);
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = (value >> (8 * n)) as u8;
-            }
+            self.set(at, (value >> (8 * n)) as u8);
+        }
+    }
+
+    /// Writes the byte at `at`; past the end it is dropped.
+    fn set(&mut self, at: usize, value: u8) {
+        if let Some(byte) = self.all_mut().get_mut(at) {
+            *byte = value;
+            self.touch(at);
         }
     }
 
@@ -103,10 +175,11 @@ impl Vram {
     /// Stores the bytes of `word` whose planes are in `planes`.
     fn store(&mut self, address: usize, word: u32, planes: u8) {
         let at = address * 4;
-        if let Some(bytes) = self.bytes_mut().get_mut(at..at + 4) {
+        if let Some(bytes) = self.all_mut().get_mut(at..at + 4) {
             let mask = spread(planes);
             let old = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             bytes.copy_from_slice(&(old & !mask | word & mask).to_le_bytes());
+            self.touch(at);
         }
     }
 }
@@ -214,12 +287,7 @@ pub fn write(vram: &mut Vram, registers: &Registers, vbe: &Vbe, latches: u32, of
     let map_mask = sequencer.map_mask();
     let (address, planes) = match place(registers, vbe, offset) {
         Place::Nowhere => return,
-        Place::Linear(at) => {
-            if let Some(byte) = vram.bytes_mut().get_mut(at) {
-                *byte = value;
-            }
-            return;
-        }
+        Place::Linear(at) => return vram.set(at, value),
         Place::Planes(address) if sequencer.chain4() && !vbe.is_on() => {
             (address >> 2 & (PLANE_SIZE - 1), map_mask & 1 << (address & 3))
         }

@@ -518,6 +518,26 @@ impl Registers {
         self.attribute.palette_is_shown() && !self.sequencer.screen_off()
     }
 
+    /// What of the registers can be seen in the picture, all else zero; the cursor's are left out, too. Two pictures from equal
+    /// values and equal memory are equal but for the cursor.
+    pub fn visible(&self) -> Self {
+        let mut seen = Self::default();
+        seen.sequencer.data = [0, self.sequencer.data[1], 0, self.sequencer.data[3], 0];
+        seen.graphics.data[5] = self.graphics.data[5] & 0x60;
+        seen.graphics.data[6] = self.graphics.data[6] & 0x01;
+        seen.attribute.index = self.attribute.index & 0x20;
+        seen.attribute.data = self.attribute.data;
+        // The border is not a part of the picture.
+        seen.attribute.data[17] = 0;
+        for index in [0x01, 0x08, 0x09, 0x0c, 0x0d, 0x12, 0x13, 0x14, 0x17, 0x18] {
+            seen.crtc.data[index] = self.crtc.data[index];
+        }
+        // High bits of display end and line compare.
+        seen.crtc.data[7] = self.crtc.data[7] & 0x52;
+        seen.dac = Dac { mask: self.dac.mask, colors: self.dac.colors, ..Dac::default() };
+        seen
+    }
+
     /// Checks what a hostile saved state could have wrong.
     ///
     /// # Errors

@@ -248,6 +248,11 @@ impl Vbe {
         (VRAM_SIZE / self.pitch().max(1)).min(usize::from(u16::MAX)) as u16
     }
 
+    /// What of the registers can be seen in the picture, all else as after power-on.
+    pub fn visible(&self) -> Self {
+        Self { index: 0, id: ID_NEWEST, bank: 0, ..self.clone() }
+    }
+
     /// Checks what a hostile saved state could have wrong.
     ///
     /// # Errors
