@@ -4,8 +4,6 @@
 //! and memory. A chip gets offsets and never learns where it sits; it knows no other chip. Only
 //! [`crate::machine::board`] knows who sits where.
 
-pub mod ata;
-pub mod atapi;
 pub mod bytes;
 pub mod debug_exit;
 pub mod debug_port;

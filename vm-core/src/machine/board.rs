@@ -1,6 +1,6 @@
 //! The one file that names every chip and says where it sits.
 //!
-//! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 power management, a VGA on PCI. It answers
+//! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 IDE and power management, a VGA on PCI. It answers
 //! the processor in `decode`.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::dev::fdc::Fdc;
 use crate::dev::fw_cfg::{self, FwCfg};
 use crate::dev::i440fx::I440fx;
 use crate::dev::i8042::I8042;
-use crate::dev::ide::{IdeChannel, PciIde};
+use crate::dev::ide::{IdeChannel, MasterEnable, PciIde};
 use crate::dev::pci::PciPorts;
 use crate::dev::pic::Pic;
 use crate::dev::piix3::Piix3;
@@ -224,7 +224,9 @@ impl Board {
         let debug_ports = consoles.map(|(name, (port, backend))| (port, DebugPort::new(name, backend))).collect();
         let debug_exit = config.debug_exit.map(|(port, _)| (port, DebugExit::new(&signals)));
         let mut fdc = Fdc::new(irq(6), dma.handle(), clock.clone(), &signals);
-        let mut ide = [IdeChannel::new("ide0", irq(14), &signals), IdeChannel::new("ide1", irq(15), &signals)];
+        let master_enable = MasterEnable::default();
+        let mut ide = [("ide0", 14), ("ide1", 15)]
+            .map(|(name, line)| IdeChannel::new(name, irq(line), &ram, &master_enable, &signals));
         let mut drives = Vec::new();
         for drive in &config.drives {
             drives.push(install(drive, &drives, &mut fdc, &mut ide, &signals)?);
@@ -235,7 +237,7 @@ impl Board {
             rtc: Rtc::new(irq(8), clock.clone(), config.rtc, &cmos(config, floppy_types)),
             i8042: I8042::new(irq(1), irq(12), clock.clone(), &signals),
             speaker: Speaker::new(clock.clone()),
-            ide_function: PciIde::new(),
+            ide_function: PciIde::new(&master_enable, &signals),
             pm: Pm::new(irq(9), clock.clone(), &signals),
             host_bridge: I440fx::new(&signals),
             isa_bridge: Piix3::new(&routes, &signals),

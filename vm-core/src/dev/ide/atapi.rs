@@ -10,10 +10,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ata::put_text;
-use super::ide::{Pio, TaskFile, error, status};
-use super::medium::{Answer, MediumSlot};
+use super::buffer::DataBuffer;
+use super::bus_master::Direction;
+use super::task_file::TaskFile;
+use super::transfer_mode::TransferMode;
+use super::{error, put_text, status};
 use crate::bus::signals::Signals;
+use crate::dev::medium::{Answer, MediumSlot};
 use crate::disk::{BlockBackend, Operation};
 
 /// Bytes of a block of a CD.
@@ -75,13 +78,16 @@ enum Phase {
     Reading,
     /// The guest takes data.
     DataIn,
+    /// The bus master takes data.
+    DmaIn,
 }
 
 /// The state of a CD-ROM drive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CdState {
     pub(super) task: TaskFile,
-    pub(super) pio: Pio,
+    #[serde(alias = "pio")]
+    pub(super) data: DataBuffer,
     phase: Phase,
     /// Most bytes of a block of data, from the guest; even.
     limit: u32,
@@ -96,6 +102,11 @@ pub struct CdState {
     event: MediaEvent,
     locked: bool,
     tray_open: bool,
+    /// The data of this packet goes by DMA.
+    #[serde(default)]
+    dma: bool,
+    #[serde(default)]
+    mode: TransferMode,
 }
 
 /// A CD-ROM drive.
@@ -128,7 +139,7 @@ impl Cd {
         task.sign(0x14, 0xeb);
         CdState {
             task,
-            pio: Pio::default(),
+            data: DataBuffer::default(),
             phase: Phase::Idle,
             limit: 0,
             block: 0,
@@ -139,6 +150,8 @@ impl Cd {
             event: MediaEvent::None,
             locked: false,
             tray_open: false,
+            dma: false,
+            mode: TransferMode::default(),
         }
     }
 
@@ -169,18 +182,21 @@ impl Cd {
         {
             return Err(format!("it reads {} blocks from {} on", saved.blocks, saved.block));
         }
-        if saved.phase == Phase::DataIn
+        if matches!(saved.phase, Phase::DataIn | Phase::DmaIn)
             && saved.blocks != 0
             && u64::from(saved.block) + u64::from(saved.blocks) > self.blocks()
         {
             return Err(format!("it will read {} blocks from {} on", saved.blocks, saved.block));
         }
-        if saved.phase == Phase::Packet && saved.pio.bytes().len() != PACKET {
+        if saved.phase == Phase::Packet && saved.data.bytes().len() != PACKET {
             return Err("the packet has another length".to_owned());
         }
         let limit_fits = (2..=0xfffe).contains(&saved.limit) && saved.limit.is_multiple_of(2);
         if saved.phase != Phase::Idle && !limit_fits || saved.padding > 1 {
             return Err(format!("blocks of {} bytes", saved.limit));
+        }
+        if saved.phase == Phase::DmaIn && !saved.dma || !saved.mode.is_valid() {
+            return Err(format!("{:?} in mode {:?}", saved.phase, saved.mode));
         }
         if (saved.phase == Phase::Reading) != (saved.task.status & status::BSY != 0) {
             return Err(format!("status {:#04x} while {:?}", saved.task.status, saved.phase));
@@ -273,10 +289,10 @@ impl Cd {
         }
     }
 
-    /// SET FEATURES, transfer mode: PIO modes up to 4.
-    fn accepts_feature(&self) -> bool {
+    /// SET FEATURES: the transfer mode.
+    fn accepts_feature(&mut self) -> bool {
         let task = &self.state.task;
-        task.features as u8 == 0x03 && matches!(task.count as u8, 0x00 | 0x01 | 0x08..=0x0c)
+        task.features as u8 == 0x03 && self.state.mode.select(task.count as u8)
     }
 
     fn finish_command(&mut self) {
@@ -292,15 +308,13 @@ impl Cd {
 
     fn begin_packet(&mut self) {
         const DMA: u16 = 1;
-        if self.state.task.features & DMA != 0 {
-            return self.abort();
-        }
+        self.state.dma = self.state.task.features & DMA != 0;
         let task = &self.state.task;
         let limit = u32::from(task.mid & 0xff | (task.high & 0xff) << 8);
         // 0 means all that fits; odd counts are rounded down (ATA/ATAPI-6, 8.24.4).
         self.state.limit = if limit < 2 { 0xfffe } else { limit & 0xfffe };
-        self.state.pio.start(vec![0; PACKET]);
-        self.state.pio.open(PACKET as u32);
+        self.state.data.start(vec![0; PACKET]);
+        self.state.data.open(PACKET as u32);
         self.state.phase = Phase::Packet;
         // The first block asks for no interrupt (IDENTIFY PACKET DEVICE says so).
         self.state.task.count = REASON_COMMAND;
@@ -312,11 +326,13 @@ impl Cd {
         if self.state.phase != Phase::Packet {
             return;
         }
-        self.state.pio.write(value);
-        if self.state.pio.is_block_done() {
+        self.state.data.write(value);
+        if self.state.data.is_block_done() {
             let mut packet = [0; PACKET];
-            packet.copy_from_slice(&self.state.pio.bytes()[..PACKET]);
+            packet.copy_from_slice(&self.state.data.bytes()[..PACKET]);
+            let dma = self.state.dma;
             self.end_transfer();
+            self.state.dma = dma;
             let result = self.packet(&packet);
             self.conclude(result);
         }
@@ -327,9 +343,9 @@ impl Cd {
         if self.state.phase != Phase::DataIn {
             return u16::MAX;
         }
-        let value = self.state.pio.read();
-        if self.state.pio.is_block_done() {
-            if self.state.pio.rest() != 0 {
+        let value = self.state.data.read();
+        if self.state.data.is_block_done() {
+            if self.state.data.rest() != 0 {
                 self.open_block();
             } else if self.state.blocks != 0 {
                 self.read_chunk();
@@ -392,20 +408,41 @@ impl Cd {
         self.state.phase = Phase::Idle;
         self.state.blocks = 0;
         self.state.padding = 0;
-        self.state.pio.clear();
+        self.state.dma = false;
+        self.state.data.clear();
     }
 
     fn show(&mut self, bytes: Vec<u8>) {
         self.state.padding = bytes.len() as u32 % 2;
-        self.state.pio.start(bytes);
-        self.state.phase = Phase::DataIn;
-        self.open_block();
+        self.state.data.start(bytes);
+        if self.state.dma {
+            self.state.phase = Phase::DmaIn;
+            self.state.task.count = REASON_IN;
+            self.state.task.status = READY | status::DRQ;
+        } else {
+            self.state.phase = Phase::DataIn;
+            self.open_block();
+        }
+    }
+
+    /// Which way the drive wants the bus master to move its buffer now.
+    pub(super) fn dma_direction(&self) -> Option<Direction> {
+        (self.state.phase == Phase::DmaIn).then_some(Direction::ToMemory)
+    }
+
+    /// The bus master has moved the whole buffer.
+    pub(super) fn dma_done(&mut self) {
+        if self.state.blocks != 0 {
+            self.read_chunk();
+        } else {
+            self.succeed();
+        }
     }
 
     fn open_block(&mut self) {
-        let rest = self.state.pio.rest();
+        let rest = self.state.data.rest();
         let most = self.state.limit;
-        self.state.pio.open(most);
+        self.state.data.open(most);
         let bytes = if rest <= most { rest - self.state.padding } else { most };
         let task = &mut self.state.task;
         task.mid = (bytes & 0xff) as u16;
@@ -421,7 +458,7 @@ impl Cd {
         if u64::from(self.state.block) + u64::from(blocks) > self.blocks() {
             return self.fail(Sense::OUT_OF_RANGE);
         }
-        self.state.pio.clear();
+        self.state.data.clear();
         self.state.phase = Phase::Reading;
         self.state.task.status = status::BSY;
         let first = u64::from(self.state.block) * SECTORS;
@@ -437,18 +474,19 @@ impl Cd {
         put_text(&mut words[10..20], &self.serial);
         put_text(&mut words[23..27], "1.0");
         put_text(&mut words[27..47], "HAKO CD-ROM");
-        words[49] = 0x0a00; // IORDY, LBA; no DMA
+        words[49] = 0x0b00; // IORDY, LBA, DMA
         words[51] = 0x0200;
-        words[53] = 0x0002; // words 64–70 count
+        words[53] = 0x0006; // words 64–70 and 88 count
+        words[63] = self.state.mode.multiword();
         words[64] = 0x0003; // PIO modes 3 and 4
-        words[67] = 120;
-        words[68] = 120;
+        words[65..69].fill(120); // nanoseconds a cycle, of multiword DMA and of PIO
         words[80] = 0x0078; // ATA-3 … ATA/ATAPI-6
         words[82] = 0x4210; // NOP, DEVICE RESET, PACKET
         words[83] = 0x4000;
         words[84] = 0x4000;
         words[85] = 0x4210;
         words[87] = 0x4000;
+        words[88] = self.state.mode.ultra();
         self.state.limit = 512;
         self.show(words.iter().flat_map(|word: &u16| word.to_le_bytes()).collect());
     }
@@ -795,7 +833,7 @@ fn be32(packet: &[u8; PACKET], at: usize) -> u32 {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::super::ide::tests::{Rig, image};
+    use super::super::tests::{Rig, image};
     use super::*;
     use crate::bus::Width;
     use crate::disk::memory::{Control, Memory};
@@ -915,5 +953,40 @@ mod tests {
         packet(&mut rig, 8, &[0x1b, 0, 0, 0, 3]).unwrap();
         assert_eq!(packet(&mut rig, 8, &[0]), Err(6));
         assert_eq!(packet(&mut rig, 8, &[0]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn data_goes_by_dma_where_the_guest_wants_it() {
+        let (mut rig, control) = rig(400);
+        sense(&mut rig);
+        // 40 blocks (two requests) into two regions, of which the second is too long.
+        for (n, row) in [0x1_0000_u64, 0x8000_0000_0002_0000].into_iter().enumerate() {
+            rig.ram.write(0x8000 + 8 * n as u64, &row.to_le_bytes());
+        }
+        rig.ide.write_bus_master(4, Width::Dword, 0x8000);
+        let dma = |rig: &mut Rig, packet: [u8; PACKET]| {
+            rig.set([1, 0, 0, 0, 0, 0xa0]);
+            rig.command(0xa0);
+            rig.wait();
+            rig.ide.write_bus_master(0, Width::Byte, 0x09);
+            for word in packet.chunks(2) {
+                rig.ide.write(0, Width::Word, u32::from(word[0]) | u32::from(word[1]) << 8);
+            }
+            let (state, irq) = rig.wait();
+            let master = rig.ide.read_bus_master(2, Width::Byte) & 7;
+            rig.ide.write_bus_master(0, Width::Byte, 0);
+            rig.ide.write_bus_master(2, Width::Byte, 4);
+            assert!(irq && rig.registers()[1] == 3, "the interrupt at the end");
+            (state, master)
+        };
+        assert_eq!(dma(&mut rig, [0x28, 0, 0, 0, 0, 16, 0, 0, 40, 0, 0, 0]), (0x50, 5));
+        let mut memory = vec![0; 40 * 2048 + 1];
+        rig.ram.read(0x1_0000, &mut memory);
+        assert!(memory[..40 * 2048] == control.lock().unwrap().bytes[16 * 2048..56 * 2048] && memory[40 * 2048] == 0);
+        assert_eq!(dma(&mut rig, [0x28, 0, 0, 0, 0, 99, 0, 0, 2, 0, 0, 0]), (0x51, 5), "out of range");
+        assert_eq!(dma(&mut rig, [0; PACKET]), (0x50, 5), "nothing to move");
+        assert_eq!(dma(&mut rig, [0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0]), (0x50, 5));
+        rig.ram.read(0x1_0000, &mut memory);
+        assert_eq!(memory[8..12], *b"HAKO");
     }
 }

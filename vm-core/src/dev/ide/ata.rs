@@ -1,17 +1,24 @@
-//! A hard disk: the ATA command set in PIO.
+//! A hard disk: the ATA command set.
 //!
 //! ATA/ATAPI-6 (T13/1410D), 6 (addresses, identification) and 8 (commands); ATA-3 (X3T10/2008D) for the older ones.
 //!
 //! A command that moves sectors goes in chunks of up to 256 of them: one request to the medium each. Between chunks, and
-//! until the medium has answered, the drive is busy.
+//! until the medium has answered, the drive is busy. A DMA command moves each chunk when the bus master is started; until then
+//! the drive asks for it with DRQ.
+
+mod identify;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ide::{DEVICE_1, DEVICE_LBA, Pio, TaskFile, error, status};
-use super::medium::{Answer, MediumSlot};
+use super::buffer::DataBuffer;
+use super::bus_master::Direction;
+use super::task_file::TaskFile;
+use super::transfer_mode::TransferMode;
+use super::{DEVICE_1, DEVICE_LBA, error, status};
 use crate::bus::signals::Signals;
+use crate::dev::medium::{Answer, MediumSlot};
 use crate::disk::{BlockBackend, Operation};
 
 /// Most sectors of one block of READ and WRITE MULTIPLE.
@@ -38,6 +45,10 @@ enum Phase {
     DataIn,
     /// The guest fills the buffer with blocks.
     DataOut,
+    /// The bus master takes the buffer.
+    DmaIn,
+    /// The bus master fills the buffer.
+    DmaOut,
     /// The medium writes the buffer.
     Writing,
     /// The medium brings everything to stable storage.
@@ -49,7 +60,7 @@ impl Phase {
     fn is_busy(self) -> bool {
         match self {
             Self::Reading | Self::Verifying | Self::Writing | Self::Flushing => true,
-            Self::Idle | Self::DataIn | Self::DataOut => false,
+            Self::Idle | Self::DataIn | Self::DataOut | Self::DmaIn | Self::DmaOut => false,
         }
     }
 }
@@ -69,13 +80,17 @@ struct Transfer {
     extended: bool,
     /// The sector is the drive's own (IDENTIFY DEVICE).
     own: bool,
+    /// The bus master moves the data.
+    #[serde(default)]
+    dma: bool,
 }
 
 /// The state of a disk drive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskState {
     pub(super) task: TaskFile,
-    pub(super) pio: Pio,
+    #[serde(alias = "pio")]
+    pub(super) data: DataBuffer,
     phase: Phase,
     transfer: Transfer,
     /// The translation set by INITIALIZE DEVICE PARAMETERS.
@@ -86,6 +101,11 @@ pub struct DiskState {
     write_cache: bool,
     look_ahead: bool,
     standby: bool,
+    /// Only a reset wakes it.
+    #[serde(default)]
+    asleep: bool,
+    #[serde(default)]
+    mode: TransferMode,
 }
 
 /// A hard disk.
@@ -131,7 +151,7 @@ impl Disk {
         task.sign(0, 0);
         DiskState {
             task,
-            pio: Pio::default(),
+            data: DataBuffer::default(),
             phase: Phase::Idle,
             transfer: Transfer::default(),
             heads,
@@ -140,6 +160,8 @@ impl Disk {
             write_cache: true,
             look_ahead: true,
             standby: false,
+            asleep: false,
+            mode: TransferMode::default(),
         }
     }
 
@@ -152,6 +174,8 @@ impl Disk {
     pub(super) fn soft_reset(&mut self) {
         self.slot.abandon();
         self.end_transfer();
+        // From sleep it comes into standby (ATA/ATAPI-6, 6.10).
+        self.state.standby |= std::mem::take(&mut self.state.asleep);
         let task = &mut self.state.task;
         task.status = READY;
         task.error = 1;
@@ -177,9 +201,15 @@ impl Disk {
         if moves && (transfer.chunk == 0 || transfer.block == 0 || transfer.block > u32::from(MOST_MULTIPLE)) {
             return Err(format!("{:?} {} sectors in blocks of {}", saved.phase, transfer.chunk, transfer.block));
         }
-        let buffered = matches!(saved.phase, Phase::DataIn | Phase::DataOut | Phase::Writing);
-        if buffered && saved.pio.bytes().len() != transfer.chunk as usize * 512 {
+        let buffered = match saved.phase {
+            Phase::DataIn | Phase::DataOut | Phase::DmaIn | Phase::DmaOut | Phase::Writing => true,
+            Phase::Idle | Phase::Reading | Phase::Verifying | Phase::Flushing => false,
+        };
+        if buffered && saved.data.bytes().len() != transfer.chunk as usize * 512 {
             return Err("the buffer is of another length than the transfer".to_owned());
+        }
+        if matches!(saved.phase, Phase::DmaIn | Phase::DmaOut) && !transfer.dma || !saved.mode.is_valid() {
+            return Err(format!("{:?} in mode {:?}", saved.phase, saved.mode));
         }
         if saved.phase.is_busy() != (saved.task.status & status::BSY != 0) {
             return Err(format!("status {:#04x} while {:?}", saved.task.status, saved.phase));
@@ -194,15 +224,15 @@ impl Disk {
         let Transfer { sector, chunk, .. } = self.state.transfer;
         match self.state.phase {
             Phase::Reading | Phase::Verifying => self.slot.read(sector, chunk),
-            Phase::Writing => self.slot.write(sector, self.state.pio.bytes().to_vec()),
+            Phase::Writing => self.slot.write(sector, self.state.data.bytes().to_vec()),
             Phase::Flushing => self.slot.flush(),
-            Phase::Idle | Phase::DataIn | Phase::DataOut => {}
+            Phase::Idle | Phase::DataIn | Phase::DataOut | Phase::DmaIn | Phase::DmaOut => {}
         }
     }
 
-    /// A command from the guest. A busy drive takes none.
+    /// A command from the guest. A busy drive takes none, and one that sleeps neither.
     pub(super) fn command(&mut self, command: u8) {
-        if self.state.task.status & status::BSY != 0 {
+        if self.state.task.status & status::BSY != 0 || self.state.asleep {
             return;
         }
         self.slot.abandon();
@@ -226,10 +256,12 @@ impl Disk {
             0x10..=0x1f => self.recalibrate(),                     // RECALIBRATE
             0x20 | 0x21 => self.read_sectors(false, 1),            // READ SECTOR(S), with and without retries
             0x24        => self.read_sectors(true, 1),             // READ SECTOR(S) EXT
+            0x25        => self.read_dma(true),                    // READ DMA EXT
             0x27        => self.read_native_max(true),             // READ NATIVE MAX ADDRESS EXT
             0x29        => self.read_multiple(true),               // READ MULTIPLE EXT
             0x30 | 0x31 => self.write_sectors(false, 1),           // WRITE SECTOR(S), with and without retries
             0x34        => self.write_sectors(true, 1),            // WRITE SECTOR(S) EXT
+            0x35        => self.write_dma(true),                   // WRITE DMA EXT
             0x39        => self.write_multiple(true),              // WRITE MULTIPLE EXT
             0x40 | 0x41 => self.verify(false),                     // READ VERIFY SECTOR(S), with and without retries
             0x42        => self.verify(true),                      // READ VERIFY SECTOR(S) EXT
@@ -238,10 +270,12 @@ impl Disk {
             0x94 | 0xe0 | 0x96 | 0xe2 => self.set_standby(true),   // STANDBY IMMEDIATE, STANDBY
             0x95 | 0xe1 | 0x97 | 0xe3 => self.set_standby(false),  // IDLE IMMEDIATE, IDLE
             0x98 | 0xe5 => self.check_power_mode(),                // CHECK POWER MODE
-            0x99 | 0xe6 => self.set_standby(true),                 // SLEEP
+            0x99 | 0xe6 => self.sleep(),                           // SLEEP
             0xc4        => self.read_multiple(false),              // READ MULTIPLE
             0xc5        => self.write_multiple(false),             // WRITE MULTIPLE
             0xc6        => self.set_multiple(),                    // SET MULTIPLE MODE
+            0xc8 | 0xc9 => self.read_dma(false),                   // READ DMA, with and without retries
+            0xca | 0xcb => self.write_dma(false),                  // WRITE DMA, with and without retries
             0xe7 | 0xea => self.flush_cache(),                     // FLUSH CACHE, FLUSH CACHE EXT
             0xec        => self.identify(),                        // IDENTIFY DEVICE
             0xef        => self.set_features(),                    // SET FEATURES
@@ -278,6 +312,11 @@ impl Disk {
         Outcome::Done
     }
 
+    fn sleep(&mut self) -> Outcome {
+        self.state.asleep = true;
+        Outcome::Done
+    }
+
     fn check_power_mode(&mut self) -> Outcome {
         self.state.task.count = if self.state.standby { 0x00 } else { 0xff };
         Outcome::Done
@@ -301,8 +340,7 @@ impl Disk {
             }
             0x55 => self.state.look_ahead = false,
             0xaa => self.state.look_ahead = true,
-            // Transfer mode: PIO default (with or without IORDY) and PIO flow control modes up to 4.
-            0x03 if matches!(self.state.task.count as u8, 0x00 | 0x01 | 0x08..=0x0c) => {}
+            0x03 if self.state.mode.select(self.state.task.count as u8) => {}
             // Whether a soft reset reverts to defaults: it never does.
             0x66 => {}
             _ => return Outcome::Error(error::ABRT),
@@ -342,6 +380,21 @@ impl Disk {
         self.begin(extended, block).map_or(Outcome::Error(error::IDNF), |()| self.next_read(Phase::Reading))
     }
 
+    fn read_dma(&mut self, extended: bool) -> Outcome {
+        let Some(()) = self.begin(extended, 1) else { return Outcome::Error(error::IDNF) };
+        self.state.transfer.dma = true;
+        self.next_read(Phase::Reading)
+    }
+
+    fn write_dma(&mut self, extended: bool) -> Outcome {
+        if self.slot.is_read_only() {
+            return Outcome::Error(error::ABRT);
+        }
+        let Some(()) = self.begin(extended, 1) else { return Outcome::Error(error::IDNF) };
+        self.state.transfer.dma = true;
+        self.next_write()
+    }
+
     fn verify(&mut self, extended: bool) -> Outcome {
         self.begin(extended, 1).map_or(Outcome::Error(error::IDNF), |()| self.next_read(Phase::Verifying))
     }
@@ -363,7 +416,8 @@ impl Disk {
             (_, sectors) => u32::from(sectors),
         };
         let sector = self.address(extended)?;
-        self.state.transfer = Transfer { sector, chunk: 0, left, block: u32::from(block), extended, own: false };
+        self.state.transfer =
+            Transfer { sector, chunk: 0, left, block: u32::from(block), extended, own: false, dma: false };
         Some(())
     }
 
@@ -390,9 +444,9 @@ impl Disk {
             return Outcome::Error(error::IDNF);
         }
         let transfer = &self.state.transfer;
-        self.state.phase = Phase::DataOut;
-        self.state.pio.start(vec![0; transfer.chunk as usize * 512]);
-        self.state.pio.open(transfer.block * 512);
+        self.state.phase = if transfer.dma { Phase::DmaOut } else { Phase::DataOut };
+        self.state.data.start(vec![0; transfer.chunk as usize * 512]);
+        self.state.data.open(transfer.block * 512);
         self.state.task.status = READY | status::DRQ;
         Outcome::Pending
     }
@@ -402,16 +456,13 @@ impl Disk {
         if self.state.phase != Phase::DataIn {
             return u16::MAX;
         }
-        let value = self.state.pio.read();
-        if self.state.pio.is_block_done() {
-            if self.state.pio.rest() != 0 {
-                self.state.pio.open(self.state.transfer.block * 512);
+        let value = self.state.data.read();
+        if self.state.data.is_block_done() {
+            if self.state.data.rest() != 0 {
+                self.state.data.open(self.state.transfer.block * 512);
                 self.state.task.interrupt = true;
             } else if self.chunk_done() {
-                match self.next_read(Phase::Reading) {
-                    Outcome::Error(bits) => self.fail(bits),
-                    Outcome::Done | Outcome::Pending => {}
-                }
+                self.read_on();
             } else {
                 // The last block of data in has had its interrupt before it (ATA/ATAPI-6, 9.5).
                 self.end_transfer();
@@ -421,22 +472,53 @@ impl Disk {
         value
     }
 
+    fn read_on(&mut self) {
+        match self.next_read(Phase::Reading) {
+            Outcome::Error(bits) => self.fail(bits),
+            Outcome::Done | Outcome::Pending => {}
+        }
+    }
+
+    /// Which way the drive wants the bus master to move its buffer now.
+    pub(super) fn dma_direction(&self) -> Option<Direction> {
+        match self.state.phase {
+            Phase::DmaIn => Some(Direction::ToMemory),
+            Phase::DmaOut => Some(Direction::FromMemory),
+            _ => None,
+        }
+    }
+
+    /// The bus master has moved the whole buffer.
+    pub(super) fn dma_done(&mut self) {
+        if self.state.phase == Phase::DmaOut {
+            self.write_out();
+        } else if self.chunk_done() {
+            self.read_on();
+        } else {
+            self.finish();
+        }
+    }
+
+    fn write_out(&mut self) {
+        self.state.phase = Phase::Writing;
+        self.state.task.status = status::BSY;
+        self.slot.write(self.state.transfer.sector, self.state.data.bytes().to_vec());
+    }
+
     /// The next word from the guest.
     pub(super) fn write_data(&mut self, value: u16) {
         if self.state.phase != Phase::DataOut {
             return;
         }
-        self.state.pio.write(value);
-        if !self.state.pio.is_block_done() {
+        self.state.data.write(value);
+        if !self.state.data.is_block_done() {
             return;
         }
-        if self.state.pio.rest() != 0 {
-            self.state.pio.open(self.state.transfer.block * 512);
+        if self.state.data.rest() != 0 {
+            self.state.data.open(self.state.transfer.block * 512);
             self.state.task.interrupt = true;
         } else {
-            self.state.phase = Phase::Writing;
-            self.state.task.status = status::BSY;
-            self.slot.write(self.state.transfer.sector, self.state.pio.bytes().to_vec());
+            self.write_out();
         }
     }
 
@@ -456,7 +538,7 @@ impl Disk {
             }
             (Answer::Done(_), Phase::Writing) => self.written(),
             (Answer::Done(_), Phase::Flushing) => Outcome::Done,
-            (Answer::Done(_), Phase::Idle | Phase::DataIn | Phase::DataOut | Phase::Reading) => return,
+            (Answer::Done(_), _) => return,
         };
         match outcome {
             Outcome::Done => self.finish(),
@@ -467,18 +549,22 @@ impl Disk {
 
     /// Lets the guest take `bytes`.
     fn show(&mut self, bytes: Vec<u8>) -> Outcome {
-        self.state.pio.start(bytes);
-        self.state.pio.open(self.state.transfer.block * 512);
-        self.state.phase = Phase::DataIn;
+        self.state.data.start(bytes);
         self.state.task.status = READY | status::DRQ;
-        self.state.task.interrupt = true;
+        if self.state.transfer.dma {
+            self.state.phase = Phase::DmaIn;
+        } else {
+            self.state.data.open(self.state.transfer.block * 512);
+            self.state.phase = Phase::DataIn;
+            self.state.task.interrupt = true;
+        }
         Outcome::Pending
     }
 
     fn written(&mut self) -> Outcome {
         if self.chunk_done() {
             let outcome = self.next_write();
-            self.state.task.interrupt = true;
+            self.state.task.interrupt |= !self.state.transfer.dma;
             return outcome;
         }
         if self.state.write_cache { Outcome::Done } else { self.flush_cache() }
@@ -524,7 +610,7 @@ impl Disk {
     fn end_transfer(&mut self) {
         self.state.phase = Phase::Idle;
         self.state.transfer = Transfer::default();
-        self.state.pio.clear();
+        self.state.data.clear();
     }
 
     /// The sector that the registers name; `None`: none.
@@ -565,72 +651,5 @@ impl Disk {
             task.high = (cylinder >> 8 & 0xff) as u16;
             task.device = task.device & 0xf0 | (track % heads) as u8;
         }
-    }
-
-    fn identify(&mut self) -> Outcome {
-        let words = self.identification();
-        // One sector that is not on the medium.
-        self.state.transfer = Transfer { sector: 0, chunk: 1, left: 1, block: 1, extended: false, own: true };
-        self.show(words.iter().flat_map(|word| word.to_le_bytes()).collect())
-    }
-
-    /// IDENTIFY DEVICE data (ATA/ATAPI-6, 8.15).
-    fn identification(&self) -> [u16; 256] {
-        let total = self.slot.sectors();
-        let (cylinders, heads, sectors) = default_geometry(total);
-        let (now_heads, now_sectors) = (u64::from(self.state.heads), u64::from(self.state.sectors_per_track));
-        let now_cylinders = (total.min(MOST_CHS) / (now_heads * now_sectors)).min(65535);
-        let now_total = now_cylinders * now_heads * now_sectors;
-        let lba28 = total.min(MOST_LBA28);
-        let mut words = [0; 256];
-        words[0] = 0x0040; // a disk that cannot be taken out
-        words[1] = cylinders;
-        words[3] = u16::from(heads);
-        words[6] = u16::from(sectors);
-        put_text(&mut words[10..20], &self.serial);
-        words[20] = 3; // a buffer that looks ahead …
-        words[21] = CHUNK as u16; // … of so many sectors
-        put_text(&mut words[23..27], "1.0");
-        put_text(&mut words[27..47], "HAKO HARDDISK");
-        words[47] = 0x8000 | u16::from(MOST_MULTIPLE);
-        words[49] = 0x2a00; // standby timer as the standard says, IORDY, LBA; no DMA
-        words[50] = 0x4000;
-        words[51] = 0x0200; // PIO mode 2 without IORDY
-        words[53] = 0x0003; // words 54–58 and 64–70 count
-        words[54] = now_cylinders as u16;
-        words[55] = now_heads as u16;
-        words[56] = now_sectors as u16;
-        words[57] = now_total as u16;
-        words[58] = (now_total >> 16) as u16;
-        words[59] = if self.state.multiple == 0 { 0 } else { 0x0100 | u16::from(self.state.multiple) };
-        words[60] = lba28 as u16;
-        words[61] = (lba28 >> 16) as u16;
-        words[64] = 0x0003; // PIO modes 3 and 4
-        words[67] = 120; // nanoseconds a cycle
-        words[68] = 120;
-        words[80] = 0x0078; // ATA-3 … ATA/ATAPI-6
-        words[82] = 0x4068; // NOP, look-ahead, write cache, power management
-        words[83] = 0x7400; // FLUSH CACHE (EXT), 48-bit addresses
-        words[84] = 0x4000;
-        words[85] = 0x4008 | u16::from(self.state.look_ahead) << 6 | u16::from(self.state.write_cache) << 5;
-        words[86] = 0x3400;
-        words[87] = 0x4000;
-        words[93] = if self.second { 0x6b00 } else { 0x600b }; // what the reset found
-        for (n, word) in words[100..104].iter_mut().enumerate() {
-            *word = (total >> (16 * n)) as u16;
-        }
-        words[255] = 0x00a5;
-        let sum = words.iter().flat_map(|word| word.to_le_bytes()).fold(0_u8, u8::wrapping_add);
-        words[255] |= u16::from(sum.wrapping_neg()) << 8;
-        words
-    }
-}
-
-/// Writes `text`, filled up with spaces, the first letter of each pair in the high byte.
-pub(super) fn put_text(words: &mut [u16], text: &str) {
-    let mut letters = text.bytes().chain(std::iter::repeat(b' '));
-    for word in words {
-        let first = letters.next().unwrap_or(b' ');
-        *word = u16::from(first) << 8 | u16::from(letters.next().unwrap_or(b' '));
     }
 }
