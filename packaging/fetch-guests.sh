@@ -8,17 +8,18 @@
 #   vmlinuz-686-pae        the same for processors with PAE
 #   busybox-i386           a static busybox
 #   initrd.gz              that busybox with tests/guests/init (needs cpio)
+#   initrd-storage.gz      the same with vmlinuz-686's modules for IDE, CD, floppy and their file systems
 #
 # Without names, all. Packages are downloaded and unpacked, never installed; apt works on lists of its own in FOLDER, so
 # that neither the host's packages nor its architectures change. What is there already is kept.
 set -eu
 
-[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 vmlinuz-686-pae busybox-i386 initrd.gz
+[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 vmlinuz-686-pae busybox-i386 initrd.gz initrd-storage.gz
 
 # Tests of several processes may ask at once.
 exec 9>"$folder/.lock"
@@ -78,17 +79,38 @@ kernel_package() {
     apt-cache $apt_options depends "linux-image-$1:i386" 2>/dev/null | sed -n "s/^ *Depends: *\\(linux-image-[^ ]*-$1\\(:i386\\)\\{0,1\\}\\)\$/\\1/p" | head -n 1
 }
 
+# Modules of initrd-storage.gz, with those that they need.
+modules="drivers/ata/libata drivers/ata/ata_piix drivers/scsi/scsi_common drivers/scsi/scsi_mod drivers/scsi/sd_mod
+    drivers/scsi/sr_mod drivers/cdrom/cdrom drivers/block/floppy block/t10-pi lib/crc-t10dif lib/crc64 lib/crc64-rocksoft
+    lib/crc16 crypto/crct10dif_common crypto/crct10dif_generic crypto/crc64_rocksoft_generic crypto/crc32c_generic
+    fs/mbcache fs/jbd2/jbd2 fs/ext4/ext4 fs/isofs/isofs fs/fat/fat fs/fat/vfat fs/nls/nls_cp437 fs/nls/nls_ascii"
+
+# build_initrd NAME: busybox, the init script, and what is in $scratch/tree already.
 build_initrd() {
-    command -v cpio >/dev/null || { echo "fetch-guests: initrd.gz needs cpio" >&2; return 1; }
+    command -v cpio >/dev/null || { echo "fetch-guests: $1 needs cpio" >&2; return 1; }
     [ -s "$folder/busybox-i386" ] || fetch busybox-i386
     tree=$scratch/tree
-    mkdir -p "$tree/bin" "$tree/dev" "$tree/etc" "$tree/proc" "$tree/sys" "$tree/tmp"
+    mkdir -p "$tree/bin" "$tree/dev" "$tree/etc" "$tree/proc" "$tree/sys" "$tree/tmp" "$tree/mnt"
     cp "$folder/busybox-i386" "$tree/bin/busybox"
     cp "$here/../tests/guests/init" "$tree/init"
     chmod 755 "$tree/bin/busybox" "$tree/init"
     ln -s busybox "$tree/bin/sh"
-    (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | gzip -9n >"$scratch/initrd.gz"
-    keep "$scratch/initrd.gz" initrd.gz
+    (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | gzip -9n >"$scratch/$1"
+    keep "$scratch/$1" "$1"
+}
+
+# Takes kernel and modules from one package: they have to be of the same version.
+build_storage_initrd() {
+    package=$(kernel_package 686)
+    unpack "${package:-linux-image-686:i386}"
+    keep "$(find "$scratch/root/boot" -name 'vmlinuz-*' | head -n 1)" vmlinuz-686
+    from=$(find "$scratch/root/lib/modules" -mindepth 1 -maxdepth 1 | head -n 1)
+    into=$scratch/tree/lib/modules/${from##*/}
+    for module in $modules; do
+        mkdir -p "$into/${module%/*}"
+        cp "$from/kernel/$module.ko" "$into/$module.ko" || return 1
+    done
+    build_initrd "$1"
 }
 
 fetch() {
@@ -102,17 +124,21 @@ fetch() {
         package=$(kernel_package "$flavour")
         unpack "${package:-linux-image-$flavour:i386}" && keep "$(find "$scratch/root/boot" -name 'vmlinuz-*' | head -n 1)" "$1" ;;
     busybox-i386) unpack busybox-static:i386 && keep "$scratch/root/bin/busybox" "$1" ;;
-    initrd.gz) build_initrd ;;
+    initrd.gz) build_initrd "$1" ;;
+    initrd-storage.gz) build_storage_initrd "$1" ;;
     *) echo "fetch-guests: $1: not known" >&2; return 1 ;;
     esac
 }
 
 result=0
 for name in "$@"; do
-    # The initrd is made anew when its script has changed.
-    if [ -s "$folder/$name" ] && ! { [ "$name" = initrd.gz ] && [ "$here/../tests/guests/init" -nt "$folder/$name" ]; }; then
-        continue
-    fi
+    # An initrd is made anew when its script has changed, and so is the one with modules when the kernel is another.
+    stale=
+    case $name in
+    initrd*.gz) [ "$here/../tests/guests/init" -nt "$folder/$name" ] && stale=yes ;;
+    esac
+    [ "$name" = initrd-storage.gz ] && [ "$folder/vmlinuz-686" -nt "$folder/$name" ] && stale=yes
+    [ -s "$folder/$name" ] && [ -z "$stale" ] && continue
     scratch=$(mktemp -d "$folder/.scratch-XXXXXX")
     fetch "$name" || result=1
     rm -rf "$scratch"
