@@ -25,6 +25,16 @@ pub fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
 /// What the host says.
 pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     #[cfg(test)]
+    if full::now() {
+        // Some of it arrives.
+        put_at(file, offset, &bytes[..bytes.len() / 1024 * 512])?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    put_at(file, offset, bytes)
+}
+
+fn put_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
     log::add(|| log::Step::Write(offset, bytes.to_vec()));
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
@@ -43,6 +53,8 @@ pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 /// What the host says.
 pub fn grow(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(test)]
+    full::check()?;
+    #[cfg(test)]
     log::add(|| log::Step::Grow(bytes));
     file.set_len(bytes)
 }
@@ -53,8 +65,37 @@ pub fn grow(file: &File, bytes: u64) -> io::Result<()> {
 /// What the host says.
 pub fn sync(file: &File) -> io::Result<()> {
     #[cfg(test)]
+    full::check()?;
+    #[cfg(test)]
     log::add(|| log::Step::Sync);
     file.sync_data()
+}
+
+/// A host's disk that is full, for this thread.
+#[cfg(test)]
+pub mod full {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// After `steps` more steps there is no room; `None`: there always is.
+    pub fn after(steps: Option<u64>) {
+        LEFT.set(steps);
+    }
+
+    /// Counts a step: whether there is no room for it.
+    pub fn now() -> bool {
+        let left = LEFT.get();
+        LEFT.set(left.map(|left| left.saturating_sub(1)));
+        left == Some(0)
+    }
+
+    pub fn check() -> io::Result<()> {
+        if now() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 }
 
 /// What a thread did to its files, for tests that cut the power.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::bus::signals::Signals;
 use crate::config::{DriveKind, ImageFormat};
+use crate::disk::host_file::full;
 use crate::disk::host_file::log::{self, Step};
 use crate::disk::image::{self, ImageError};
 use crate::disk::tests::{Folder, finish, plain, read, write};
@@ -697,4 +698,94 @@ fn a_power_cut_loses_nothing_that_was_flushed() {
             }
         }
     }
+}
+
+/// Does `part`; where the disk is full, makes room and does it again. How often it was full.
+fn with_room(
+    image: &mut Qcow2Image,
+    random: &mut Random,
+    mut part: impl FnMut(&mut Qcow2Image) -> io::Result<()>,
+) -> u32 {
+    let mut times = 0;
+    loop {
+        match part(image) {
+            Ok(()) => return times,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}"),
+        }
+        times += 1;
+        full::after((times < 6).then(|| random.below(40)));
+    }
+}
+
+/// The host's disk becomes full at any step; the request fails as such, and when it is tried again with room nothing is lost.
+#[test]
+fn a_full_disk_fails_requests_and_loses_nothing() {
+    let folder = Folder::new("qcow2-full");
+    let (path, copy) = (folder.0.join("a.qcow2"), folder.0.join("copy.qcow2"));
+    let raw = folder.file("m.raw", &pattern(2 * MIB as usize, 22));
+    let times = if std::env::var_os("HAKO_LONG").is_some() { 200 } else { 4 };
+    let kinds =
+        [None, Some("compat=v3,cluster_size=512"), Some("packed compat=v3,cluster_size=4096"), Some("compat=0.10")];
+    let mut random = Random(0xf011);
+    let mut failures = 0;
+    for kind in kinds {
+        for _ in 0..times {
+            let mut model = vec![0; 2 * MIB as usize];
+            let _ = std::fs::remove_file(&path);
+            match kind {
+                None => image::create(&path, Some(2 * MIB), ImageFormat::Qcow2, None).unwrap(),
+                Some(options) => {
+                    let (packed, options) =
+                        options.strip_prefix("packed ").map_or((false, options), |rest| (true, rest));
+                    let mut arguments =
+                        vec!["convert", "-f", "raw", "-O", "qcow2", "-o", options, str(&raw), str(&path)];
+                    if packed {
+                        arguments.insert(1, "-c");
+                    }
+                    if !qemu(&arguments) {
+                        break;
+                    }
+                    model = std::fs::read(&raw).unwrap();
+                }
+            }
+            let mut opened = chain::open(&path, true).unwrap();
+            let image = &mut opened.image;
+            let mut safe = model.clone();
+            full::after(Some(random.below(300)));
+            for step in 0..60 {
+                let sector = random.below(model.len() as u64 / 512);
+                let count = (1 + random.below(200)).min(model.len() as u64 / 512 - sector) as usize;
+                let bytes = vec![random.next() as u8; count * 512];
+                failures += with_room(image, &mut random, |image| image.write(sector * 512, &bytes));
+                model[sector as usize * 512..][..bytes.len()].copy_from_slice(&bytes);
+                if random.below(5) == 0 {
+                    let again = with_room(image, &mut random, Image::flush);
+                    failures += again;
+                    safe.clone_from(&model);
+                }
+                if step % 20 == 7 {
+                    let mut now = vec![0; model.len()];
+                    image.read(0, &mut now).unwrap();
+                    assert!(now == model, "{kind:?}: reads other bytes after {failures} failures");
+                }
+                if step == 30 {
+                    // Killed here, it would be as good as after any other kill.
+                    std::fs::copy(&path, &copy).unwrap();
+                    full::after(None);
+                    let killed = chain::open(&copy, true);
+                    let mut killed = killed.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+                    let mut now = vec![0; safe.len()];
+                    killed.image.read(0, &mut now).unwrap();
+                    let lost = |n: usize| now[n] != safe[n] && safe[n] == model[n];
+                    assert!(!(0..now.len()).step_by(512).any(lost), "{kind:?}: something flushed is lost");
+                    full::after(Some(random.below(100)));
+                }
+            }
+            full::after(None);
+            image.flush().unwrap();
+            drop(opened);
+            qemu_agrees(&path, &model, true);
+        }
+    }
+    assert!(failures > times, "the disk was full {failures} times only");
 }
