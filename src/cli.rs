@@ -17,7 +17,7 @@ Hako makes, runs, saves and goes back to PC virtual machines.
 
 hako                 open the manager
 hako run [OPTIONS]   run one machine; “hako run --help” lists the options
-hako disk …          make disk images, make them larger, look at them; “hako disk --help” says how
+hako disk …          make disk images, resize, convert, look at them; “hako disk --help” says how
 hako --capabilities  what the machine's processor and devices lack so far
 hako --help          this text
 hako --version       the version

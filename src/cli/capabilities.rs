@@ -12,7 +12,7 @@ Not there yet
   processors    more than one (-smp 2 and up)
   chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers
-  disks         VMDK, VDI, VHD images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
+  disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
                 snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk
                 (Save & Close works)
   firmware      UEFI (SeaBIOS works)

@@ -3,6 +3,7 @@
 //! [`open`] looks at the file, locks it, and puts an I/O thread before it. The drive submits [`Operation`]s and
 //! collects [`Completion`]s when the machine's attention flag has been raised.
 
+pub mod convert;
 mod host_file;
 pub mod identity;
 pub mod image;
@@ -319,10 +320,12 @@ fn check_size(path: &Path, size: u64, kind: DriveKind) -> Result<(), MediumError
 }
 
 const CONVERT: &str = "convert it with “qemu-img convert -O qcow2 OLD NEW” and attach the new one";
+const CONVERT_VHD: &str =
+    "convert it with “qemu-img convert -f vpc -O qcow2 OLD NEW” and attach the new one, or say format=raw";
 const UNPACK: &str = "unpack it first";
 
 /// How images of other formats begin.
-const FORMATS: [(u64, &[u8], &str, &str); 7] = [
+const FORMATS: [(u64, &[u8], &str, &str); 10] = [
     // Looked for before; here for what a guest writes.
     (0, &qcow2::header::MAGIC, "a qcow2 image", CONVERT),
     (0, b"KDMV", "a VMDK image", CONVERT),
@@ -330,6 +333,9 @@ const FORMATS: [(u64, &[u8], &str, &str); 7] = [
     (0, b"vhdxfile", "a VHDX image", CONVERT),
     (0, b"conectix", "a dynamic VHD image", CONVERT),
     (0, b"QED\0", "a QED image", CONVERT),
+    (0, b"WithoutFreeSpace", "a Parallels image", CONVERT),
+    (0, b"WithouFreSpacExt", "a Parallels image", CONVERT),
+    (0, b"Bochs Virtual HD Image", "a growing image of Bochs", CONVERT),
     (0x40, b"\x7f\x10\xda\xbe", "a VDI image", CONVERT),
 ];
 
@@ -358,10 +364,23 @@ fn probe(path: &Path, file: &File) -> Result<ImageFormat, MediumError> {
     if start.starts_with(&qcow2::header::MAGIC) {
         return Ok(ImageFormat::Qcow2);
     }
-    match format_of(&start) {
-        Some(&(_, _, format, advice)) => Err(MediumError::Format { path: path.to_owned(), format, advice }),
-        None => Ok(ImageFormat::Raw),
+    if let Some(&(_, _, format, advice)) = format_of(&start) {
+        return Err(MediumError::Format { path: path.to_owned(), format, advice });
     }
+    if ends_as_vhd(file).map_err(|error| MediumError::Host { path: path.to_owned(), error })? {
+        let (format, advice) = ("a VHD image of fixed size", CONVERT_VHD);
+        return Err(MediumError::Format { path: path.to_owned(), format, advice });
+    }
+    Ok(ImageFormat::Raw)
+}
+
+/// A VHD image of fixed size is a plain one with a sector more that describes it.
+fn ends_as_vhd(file: &File) -> io::Result<bool> {
+    let bytes = RawImage::new(file.try_clone()?)?.bytes();
+    let mut cookie = [0; 8];
+    let Some(at) = bytes.checked_sub(SECTOR).filter(|at| *at > 0 && bytes % SECTOR == 0) else { return Ok(false) };
+    host_file::read_at(file, at, &mut cookie)?;
+    Ok(cookie == *b"conectix")
 }
 
 /// Refuses what can be no floppy or CD.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::convert;
 use super::qcow2::{chain, make};
 use super::{MediumError, SECTOR, check_kind_of_file, lock_file, open_file};
 use crate::config::ImageFormat;
@@ -40,8 +41,8 @@ pub enum ImageError {
     /// Too small or too large.
     #[error("a disk of {0} bytes cannot be made: sizes go from 512 bytes to 64 TiB")]
     Size(u64),
-    /// A medium is never made smaller.
-    #[error("“{}” has {was} bytes and would lose what is behind byte {wanted}: shrinking would cut off file systems. Make a new, smaller disk and copy the files over inside the guest", path.display())]
+    /// A medium is not made smaller by the way.
+    #[error("“{}” has {was} bytes, and what is behind byte {wanted} would be lost for good{}. Make the partitions and file systems in it smaller first, inside the guest", path.display(), lost.as_ref().map_or_else(String::new, |lost| format!(", with it {lost}")))]
     Shrink {
         /// The image.
         path: PathBuf,
@@ -49,7 +50,12 @@ pub enum ImageError {
         was: u64,
         /// Bytes asked for.
         wanted: u64,
+        /// What its partition table says of that part: "the end of partition 1" …
+        lost: Option<String>,
     },
+    /// It may be an image that a guest has made up.
+    #[error("“{}” begins like a qcow2 image and names a file below it, which a guest may have written into a raw image: say its format (-F) to have it believed", .0.display())]
+    BackingFormat(PathBuf),
     /// A raw image has no place to name another file.
     #[error("a raw image cannot lie over another one: leave out the backing file, or make a qcow2 image")]
     RawBacking,
@@ -75,7 +81,7 @@ pub fn probe(path: &Path) -> Result<ImageFormat, MediumError> {
     super::probe(path, &open_file(path, false)?)
 }
 
-fn host_error(path: &Path, error: io::Error) -> MediumError {
+pub(super) fn host_error(path: &Path, error: io::Error) -> MediumError {
     MediumError::Host { path: path.to_owned(), error }
 }
 
@@ -113,20 +119,37 @@ fn used(metadata: &fs::Metadata) -> u64 {
     metadata.len()
 }
 
+/// The image that a new one lies over.
+#[derive(Clone, Copy, Debug)]
+pub struct Backing<'a> {
+    /// Where it is; relative to the new image's folder.
+    pub path: &'a Path,
+    /// Its format; `None`: what it begins like.
+    pub format: Option<ImageFormat>,
+}
+
 /// Makes an empty image at `path`, as a whole or not at all. Nothing is overwritten. With `backing`, what is not written reads as that
-/// image (a relative path is relative to the new image's folder); without `size` it is then as large as that one.
+/// image; without `size` it is then as large as that one.
 ///
 /// # Errors
 /// In words.
-pub fn create(path: &Path, size: Option<u64>, format: ImageFormat, backing: Option<&Path>) -> Result<(), ImageError> {
+pub fn create(
+    path: &Path,
+    size: Option<u64>,
+    format: ImageFormat,
+    backing: Option<Backing<'_>>,
+) -> Result<(), ImageError> {
     let below = match backing {
         None => None,
         Some(_) if format == ImageFormat::Raw => return Err(ImageError::RawBacking),
-        Some(backing) => {
+        Some(Backing { path: backing, format }) => {
             let place = path.parent().unwrap_or(Path::new("")).join(backing);
             let name = backing.to_str().filter(|name| (1..=1023).contains(&name.len()));
             let name = name.ok_or_else(|| ImageError::BackingName(backing.to_owned()))?;
-            let info = info(&place, None)?;
+            let info = info(&place, format)?;
+            if format.is_none() && !info.below.is_empty() {
+                return Err(ImageError::BackingFormat(place));
+            }
             // A real drive below an image would be refused when it is opened.
             check_kind_of_file(&place, true)?;
             Some((name, info))
@@ -137,18 +160,27 @@ pub fn create(path: &Path, size: Option<u64>, format: ImageFormat, backing: Opti
         return Err(ImageError::Size(size));
     }
     let size = size.next_multiple_of(SECTOR);
-    whole(path, |file| match format {
-        ImageFormat::Raw => file.set_len(size),
-        ImageFormat::Qcow2 => make::write_empty(file, size, below.as_ref().map(|(name, info)| (*name, info.format))),
+    whole(path, |file, _| {
+        let made = match format {
+            ImageFormat::Raw => file.set_len(size),
+            ImageFormat::Qcow2 => {
+                make::write_empty(file, size, below.as_ref().map(|(name, info)| (*name, info.format)))
+            }
+        };
+        made.map_err(|error| failed(path, error))
     })
 }
 
-/// Makes a file with what `write` puts into it, as a whole or not at all, where there was none.
-fn whole(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<(), ImageError> {
-    let failed = |error: io::Error| match error.kind() {
+fn failed(path: &Path, error: io::Error) -> ImageError {
+    match error.kind() {
         ErrorKind::AlreadyExists => ImageError::Exists(path.to_owned()),
         _ => ImageError::Host { path: path.to_owned(), error },
-    };
+    }
+}
+
+/// Makes a file with what `write` puts into it (it gets the open file and its path), as a whole or not at all, where there was none.
+pub(super) fn whole(path: &Path, write: impl FnOnce(&File, &Path) -> Result<(), ImageError>) -> Result<(), ImageError> {
+    let failed = |error| failed(path, error);
     if path.symlink_metadata().is_ok() {
         return Err(ImageError::Exists(path.to_owned()));
     }
@@ -163,11 +195,11 @@ fn whole(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<(),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
         Err(_) => fs::rename(&draft, path),
     };
-    let made = write(&file).and_then(|()| file.sync_all()).and_then(|()| put()).and_then(|()| sync_folder(path));
-    made.map_err(|error| {
+    let made = write(&file, &draft)
+        .and_then(|()| file.sync_all().and_then(|()| put()).and_then(|()| sync_folder(path)).map_err(failed));
+    made.inspect_err(|_| {
         // Ours alone.
         let _ = fs::remove_file(&draft);
-        failed(error)
     })
 }
 
@@ -182,27 +214,30 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the medium of the image at `path` larger; a machine must not be using it.
+/// Makes the medium of the image at `path` larger or, where `shrink` says that what is lost may be lost, smaller. A machine must not be
+/// using it.
 ///
 /// # Errors
-/// In words; the image is then as it was.
-pub fn resize(path: &Path, size: u64, format: Option<ImageFormat>) -> Result<(), ImageError> {
+/// In words; unless the host refuses in the middle, the image is then as it was.
+pub fn resize(path: &Path, size: u64, format: Option<ImageFormat>, shrink: bool) -> Result<(), ImageError> {
     let info = info(path, format)?;
-    let wanted = size.next_multiple_of(SECTOR);
-    if size > MAX_NEW_BYTES {
+    if !(SECTOR..=MAX_NEW_BYTES).contains(&size) {
         return Err(ImageError::Size(size));
     }
-    if wanted < info.medium_bytes {
-        return Err(ImageError::Shrink { path: path.to_owned(), was: info.medium_bytes, wanted: size });
+    let (was, wanted) = (info.medium_bytes, size.next_multiple_of(SECTOR));
+    if wanted < was && !shrink {
+        let lost = convert::behind(path, info.format, wanted)?;
+        return Err(ImageError::Shrink { path: path.to_owned(), was, wanted, lost });
     }
     match info.format {
+        ImageFormat::Qcow2 if wanted < was => make::shrink(path, wanted)?,
         ImageFormat::Qcow2 => make::grow(path, wanted)?,
         ImageFormat::Raw => {
             check_kind_of_file(path, true)?;
             let file = open_file(path, true)?;
             let _lock = lock_file(path, &file, true)?;
-            let grown = file.set_len(wanted).and_then(|()| file.sync_all());
-            grown.map_err(|error| ImageError::Host { path: path.to_owned(), error })?;
+            let resized = file.set_len(wanted).and_then(|()| file.sync_all());
+            resized.map_err(|error| ImageError::Host { path: path.to_owned(), error })?;
         }
     }
     Ok(())

@@ -84,6 +84,20 @@ impl Qcow2Image {
         result
     }
 
+    /// Forgets what was written to this image there: what is below shows again.
+    fn discard(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        if self.broken {
+            return self.run(|_| Ok(()));
+        }
+        let Some(access) = Arc::get_mut(&mut self.access) else { return Err(ErrorKind::ResourceBusy.into()) };
+        let result = catch_unwind(AssertUnwindSafe(|| access.discard_to_backing(offset, bytes)));
+        result.unwrap_or_else(|_| {
+            self.broken = true;
+            self.storage.freeze();
+            Err(io::Error::other("its tables make no sense"))
+        })
+    }
+
     /// How many of `len` bytes from `offset` on the medium has; an error past its last sector.
     fn inside(&self, offset: u64, len: usize) -> io::Result<usize> {
         let end = offset.checked_add(len as u64).ok_or_else(no_such_place)?;

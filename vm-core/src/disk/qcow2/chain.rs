@@ -166,6 +166,20 @@ fn below(file: &ChainFile) -> Result<Option<(PathBuf, Option<ImageFormat>)>, Ref
     Ok(Some((folder.join(local), format)))
 }
 
+/// Looks through the tables of the image at `path` and of all below it, as if it were to be written, without writing.
+///
+/// # Errors
+/// In words that name the file.
+pub fn check(path: &Path) -> Result<(), MediumError> {
+    for (index, file) in files(path, false, true)?.iter().enumerate() {
+        if let Some(header) = &file.header {
+            let tables = tables::check(&file.file, header, file.bytes, index == 0);
+            tables.map_err(host(&file.path))?.map_err(unusable(&file.path))?;
+        }
+    }
+    Ok(())
+}
+
 /// An image with its layers, and its files for identities.
 pub struct Opened {
     /// To read and write.

@@ -1,4 +1,4 @@
-//! New qcow2 images, and larger ones.
+//! New qcow2 images, larger and smaller ones.
 
 use std::fs::File;
 use std::io;
@@ -96,6 +96,26 @@ pub fn grow(path: &Path, size: u64) -> Result<(), MediumError> {
     opened.image.flush().map_err(host)
 }
 
+/// Cuts the medium of the image at `path` off at `size`.
+///
+/// # Errors
+/// In words that name the file. Of what is behind `size` some may be gone then.
+pub fn shrink(path: &Path, size: u64) -> Result<(), MediumError> {
+    let host = |error| MediumError::Host { path: path.to_owned(), error };
+    let mut opened = chain::open(path, true)?;
+    let Some(header) = opened.files.first().and_then(|file| file.header()).cloned() else { return Ok(()) };
+    let image = &mut opened.image;
+    // The rest of the last cluster, which stays: should the medium grow again, zeros must stand there.
+    let end = size.next_multiple_of(header.cluster()).min(header.size);
+    let zeros = vec![0; (end - size) as usize];
+    if end > size {
+        image.write(size, &zeros).map_err(host)?;
+    }
+    image.discard(end, header.size.saturating_sub(end)).map_err(host)?;
+    image.flush().map_err(host)?;
+    set_size(&opened.files[0].file, size, u64::from(header.l1_entries)).map_err(host)
+}
+
 /// Where the L1 table has room in its clusters, only the header changes. Whether it does.
 fn grow_in_place(file: &File, header: &Header, size: u64) -> io::Result<bool> {
     let needed = size.div_ceil(header.l2_reach());
@@ -109,12 +129,16 @@ fn grow_in_place(file: &File, header: &Header, size: u64) -> io::Result<bool> {
         write_at(file, end, &vec![0; ((needed - has) * 8) as usize])?;
         file.sync_data()?;
     }
-    // Size and entries lie in one sector.
+    set_size(file, size, needed.max(has))?;
+    Ok(true)
+}
+
+/// Says in the header how large the medium is and how long the L1 table. Both lie in one sector.
+fn set_size(file: &File, size: u64, l1_entries: u64) -> io::Result<()> {
     let mut fields = [0; 16];
     read_at(file, 24, &mut fields)?;
     fields[..8].copy_from_slice(&size.to_be_bytes());
-    fields[12..].copy_from_slice(&(needed.max(has) as u32).to_be_bytes());
+    fields[12..].copy_from_slice(&(l1_entries as u32).to_be_bytes());
     write_at(file, 24, &fields)?;
-    file.sync_all()?;
-    Ok(true)
+    file.sync_all()
 }

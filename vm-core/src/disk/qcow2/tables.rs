@@ -11,6 +11,9 @@ use crate::disk::host_file::read_at;
 /// Most clusters of a file: the marks of one kind then take 64 MiB of address space, touched only where something lies.
 const MAX_CLUSTERS: u64 = 1 << 29;
 
+/// Most bytes of L2 tables, which are all read: enough for 128 TiB in clusters of 64 KiB.
+const MAX_L2_BYTES: u64 = 16 << 30;
+
 /// Where the offset of an L1 or L2 entry is (bits 9 to 55).
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
@@ -170,6 +173,10 @@ impl Look<'_> {
     }
 
     fn second_level(&mut self) -> Result<(), Problem> {
+        let bytes = (self.tables.l2.len() as u64) << self.header.cluster_bits;
+        if bytes > MAX_L2_BYTES {
+            damaged(format!("{bytes} bytes of L2 tables"))?;
+        }
         let mut tables: Vec<u64> = self.tables.l2.iter().copied().collect();
         tables.sort_unstable();
         for table in tables {
