@@ -2,6 +2,7 @@
 
 mod closing;
 mod confirm;
+mod insert;
 mod new_machine;
 mod palette;
 mod refused;
@@ -9,6 +10,7 @@ mod refused;
 use eframe::egui;
 
 use crate::app::App;
+use crate::library::Place;
 use crate::ui_command::UiCommand;
 use crate::widget::machine_form::{Field, MachineForm};
 
@@ -19,6 +21,8 @@ pub enum FormOf {
     New,
     /// The settings of the selected machine.
     Settings,
+    /// "Put a medium into …".
+    Insert,
 }
 
 /// How far closing the window has come.
@@ -42,6 +46,21 @@ pub enum Dialog {
         wrong: Vec<String>,
         /// Files are being looked at and made.
         busy: bool,
+    },
+    /// Choosing an image for a drive.
+    Insert {
+        /// The machine.
+        id: String,
+        /// The drive.
+        place: Place,
+        /// As typed.
+        path: String,
+        /// What is wrong with it.
+        wrong: Vec<String>,
+        /// The machine is being asked.
+        busy: bool,
+        /// It was just opened.
+        fresh: bool,
     },
     /// Something that cannot be undone.
     Confirm {
@@ -88,6 +107,9 @@ impl App {
         let Some(dialog) = self.dialog.take() else { return };
         let left = match dialog {
             Dialog::New { form, wrong, busy } => self.new_machine_ui(context, form, wrong, busy),
+            Dialog::Insert { id, place, path, wrong, busy, fresh } => {
+                self.insert_ui(context, id, place, (path, wrong, busy, fresh))
+            }
             Dialog::Confirm { command, id } => self.confirm_ui(context, command, id),
             Dialog::Refused { id, words } => self.refused_ui(context, id, words),
             Dialog::Closing(stage) => self.closing_ui(context, stage),
@@ -119,7 +141,8 @@ impl App {
                 match (form, &mut app.dialog, &mut app.editing) {
                     (FormOf::New, Some(Dialog::New { form, .. }), _) => form.set_path(field, path),
                     (FormOf::Settings, _, Some(editing)) => editing.form.set_path(field, path),
-                    (FormOf::New | FormOf::Settings, _, _) => {}
+                    (FormOf::Insert, Some(Dialog::Insert { path: typed, .. }), _) => *typed = path,
+                    (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
                 }
             },
         );
@@ -129,7 +152,8 @@ impl App {
         match (form, &mut self.dialog, &mut self.editing) {
             (FormOf::New, Some(Dialog::New { wrong, .. }), _) => *wrong = vec![words.to_owned()],
             (FormOf::Settings, _, Some(editing)) => editing.wrong = vec![words.to_owned()],
-            (FormOf::New | FormOf::Settings, _, _) => {}
+            (FormOf::Insert, Some(Dialog::Insert { wrong, .. }), _) => *wrong = vec![words.to_owned()],
+            (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
         }
     }
 }

@@ -13,6 +13,8 @@ use vm_core::frame::Frame;
 use vm_core::runner::event::EndReason;
 use vm_core::runner::{Command, CommandError, Event, Reply, RunState, StartOptions, Statistics, VmHandle};
 
+use crate::library::Hold;
+
 /// How often a shown machine is asked for a new picture.
 const SHOWN_INTERVAL: Duration = Duration::from_millis(16);
 /// The same for one of which only the thumbnail is seen.
@@ -94,6 +96,8 @@ pub struct Session {
     pub resumed: bool,
     /// It has run since it was started.
     pub has_run: bool,
+    /// The machine is this window's, and not closed yet.
+    pub hold: Option<Hold>,
     /// What it does.
     pub state: RunState,
     /// Figures of about the last second.
@@ -140,6 +144,7 @@ impl Session {
             state: handle.state(),
             handle,
             resumed,
+            hold: None,
             has_run: false,
             statistics: Statistics::default(),
             banners: Vec::new(),

@@ -1,6 +1,7 @@
 //! The parts of the window, one a file; this one puts them together.
 
 mod actions;
+mod drives;
 mod insight;
 mod library;
 mod monitor;
@@ -15,6 +16,8 @@ use crate::app::{App, Tab};
 use crate::theme;
 use crate::ui_command::UiCommand;
 
+pub(crate) use library::{fit, full_uv};
+
 impl App {
     /// The whole window.
     pub(crate) fn window_ui(&mut self, ui: &mut egui::Ui) {
@@ -28,7 +31,10 @@ impl App {
         {
             egui::CentralPanel::no_frame().show(ui, |ui| self.screen_ui(ui, id));
         } else {
-            self.full_screen = false;
+            if std::mem::take(&mut self.full_screen) {
+                // The machine has ended, or another is selected.
+                ui.ctx().send_viewport_cmd(egui::ViewportCommand::Fullscreen(false));
+            }
             let folded = ui.available_width() < theme::FOLD_BELOW;
             let width = if folded { theme::LIBRARY_FOLDED } else { theme::LIBRARY_WIDTH };
             egui::Panel::left("library")

@@ -103,6 +103,17 @@ impl Drive {
         Self { place, cd, path, format: None, read_only: cd, temporary: false, unknown: Vec::new() }
     }
 
+    /// The drive for people: “CD drive (hdc)”.
+    pub fn words(&self) -> String {
+        match self.kind() {
+            DriveKind::Floppy => {
+                self.place.label().to_lowercase().replace("drive a", "drive A").replace("drive b", "drive B")
+            }
+            DriveKind::Cd => format!("CD drive ({})", self.place.name()),
+            DriveKind::Disk => format!("hard disk ({})", self.place.name()),
+        }
+    }
+
     /// Hard disk, CD or floppy.
     pub fn kind(&self) -> DriveKind {
         if self.place.is_floppy() {
@@ -185,6 +196,17 @@ impl Machine {
             }
         }
         found
+    }
+
+    /// Whether the guest can change what is on one of its media.
+    pub fn writes_to_media(&self) -> bool {
+        let writes = |drive: &Drive| drive.kind() != DriveKind::Cd && !drive.read_only && !drive.temporary;
+        self.drives.iter().any(|drive| drive.path.is_some() && writes(drive))
+    }
+
+    /// The drives whose media can be changed.
+    pub fn removable(&self) -> impl Iterator<Item = &Drive> {
+        self.drives.iter().filter(|drive| drive.kind() != DriveKind::Disk)
     }
 
     /// Every file that it needs, with what it is.

@@ -70,6 +70,7 @@ impl App {
                     .on_hover_text("Press keys in the guest that your desktop would take")
                     .accessible_name("Send keys");
             });
+            self.drives_menu_ui(ui, id);
             if button::command_ui(ui, UiCommand::FullScreen, false, self.available(UiCommand::FullScreen, id)) {
                 self.wish(UiCommand::FullScreen);
             }

@@ -4,7 +4,8 @@ use eframe::egui::{self, Role, Sense, WidgetInfo};
 use vm_core::runner::{Command, RunState};
 
 use super::library::{fit, full_uv};
-use crate::app::{App, Status, Tab};
+use crate::app::{App, Status, Tab, local_time};
+use crate::library::{Entry, Machine, Presence};
 use crate::session::Banner;
 use crate::theme::{self, Tone};
 use crate::ui_command::UiCommand;
@@ -209,6 +210,7 @@ impl App {
         let readable = entry.machine.is_ok();
         let lines = entry.machine.as_ref().map(describe).unwrap_or_default();
         let saved = entry.saved.is_some();
+        let note = left_words(entry);
         let status = self.status(id);
         ui.vertical_centered(|ui| {
             ui.add_space((ui.available_height() * 0.22).clamp(8.0, 200.0));
@@ -224,6 +226,10 @@ impl App {
                         ui.add_space(4.0);
                         ui.colored_label(theme::colour(ui, Tone::Attention), &trouble.what);
                         ui.label(&trouble.next);
+                    }
+                    if let Some(note) = &note {
+                        ui.add_space(4.0);
+                        ui.label(note);
                     }
                     ui.add_space(4.0);
                     for line in &lines {
@@ -251,6 +257,28 @@ impl App {
             });
         });
     }
+}
+
+/// What it means that a machine was not closed when it was last on, and what is safe now.
+fn left_words(entry: &Entry) -> Option<String> {
+    let Presence::Left(left) = entry.presence else { return None };
+    let since = local_time(left.since);
+    let writes = entry.machine.as_ref().is_ok_and(Machine::writes_to_media);
+    let mut words = format!(
+        "It was {} at {since} and never closed: Hako or the computer ended under it. ",
+        if left.resumed { "resumed" } else { "switched on" }
+    );
+    words.push_str(match (entry.saved.is_some(), writes) {
+        (false, _) => "For the guest it was as if the plug had been pulled; what it had written is on its disks.",
+        (true, false) => {
+            "Resume goes back to the saved state once more. No disk of it can have gone on since, so that is safe."
+        }
+        (true, true) => {
+            "Resume goes back to the saved state once more, if its disks are still as they were then. If the guest has written \
+             to one since, Resume says which and changes nothing."
+        }
+    });
+    Some(words)
 }
 
 /// What a machine is, a line each.

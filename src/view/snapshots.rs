@@ -15,6 +15,7 @@ impl App {
                 "Save & Close puts the machine to sleep as one action: stop, save, quit. The next start goes on from there."
             }
             Status::Starting | Status::Saving => "One moment.",
+            Status::Elsewhere => "The machine is on in another window of Hako.",
             Status::Off | Status::Attention => "There is no saved state. While the machine is on, Save & Close makes one.",
         });
         ui.horizontal_wrapped(|ui| {

@@ -17,5 +17,6 @@ mod guest;
 mod linux;
 mod multiboot;
 mod qmp;
+mod trouble;
 mod typing;
 mod window;

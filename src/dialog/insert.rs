@@ -1,0 +1,83 @@
+//! Which image to put into a drive.
+
+use std::path::PathBuf;
+
+use eframe::egui;
+
+use super::{Dialog, FormOf};
+use crate::app::App;
+use crate::library::{Drive, Place};
+use crate::widget::button;
+use crate::widget::machine_form::{self, Field};
+use crate::widget::path_field::first_path_field_ui;
+
+impl Dialog {
+    /// Asks for an image for this drive.
+    pub(crate) fn insert(id: &str, drive: &Drive) -> Self {
+        let path = drive.path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        Dialog::Insert { id: id.to_owned(), place: drive.place, path, wrong: Vec::new(), busy: false, fresh: true }
+    }
+}
+
+impl App {
+    pub(super) fn insert_ui(
+        &mut self,
+        context: &egui::Context,
+        id: String,
+        place: Place,
+        (mut path, mut wrong, mut busy, fresh): (String, Vec<String>, bool, bool),
+    ) -> Option<Dialog> {
+        let Some(drive) = self.removable(&id, place).cloned() else { return None };
+        let recent = self.recent_media(&drive);
+        let (mut choose, mut insert, mut cancel) = (false, false, false);
+        let modal = egui::Modal::new(egui::Id::unique("insert")).frame(super::frame(context)).show(context, |ui| {
+            ui.set_width(520.0_f32.min(context.content_rect().width() - 40.0));
+            ui.heading(format!("Put a medium into {}", drive.words()));
+            ui.add_enabled_ui(!busy, |ui| {
+                let name = "image to insert";
+                let hint = if drive.cd { "ISO image" } else { "floppy image" };
+                choose = first_path_field_ui(ui, name, &mut path, hint, fresh);
+                if !recent.is_empty() {
+                    ui.weak("Used before");
+                    for image in &recent {
+                        let text = image.to_string_lossy();
+                        let row = egui::Button::selectable(*text == *path, text.as_ref()).truncate();
+                        if ui.add(row).clicked() {
+                            path = text.into_owned();
+                        }
+                    }
+                }
+            });
+            for line in &wrong {
+                ui.colored_label(ui.visuals().error_fg_color, line);
+            }
+            ui.add_space(8.0);
+            ui.horizontal(|ui| {
+                let possible = !busy && !path.trim().is_empty();
+                ui.add_enabled_ui(possible, |ui| insert = button::primary_ui(ui, "Insert").clicked());
+                cancel = ui.button("Cancel").clicked();
+                if busy {
+                    ui.spinner();
+                }
+                insert |= possible && ui.input(|input| input.key_pressed(egui::Key::Enter)) && !cancel;
+            });
+        });
+        if cancel || modal.should_close() {
+            return None;
+        }
+        if choose {
+            self.choose_file(FormOf::Insert, Field::Drive(place));
+        }
+        if insert && let Some(image) = machine_form::path(&path) {
+            wrong.clear();
+            busy = true;
+            self.change_medium(&id, place, Some(absolute(image)));
+        }
+        Some(Dialog::Insert { id, place, path, wrong, busy, fresh: false })
+    }
+}
+
+/// A typed path without a folder is meant from where Hako was started; the machine's file keeps it whole.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
