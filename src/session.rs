@@ -195,7 +195,7 @@ impl Session {
                         self.banners.push(banner);
                     }
                 }
-                Event::Reset | Event::PowerButton => {}
+                Event::Reset | Event::PowerButton | Event::AbsolutePointer(_) => {}
             }
         }
         if matches!(self.state, RunState::Running | RunState::Paused) {

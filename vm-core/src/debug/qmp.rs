@@ -72,6 +72,8 @@ struct Session {
     negotiated: bool,
     /// Pointer buttons that this peer holds.
     buttons: u8,
+    /// Where it has put the pointer.
+    place: Option<(u16, u16)>,
 }
 
 struct Server {
@@ -201,6 +203,7 @@ impl Server {
                     machine: &self.machine,
                     arguments: command::Arguments::new(row, arguments)?,
                     buttons: &mut self.session.buttons,
+                    place: &mut self.session.place,
                     notices: &mut self.notices,
                 };
                 (row.run)(&mut call)
@@ -236,6 +239,7 @@ impl Server {
 mod tests {
     use std::collections::VecDeque;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -253,6 +257,7 @@ mod tests {
         come: VecDeque<Value>,
         bytes: Vec<u8>,
         asked: Arc<Mutex<Vec<String>>>,
+        shared: Arc<Shared>,
         server: JoinHandle<()>,
     }
 
@@ -289,6 +294,7 @@ mod tests {
                 frame: FrameSlot::default(),
                 state: Mutex::new(RunState::Running),
                 statistics: Mutex::new(Statistics::default()),
+                absolute_pointer: AtomicBool::new(false),
                 listeners: Mutex::default(),
             });
             let log = Arc::new(Mutex::new(Vec::new()));
@@ -305,6 +311,7 @@ mod tests {
                         Command::Pause => tell(&Event::State(RunState::Paused)),
                         Command::Resume => tell(&Event::State(RunState::Running)),
                         Command::Reset => tell(&Event::Reset),
+                        Command::AbsolutePointer(_) => machine_shared.absolute_pointer.store(false, Ordering::Relaxed),
                         Command::PowerOff => tell(&Event::State(RunState::Ended(EndReason::PowerOff))),
                         _ => {}
                     }
@@ -315,9 +322,9 @@ mod tests {
             });
             let (waker, bell) = Waker::bell();
             let (backend, pipe) = memory::pipe(waker);
-            let server = start(Box::new(backend), bell, VmHandle { requests, shared }).unwrap();
+            let server = start(Box::new(backend), bell, VmHandle { requests, shared: Arc::clone(&shared) }).unwrap();
             pipe.send(b"");
-            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, server }
+            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, shared, server }
         }
 
         fn next(&mut self) -> Value {
@@ -387,6 +394,22 @@ mod tests {
                 "Key(KeyEvent { key: ArrowUp, down: true })",
             ]
         );
+    }
+
+    #[test]
+    fn places_of_the_pointer_reach_a_guest_that_takes_them() {
+        let mut peer = Peer::ready();
+        peer.shared.absolute_pointer.store(true, Ordering::Relaxed);
+        let events = r#"{"execute": "input-send-event", "arguments": {"events": [
+            {"type": "abs", "data": {"axis": "x", "value": 32767}}, {"type": "abs", "data": {"axis": "y", "value": 0}},
+            {"type": "btn", "data": {"button": "side", "down": true}}]}}"#;
+        assert_eq!(peer.say(events), json!({"return": {}}));
+        assert_eq!(
+            *peer.asked.lock().unwrap(),
+            ["AbsolutePointer(AbsolutePointerEvent { x: 65535, y: 0, wheel: 0, buttons: 8 })"]
+        );
+        // Its driver has gone.
+        assert!(peer.say(events)["error"]["desc"].as_str().unwrap().contains("absolute"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::bus::signals::Signals;
 use crate::chardev::CharBackend;
 use crate::chardev::null::Null;
 use crate::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat, MachineConfig};
+use crate::cpu::msr::TSC_HERTZ;
 use crate::dev::Device;
 use crate::dev::debug_exit::DebugExit;
 use crate::dev::debug_port::DebugPort;
@@ -33,10 +34,11 @@ use crate::dev::rtc::{CmosSetup, Rtc};
 use crate::dev::serial::{Pace, Serial};
 use crate::dev::speaker::Speaker;
 use crate::dev::vga::Vga;
+use crate::dev::vmmouse::VmMouse;
 use crate::disk::identity::IdentityStep;
 use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
-use crate::input::{KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::runner::BlockInfo;
 use crate::snapshot::section::{LoadError, Section};
 
@@ -50,6 +52,14 @@ const SERIAL_NAMES: [&str; 4] = ["serial0", "serial1", "serial2", "serial3"];
 
 /// Names of the debug consoles.
 const DEBUG_NAMES: [&str; 4] = ["debug0", "debug1", "debug2", "debug3"];
+
+/// The rate of the local APIC's timer: a bus of 100 MHz.
+const APIC_HERTZ: u32 = 100_000_000;
+
+/// The file that SeaBIOS takes the machine's serial number in SMBIOS from (structure 1, field 7). Linux looks there for the word "VMware"
+/// before it looks for VMware's port, and believes what the port says of the machine's clocks.
+const SERIAL_NUMBER: &str = "smbios/field1-7";
+const SERIAL_NUMBER_TEXT: &[u8] = b"Hako, with VMware's pointer at port 5658h\0";
 
 /// What the firmware finds in the battery-backed memory.
 fn cmos(config: &MachineConfig, floppy_types: [u8; 2]) -> CmosSetup {
@@ -169,6 +179,7 @@ pub struct Board {
     pub(super) rtc: Rtc,
     pub(super) dma: Dma,
     pub(super) i8042: I8042,
+    pub(super) vmmouse: VmMouse,
     pub(super) speaker: Speaker,
     pub(super) serial: Vec<Serial>,
     pub(super) debug_ports: Vec<(u16, DebugPort)>,
@@ -205,6 +216,7 @@ impl Board {
 
         let mut fw_cfg = FwCfg::new(&ram);
         fw_cfg.set_item(fw_cfg::key::NO_GRAPHIC, &u16::from(!config.vga).to_le_bytes());
+        fw_cfg.add_file(SERIAL_NUMBER, SERIAL_NUMBER_TEXT.to_vec());
         if let Some(kernel) = &config.kernel {
             for file in firmware::kernel::load(kernel, bytes)?.files {
                 fw_cfg.add_file(file.name, file.bytes);
@@ -236,6 +248,7 @@ impl Board {
             pic: Pic::new(&lines, &routes),
             rtc: Rtc::new(irq(8), clock.clone(), config.rtc, &cmos(config, floppy_types)),
             i8042: I8042::new(irq(1), irq(12), clock.clone(), &signals),
+            vmmouse: VmMouse::new(TSC_HERTZ, APIC_HERTZ),
             speaker: Speaker::new(clock.clone()),
             ide_function: PciIde::new(&master_enable, &signals),
             pm: Pm::new(irq(9), clock.clone(), &signals),
@@ -265,7 +278,7 @@ impl Board {
     /// Every chip, in the order in which they are saved.
     fn chips(&mut self) -> impl Iterator<Item = &mut dyn Device> {
         let [primary, secondary] = &mut self.ide;
-        let fixed: [&mut dyn Device; 15] = [
+        let fixed: [&mut dyn Device; 16] = [
             &mut self.pic,
             &mut self.pci,
             &mut self.host_bridge,
@@ -277,6 +290,7 @@ impl Board {
             &mut self.speaker,
             &mut self.rtc,
             &mut self.i8042,
+            &mut self.vmmouse,
             &mut self.fw_cfg,
             &mut self.fdc,
             primary,
@@ -372,9 +386,28 @@ impl Board {
         self.i8042.release_all();
     }
 
-    /// The pointer.
+    /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
-        self.i8042.pointer(event);
+        if self.vmmouse.motion(event) {
+            self.i8042.nudge();
+        } else {
+            self.i8042.pointer(event);
+        }
+    }
+
+    /// The pointer is somewhere. A guest that does not take positions gets buttons and wheel.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        if self.vmmouse.place(event) {
+            self.i8042.nudge();
+        } else {
+            let AbsolutePointerEvent { wheel, buttons, .. } = event;
+            self.i8042.pointer(PointerEvent { wheel, buttons, ..PointerEvent::default() });
+        }
+    }
+
+    /// Whether the guest takes positions.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.vmmouse.is_absolute()
     }
 
     /// Changes the medium of a drive; `None` takes it out.

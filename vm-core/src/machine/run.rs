@@ -14,7 +14,7 @@ use crate::cpu::cpuid::CpuModel;
 use crate::cpu::{Cpu, Exit};
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
-use crate::input::{KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::runner::Statistics;
 use crate::snapshot::section::{LoadError, Section};
 
@@ -149,6 +149,16 @@ impl Machine {
     /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
         self.board.pointer(event);
+    }
+
+    /// The pointer is at a place of the picture.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        self.board.absolute_pointer(event);
+    }
+
+    /// Whether the guest takes such places; where not, only buttons and wheel of them reach it.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.board.takes_absolute_pointer()
     }
 
     /// Changes the medium of a drive.

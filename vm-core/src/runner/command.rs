@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{DriveKind, DriveSlot};
-use crate::input::{Key, KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
 
 /// A request to a machine.
 #[derive(Clone, Debug)]
@@ -31,6 +31,9 @@ pub enum Command {
     ReleaseKeys,
     /// The pointer.
     Pointer(PointerEvent),
+    /// The pointer is at a place of the picture: for a guest that takes places ([`Event::AbsolutePointer`](super::Event::AbsolutePointer)).
+    /// Of another guest only buttons and wheel reach the mouse.
+    AbsolutePointer(AbsolutePointerEvent),
     /// Stop → save → quit as one action into the folder; the machine ends only if all of it is on stable storage.
     SaveAndClose(PathBuf),
     /// Save the state into the folder and go on as before (refused where a medium could not be frozen with it).

@@ -62,6 +62,9 @@ pub enum Event {
     Reset,
     /// The guest was asked to shut down.
     PowerButton,
+    /// From now on the guest takes the places that the pointer is at (true), so that no window needs to keep the pointer; or it wants
+    /// motion again. See [`VmHandle::takes_absolute_pointer`](super::VmHandle::takes_absolute_pointer) for what holds now.
+    AbsolutePointer(bool),
     /// A state is being written: done so far and in all, in bytes.
     SaveProgress(u64, u64),
     /// A save failed, in words; the machine is paused and whole.

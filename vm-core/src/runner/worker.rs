@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,7 @@ pub fn start(config: MachineConfig, options: StartOptions) -> std::io::Result<Vm
         frame: FrameSlot::default(),
         state: Mutex::new(RunState::Starting),
         statistics: Mutex::default(),
+        absolute_pointer: AtomicBool::new(false),
         listeners: Mutex::default(),
     });
     let handle = VmHandle { requests, shared: Arc::clone(&shared) };
@@ -256,12 +258,22 @@ impl Worker {
                 self.machine.signals().take_raised();
                 self.machine.service_stopped();
             }
+            self.publish_pointer();
             self.show(Instant::now());
             if let Some(reason) = self.end.take() {
                 self.show_frame();
                 self.forget_used_state(&reason);
                 return reason;
             }
+        }
+    }
+
+    /// Tells where the guest has changed its mind about places of the pointer.
+    fn publish_pointer(&self) {
+        let absolute = self.machine.takes_absolute_pointer();
+        if self.shared.absolute_pointer.load(Ordering::Relaxed) != absolute {
+            self.shared.absolute_pointer.store(absolute, Ordering::Relaxed);
+            self.shared.publish(&Event::AbsolutePointer(absolute));
         }
     }
 
@@ -305,6 +317,7 @@ impl Worker {
             }
             Command::ReleaseKeys => self.machine.release_keys(),
             Command::Pointer(event) => self.machine.pointer(event),
+            Command::AbsolutePointer(event) => self.machine.absolute_pointer(event),
             Command::SaveAndClose(folder) => {
                 self.save(&folder, true).map_err(CommandError::Refused)?;
                 self.end = Some(EndReason::Saved(folder));

@@ -28,7 +28,7 @@ impl Notices {
                 vec![json!({ "event": "RESET", "data": { "guest": !asked, "reason": reason } })]
             }
             Event::PowerButton => vec![json!({ "event": "POWERDOWN" })],
-            Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
+            Event::AbsolutePointer(_) | Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
         }
     }
 
