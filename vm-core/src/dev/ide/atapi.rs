@@ -207,6 +207,7 @@ impl Cd {
     /// Takes over a checked state. What its medium was working on is asked for again.
     pub(super) fn take_over(&mut self, saved: CdState) {
         self.slot.abandon();
+        self.tray_moves.clear();
         self.state = saved;
         if self.state.phase == Phase::Reading {
             self.read_chunk();
@@ -422,7 +423,7 @@ impl Cd {
     /// All that the guest sends with its packet is there.
     fn take_parameters(&mut self) {
         let bytes = self.state.data.bytes();
-        let bytes = &bytes[..bytes.len() - self.state.padding as usize];
+        let bytes = &bytes[..bytes.len().saturating_sub(self.state.padding as usize)];
         let result = self.take_mode_pages(bytes, usize::from(self.state.header));
         self.conclude(result);
     }

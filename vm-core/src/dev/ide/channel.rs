@@ -118,10 +118,7 @@ impl IdeChannel {
     fn cd(&mut self, unit: usize) -> Result<&mut Cd, String> {
         match &mut self.drives[unit & 1] {
             Some(Drive::Cd(cd)) => Ok(cd),
-            Some(Drive::Disk(_)) => {
-                Err("a hard disk cannot be changed while the machine runs: power it off first".to_owned())
-            }
-            None => Err("there is no such drive in this machine".to_owned()),
+            Some(Drive::Disk(_)) | None => Err("there is no CD drive in this place of the machine".to_owned()),
         }
     }
 
