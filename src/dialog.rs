@@ -7,6 +7,8 @@ mod new_machine;
 mod palette;
 mod refused;
 
+use std::path::PathBuf;
+
 use eframe::egui;
 
 use crate::app::App;
@@ -62,6 +64,17 @@ pub enum Dialog {
         /// It was just opened.
         fresh: bool,
     },
+    /// The guest holds the tray of a drive shut.
+    Locked {
+        /// The machine.
+        id: String,
+        /// The drive.
+        place: Place,
+        /// What was to be put in; `None`: it was to be emptied.
+        path: Option<PathBuf>,
+        /// The engine's words.
+        words: String,
+    },
     /// Something that cannot be undone.
     Confirm {
         /// The action.
@@ -110,6 +123,7 @@ impl App {
             Dialog::Insert { id, place, path, wrong, busy, fresh } => {
                 self.insert_ui(context, id, place, (path, wrong, busy, fresh))
             }
+            Dialog::Locked { id, place, path, words } => self.locked_ui(context, id, place, (path, words)),
             Dialog::Confirm { command, id } => self.confirm_ui(context, command, id),
             Dialog::Refused { id, words } => self.refused_ui(context, id, words),
             Dialog::Closing(stage) => self.closing_ui(context, stage),

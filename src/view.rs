@@ -25,6 +25,7 @@ impl App {
         self.shortcuts(ui.ctx());
         let selected = self.selected.clone().filter(|id| self.entry(id).is_some());
         self.screen_rect.set(None);
+        self.grab.borrow_mut().set_picture(None);
         if self.full_screen
             && let Some(id) = &selected
             && self.sessions.contains_key(id)
@@ -68,7 +69,8 @@ impl App {
         let context = ui.ctx().clone();
         self.dialogs_ui(&context);
         self.carry_out_wishes(&context);
-        if self.grab.borrow().pointer() {
+        let grab = self.grab.borrow();
+        if grab.pointer() || grab.over_picture() {
             context.set_cursor_icon(egui::CursorIcon::None);
         }
     }

@@ -123,7 +123,7 @@ impl App {
                 self.open(Dialog::Confirm { command, id: id.to_owned() });
             }
             UiCommand::Insert(place) => self.ask_for_medium(id, place),
-            UiCommand::Eject(place) => self.change_medium(id, place, None),
+            UiCommand::Eject(place) => self.change_medium(id, place, None, false),
             UiCommand::TypeIntoGuest => {
                 self.tab = Tab::Screen;
                 self.give_keyboard(id, false, context);

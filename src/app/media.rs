@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_core::runner::Command;
+use vm_core::runner::{Command, MediumChange, Reply};
 
 use super::{App, Status, Tab};
 use crate::dialog::Dialog;
@@ -36,7 +36,9 @@ impl App {
 
     /// Puts an image in, or takes out what is in. The machine, where it is on, comes first; its definition is written once it has
     /// said yes, because the next start must find the same media.
-    pub(crate) fn change_medium(&mut self, id: &str, place: Place, path: Option<PathBuf>) {
+    ///
+    /// A tray that the guest has locked stays shut unless `force` says otherwise: then the person is asked.
+    pub(crate) fn change_medium(&mut self, id: &str, place: Place, path: Option<PathBuf>, force: bool) {
         let Some(drive) = self.removable(id, place) else { return };
         let kind = drive.kind();
         let handle = self.sessions.get(id).map(|session| session.handle.clone());
@@ -47,15 +49,27 @@ impl App {
             if let Some(path) = &path
                 && let Some(what) = crate::library::file_words(&folder.join(path))
             {
-                return Err(Trouble::new(what, "Choose another image."));
+                return Err(Refusal::Plain(Trouble::new(what, "Choose another image.")));
             }
             if let Some(handle) = handle {
-                let whole = path.as_ref().map(|path| folder.join(path));
-                handle
-                    .call(Command::ChangeMedium { slot: place.slot(), path: whole })
-                    .map_err(|error| Trouble::new(error.to_string(), "Nothing was changed."))?;
+                let change = match &path {
+                    None => MediumChange::Eject { force },
+                    Some(path) => match MediumChange::insert(folder.join(path)) {
+                        MediumChange::Insert { path, format, access, .. } => {
+                            MediumChange::Insert { path, format, access, force }
+                        }
+                        other => other,
+                    },
+                };
+                let slot = place.slot();
+                if let Err(error) = handle.call(Command::ChangeMedium { slot, change }) {
+                    let locked = matches!(handle.call(Command::Blocks), Ok(Reply::Blocks(blocks))
+                        if blocks.iter().any(|block| block.slot == slot && block.locked));
+                    let trouble = Trouble::new(error.to_string(), "Nothing was changed.");
+                    return Err(if locked && !force { Refusal::Locked(trouble) } else { Refusal::Plain(trouble) });
+                }
             }
-            write_medium(&folder, place, path)
+            write_medium(&folder, place, path).map_err(Refusal::Plain)
         };
         self.jobs.run_beside(work, move |app, _, done| {
             match done {
@@ -68,7 +82,10 @@ impl App {
                         app.dialog = None;
                     }
                 }
-                Err(trouble) => app.medium_refused(&changed, trouble),
+                Err(Refusal::Plain(trouble)) => app.medium_refused(&changed, trouble),
+                Err(Refusal::Locked(trouble)) => {
+                    app.open(Dialog::Locked { id: changed.clone(), place, path: put_in, words: trouble.what });
+                }
             }
             app.editing = None;
             app.refresh(&changed);
@@ -95,6 +112,14 @@ impl App {
         let recent: &[Recent] = self.preferences.recent(drive.kind());
         recent.iter().map(|recent| recent.0.clone()).filter(|path| Some(path) != drive.path.as_ref()).collect()
     }
+}
+
+/// Why a medium was not changed.
+enum Refusal {
+    /// The guest holds the tray shut.
+    Locked(Trouble),
+    /// Anything else.
+    Plain(Trouble),
 }
 
 /// Writes the new medium into a machine's definition.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use vm_core::bus::signals::StopReason;
 use vm_core::runner::RunState;
 
 use super::App;
@@ -92,11 +93,19 @@ impl App {
         }
     }
 
+    /// Whether a disk of the host failed under it, so that going on means to try again.
+    fn waits_for_a_disk(&self, id: &str) -> bool {
+        self.sessions
+            .get(id)
+            .is_some_and(|session| matches!(session.state, RunState::Stopped(StopReason::DiskError(_))))
+    }
+
     /// What one most likely wants of a machine now.
     pub(crate) fn primary(&self, id: &str) -> UiCommand {
         match self.status(id) {
             Status::Running | Status::Starting | Status::Saving => UiCommand::SaveAndClose,
             Status::Paused | Status::Saved(_) => UiCommand::Resume,
+            Status::Stopped if self.waits_for_a_disk(id) => UiCommand::Resume,
             Status::Stopped => UiCommand::Reset,
             Status::Attention if self.entry(id).is_some_and(|entry| entry.saved.is_some()) => UiCommand::Resume,
             Status::Off | Status::Attention | Status::Elsewhere => UiCommand::Start,

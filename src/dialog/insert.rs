@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use eframe::egui;
 
-use super::{Dialog, FormOf};
+use super::{Answer, Dialog, FormOf, ask_ui};
 use crate::app::App;
 use crate::library::{Drive, Place};
 use crate::widget::button;
@@ -71,9 +71,35 @@ impl App {
         if insert && let Some(image) = machine_form::path(&path) {
             wrong.clear();
             busy = true;
-            self.change_medium(&id, place, Some(absolute(image)));
+            self.change_medium(&id, place, Some(absolute(image)), false);
         }
         Some(Dialog::Insert { id, place, path, wrong, busy, fresh: false })
+    }
+}
+
+impl App {
+    /// The guest has locked the tray: what it may lose, and the way that takes nothing from it.
+    pub(super) fn locked_ui(
+        &mut self,
+        context: &egui::Context,
+        id: String,
+        place: Place,
+        (path, words): (Option<PathBuf>, String),
+    ) -> Option<Dialog> {
+        let open = if path.is_some() { "Change it all the same" } else { "Eject all the same" };
+        let advice = "The guest is using the medium. Let it unmount or eject it, then try again; \
+                      what it still reads from it fails if you go on.";
+        match ask_ui(
+            context,
+            "The guest has locked the drive",
+            &[words.clone(), advice.to_owned()],
+            &["Leave it", open],
+        ) {
+            Answer::Open => return Some(Dialog::Locked { id, place, path, words }),
+            Answer::Button(1) => self.change_medium(&id, place, path, true),
+            Answer::Escaped | Answer::Button(_) => {}
+        }
+        None
     }
 }
 

@@ -57,7 +57,7 @@ impl App {
             let response = ui.add_enabled(available.is_ok(), row).on_hover_text(path.display().to_string());
             if response.clicked() {
                 ui.close();
-                self.change_medium(id, drive.place, Some(path));
+                self.change_medium(id, drive.place, Some(path), false);
             }
         }
     }

@@ -5,6 +5,7 @@ use vm_core::runner::{Command, RunState};
 
 use super::library::{fit, full_uv};
 use crate::app::{App, Status, Tab, local_time};
+use crate::grab::Area;
 use crate::library::{Entry, Machine, Presence};
 use crate::session::Banner;
 use crate::theme::{self, Tone};
@@ -157,10 +158,24 @@ impl App {
         let response = ui.interact(rect, ui.scope_id().with("guest"), Sense::click());
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Guest's screen"));
         self.screen_rect.set(Some(rect));
+        self.tell_grab_where(ui, rect);
         if response.has_focus() {
             ui.painter().rect_stroke(rect, 0, ui.visuals().selection.stroke, egui::StrokeKind::Outside);
         }
         response.clicked()
+    }
+
+    /// The guest that takes places of the pointer needs to know where its picture is, in pixels of the window.
+    fn tell_grab_where(&self, ui: &egui::Ui, rect: egui::Rect) {
+        let scale = f64::from(ui.ctx().pixels_per_point());
+        let seen = rect.intersect(ui.clip_rect());
+        let area = (seen.width() >= 1.0 && seen.height() >= 1.0).then(|| Area {
+            left: f64::from(rect.left()) * scale,
+            top: f64::from(rect.top()) * scale,
+            width: f64::from(rect.width()) * scale,
+            height: f64::from(rect.height()) * scale,
+        });
+        self.grab.borrow_mut().set_picture(area);
     }
 
     /// In full screen there is no status line: how to get out is said for a moment.
@@ -194,6 +209,9 @@ impl App {
             let by_pointer = ui.input(|input| input.pointer.any_released());
             let context = ui.ctx().clone();
             self.give_keyboard(id, by_pointer, &context);
+            if by_pointer {
+                self.grab.borrow_mut().click_too();
+            }
         }
     }
 
