@@ -107,3 +107,46 @@ impl App {
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use eframe::egui;
+    use egui_kittest::kittest::Queryable as _;
+
+    use crate::library::{Drive, Library, Machine, Place};
+    use crate::ui_command::UiCommand;
+    use crate::view::tests::{data, manager, until};
+
+    #[test]
+    fn a_medium_is_put_into_a_machine_that_is_off_and_a_wrong_path_is_told() {
+        let data = data("insert");
+        let library = Library::new(data.clone());
+        let mut machine = Machine { name: "One".into(), ..Machine::default() };
+        machine.set_drive(Place::Ide2, Some(Drive::new(Place::Ide2, true, None)));
+        let id = library.create(&machine).unwrap();
+        let mut harness = manager(data.clone());
+        harness.state_mut().as_mut().unwrap().wish(UiCommand::Insert(Place::Ide2));
+        harness.run_steps(3);
+        harness.event(egui::Event::Text(data.join("none.iso").display().to_string()));
+        harness.run_steps(2);
+        harness.get_by_label("Insert").click();
+        until(
+            &mut harness,
+            |app| matches!(&app.dialog, Some(super::Dialog::Insert { wrong, .. }) if !wrong.is_empty()),
+        );
+        assert!(harness.query_by_label_contains("none.iso is not there").is_some());
+        std::fs::write(data.join("none.iso"), vec![0; 65536]).unwrap();
+        harness.get_by_label("Insert").click();
+        until(&mut harness, |app| app.dialog.is_none() && app.removable(&id, Place::Ide2).unwrap().path.is_some());
+        // Next time it stands in the menu.
+        harness.get_by_label("Drives").click();
+        harness.run_steps(3);
+        harness.get_by_label("Eject").click();
+        until(&mut harness, |app| app.removable(&id, Place::Ide2).unwrap().path.is_none());
+        harness.get_by_label("Drives").click();
+        harness.run_steps(3);
+        harness.get_by_label("Insert none.iso").click();
+        until(&mut harness, |app| app.removable(&id, Place::Ide2).unwrap().path.is_some());
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}

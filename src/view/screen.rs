@@ -319,3 +319,51 @@ fn describe(machine: &crate::library::Machine) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use egui_kittest::kittest::Queryable as _;
+
+    use crate::library::{Drive, Hold, Library, Machine, Place};
+    use crate::view::tests::{data, manager};
+
+    /// What the window says of a machine that was left behind.
+    fn left(test: &str, saved: bool, writes: bool, words: &str) {
+        let data = data(test);
+        let library = Library::new(data.clone());
+        let mut machine = Machine { name: "One".into(), ..Machine::default() };
+        std::fs::write(data.join("a.img"), [0; 512]).unwrap();
+        let drive = Drive { read_only: !writes, ..Drive::new(Place::FloppyA, false, Some(data.join("a.img"))) };
+        machine.set_drive(Place::FloppyA, Some(drive));
+        let id = library.create(&machine).unwrap();
+        let folder = library.folder(&id);
+        if saved {
+            std::fs::create_dir(folder.join("state")).unwrap();
+            std::fs::write(folder.join("state/state.ron"), "").unwrap();
+        }
+        drop(Hold::take(&folder, saved).unwrap());
+        let harness = manager(data.clone());
+        assert!(harness.query_by_label_contains(words).is_some(), "{words}");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_was_left_behind_says_what_is_safe() {
+        left("left-off", false, true, "as if the plug had been pulled");
+        left("left-safe", true, false, "so that is safe");
+        left("left-writes", true, true, "Resume says which and changes nothing");
+    }
+
+    #[test]
+    fn a_machine_of_another_window_is_not_started_here() {
+        let data = data("elsewhere");
+        let library = Library::new(data.clone());
+        let id = library.create(&Machine { name: "One".into(), ..Machine::default() }).unwrap();
+        let hold = Hold::take(&library.folder(&id), false).unwrap();
+        let harness = manager(data.clone());
+        harness.get_by_label("One, on in another window");
+        assert!(harness.state().as_ref().unwrap().available(crate::ui_command::UiCommand::Start, &id).is_err());
+        hold.close();
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}

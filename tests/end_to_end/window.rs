@@ -1,6 +1,6 @@
 //! Guests in the manager's window, and in a window of their own.
 
-use crate::desktop::theme::{ACCENT, FIELD};
+use crate::desktop::theme::{ACCENT, ATTENTION, BUTTON, FIELD};
 use crate::desktop::{Desktop, Picture};
 use crate::files::{fetched, shared, tool, writable};
 use crate::guest::{wait_until, word};
@@ -220,6 +220,11 @@ fn a_machine_with_a_kernel_is_made_by_clicks_and_comes_to_a_shell() {
         (fields.len() == 6).then_some(fields)
     };
     let fields = desktop.wait_for_picture("the form", fields);
+    // No file chooser here: that is said, and paths are typed.
+    let (x, y) = fields[3];
+    let choose = desktop.wait_for_picture("its button", |picture| picture.area_of(BUTTON, (x + 200, y), (20, 4)));
+    desktop.click((choose.0 + 8, choose.1 + 2));
+    desktop.wait_for_picture("the words", |picture| picture.area_of(ATTENTION, (320, 100), (1, 5)));
     for (field, text) in [(0, "Linux by clicks"), (3, word(&kernel)), (4, word(&initrd))] {
         desktop.click(fields[field]);
         desktop.type_text(text);
