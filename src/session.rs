@@ -11,7 +11,9 @@ use vm_core::bus::signals::StopReason;
 use vm_core::config::MachineConfig;
 use vm_core::frame::Frame;
 use vm_core::runner::event::EndReason;
-use vm_core::runner::{Command, CommandError, Event, Reply, RunState, StartOptions, Statistics, VmHandle};
+use vm_core::runner::{
+    Command, CommandError, Event, Reply, RunState, SnapshotEvent, StartOptions, Statistics, VmHandle,
+};
 
 /// How often a shown machine is asked for a new picture.
 const SHOWN_INTERVAL: Duration = Duration::from_millis(16);
@@ -174,6 +176,7 @@ impl Session {
                         RunState::Stopped(reason) => self.banners.push(match reason {
                             StopReason::TripleFault => Banner::TripleFault,
                             StopReason::DiskError(text) => Banner::DiskError(text.clone()),
+                            StopReason::Damaged(text) => Banner::Notice(text.clone()),
                             StopReason::PowerOff | StopReason::DebugExit(_) => Banner::PoweredOff,
                         }),
                         RunState::Starting | RunState::Paused | RunState::Saving | RunState::Ended(_) => {}
@@ -190,7 +193,8 @@ impl Session {
                         self.banners.push(banner);
                     }
                 }
-                Event::Reset | Event::PowerButton => {}
+                Event::Snapshot(SnapshotEvent::Failed { text, .. }) => self.banners.push(Banner::Notice(text)),
+                Event::Reset | Event::PowerButton | Event::Snapshot(_) => {}
             }
         }
         if matches!(self.state, RunState::Running | RunState::Paused) {

@@ -7,9 +7,10 @@ pub mod command;
 mod console;
 pub mod event;
 pub mod handle;
+mod snapshots;
 mod worker;
 
 pub use command::{BlockInfo, Command, CommandError, Reply};
-pub use event::{Event, RunState, Statistics};
+pub use event::{Event, RunState, SnapshotAction, SnapshotEvent, Statistics};
 pub use handle::VmHandle;
 pub use worker::{StartOptions, start};

@@ -124,7 +124,7 @@ pub struct Drive {
 
 impl MediumInfo {
     /// What is known of an open medium; `None`: it is not a file.
-    fn of(medium: &dyn BlockBackend) -> Option<Self> {
+    pub(super) fn of(medium: &dyn BlockBackend) -> Option<Self> {
         let path = medium.path()?.to_owned();
         let bytes = medium.sectors() * SECTOR;
         let format = medium.format().unwrap_or(ImageFormat::Raw);
@@ -403,10 +403,7 @@ impl Board {
         let slots: Vec<_> = self.drives.iter().map(|drive| drive.slot).collect();
         let mut media = Vec::new();
         for slot in slots {
-            let medium = match slot {
-                DriveSlot::Floppy(unit) => self.fdc.medium(usize::from(unit)),
-                DriveSlot::Ide(number) => self.ide[usize::from(number / 2 & 1)].medium(usize::from(number % 2)),
-            };
+            let medium = self.medium(slot);
             if let Some(steps) = medium.and_then(BlockBackend::identify) {
                 media.push((slot, steps));
             }

@@ -10,9 +10,11 @@ use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 use super::command::{BlockInfo, Command, CommandError, Reply};
 use super::event::{EndReason, Event, RunState, Statistics};
 use super::handle::{Request, Shared, VmHandle};
+use super::snapshots::{Opened, SnapshotTask, Snapshots, load_restored};
+use crate::bus::Bus as _;
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
-use crate::config::MachineConfig;
+use crate::config::{DriveSlot, MachineConfig};
 use crate::debug::monitor;
 use crate::firmware::FirmwareChoice;
 use crate::frame::FrameSlot;
@@ -20,6 +22,8 @@ use crate::input::{Key, KeyEvent};
 use crate::machine::board::Drive;
 use crate::machine::run::{Machine, Slice};
 use crate::snapshot;
+use crate::snapshot::keeper::Wish;
+use crate::snapshot::tree::{SnapshotId, SnapshotKind};
 
 /// How often a new picture is looked for.
 const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
@@ -44,8 +48,14 @@ pub struct StartOptions {
     pub resume_from: Option<PathBuf>,
     /// Stand still at the first instruction (`-S`).
     pub paused: bool,
-    /// Folder for states that the monitor saves and loads by name.
+    /// Folder of the states that older versions of the monitor's `savevm` wrote by name.
     pub states: Option<PathBuf>,
+    /// The machine's folder, with its snapshots and the disks that belong to them; `None`: it has none.
+    pub home: Option<PathBuf>,
+    /// A snapshot to start from, instead of the present.
+    pub snapshot: Option<SnapshotId>,
+    /// How often a snapshot is taken by itself.
+    pub checkpoints: Option<Duration>,
 }
 
 impl Default for StartOptions {
@@ -58,6 +68,9 @@ impl Default for StartOptions {
             resume_from: None,
             paused: false,
             states: None,
+            home: None,
+            snapshot: None,
+            checkpoints: None,
         }
     }
 }
@@ -110,7 +123,7 @@ impl Shared {
         listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
 
-    fn publish_state(&self, state: RunState) {
+    pub(super) fn publish_state(&self, state: RunState) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
         self.publish(&Event::State(state));
     }
@@ -190,7 +203,8 @@ pub(super) struct Worker {
     incoming: Receiver<Request>,
     pub(super) shared: Arc<Shared>,
     pub(super) states: Option<PathBuf>,
-    resumed_from: Option<PathBuf>,
+    pub(super) resumed_from: Option<PathBuf>,
+    pub(super) snapshots: Snapshots,
     pub(super) running: bool,
     pub(super) chords: ChordPlayer,
     next_frame: Instant,
@@ -202,16 +216,34 @@ pub(super) struct Worker {
 
 impl Worker {
     fn start(
-        config: MachineConfig,
+        mut config: MachineConfig,
         options: StartOptions,
         incoming: Receiver<Request>,
         shared: Arc<Shared>,
     ) -> Result<Self, String> {
-        let StartOptions { signals, firmware, serial, debug_ports, resume_from, paused, states } = options;
+        let StartOptions {
+            signals,
+            firmware,
+            serial,
+            debug_ports,
+            resume_from,
+            paused,
+            states,
+            home,
+            snapshot,
+            checkpoints,
+        } = options;
+        let opened = Snapshots::open(home, snapshot, checkpoints, &mut config).map_err(|error| error.to_string())?;
+        let Opened { snapshots, restored } = opened;
         let mut machine =
             Machine::new(config, signals, &firmware, serial, debug_ports).map_err(|error| error.to_string())?;
-        if let Some(folder) = &resume_from {
-            snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?;
+        match (restored, &resume_from) {
+            (Some(restored), _) => load_restored(&mut machine, restored.state, true)?,
+            (None, Some(folder)) => snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?,
+            (None, None) => {}
+        }
+        if let Some(text) = snapshots.notice() {
+            shared.publish(&Event::Notice(text.to_owned()));
         }
         let now = Instant::now();
         let counted = (now, machine.retired(), Duration::ZERO);
@@ -221,6 +253,7 @@ impl Worker {
             shared,
             states,
             resumed_from: resume_from,
+            snapshots,
             running: false,
             chords: ChordPlayer::default(),
             next_frame: now,
@@ -256,9 +289,11 @@ impl Worker {
                 self.machine.signals().take_raised();
                 self.machine.service_stopped();
             }
+            self.attend_snapshots();
             self.show(Instant::now());
             if let Some(reason) = self.end.take() {
                 self.show_frame();
+                self.finish_snapshots();
                 self.forget_used_state(&reason);
                 return reason;
             }
@@ -271,7 +306,10 @@ impl Worker {
             match self.incoming.try_recv() {
                 Ok(Request { command, reply }) => {
                     let answer = self.carry_out(command);
-                    if let Some(reply) = reply {
+                    let started = self.snapshots.take_started();
+                    if let (Some(job), Some(reply), Ok(_)) = (started, &reply, &answer) {
+                        self.snapshots.answer_later(job, reply.clone());
+                    } else if let Some(reply) = reply {
                         // The asker may have gone away; that is its right.
                         let _ = reply.send(answer);
                     } else if let Err(error) = answer {
@@ -305,7 +343,26 @@ impl Worker {
             }
             Command::ReleaseKeys => self.machine.release_keys(),
             Command::Pointer(event) => self.machine.pointer(event),
+            Command::TakeSnapshot { name, note, adopt, label } => {
+                let wish = Wish { name, note, kind: SnapshotKind::Manual, adopt };
+                self.snapshot_work(SnapshotTask::Take(wish), label).map_err(CommandError::Refused)?;
+            }
+            Command::RestoreSnapshot { id, keep, label } => {
+                self.snapshot_work(SnapshotTask::Restore { id, keep }, label).map_err(CommandError::Refused)?;
+            }
+            Command::DeleteSnapshot { id, label } => {
+                self.snapshot_work(SnapshotTask::Delete(vec![id]), label).map_err(CommandError::Refused)?;
+            }
+            Command::DescribeSnapshot { id, name, note } => {
+                self.snapshots.describe(id, name.as_deref(), note.as_deref()).map_err(CommandError::Refused)?;
+            }
+            Command::Snapshots => {
+                let tree = self.snapshots.tree().map_err(|error| CommandError::Refused(error.to_string()))?;
+                return Ok(Reply::Snapshots(Box::new(tree)));
+            }
+            Command::SetCheckpoints(interval) => self.set_checkpoints(interval),
             Command::SaveAndClose(folder) => {
+                self.finish_snapshots();
                 self.save(&folder, true).map_err(CommandError::Refused)?;
                 self.end = Some(EndReason::Saved(folder));
             }
@@ -314,7 +371,7 @@ impl Worker {
             }
             Command::Blocks => return Ok(Reply::Blocks(self.block_info())),
             Command::ChangeMedium { slot, path } => {
-                self.machine.change_medium(slot, path).map_err(CommandError::Refused)?;
+                self.change_medium_to(slot, path).map_err(CommandError::Refused)?;
             }
             Command::Screen => {
                 self.show_frame();
@@ -342,8 +399,8 @@ impl Worker {
 
     pub(super) fn resume_machine(&mut self) {
         if !self.running {
-            if let RunState::Stopped(StopReason::TripleFault) = self.run_state() {
-                return; // Only a reset helps; the state says so.
+            if let RunState::Stopped(StopReason::TripleFault | StopReason::Damaged(_)) = self.run_state() {
+                return; // Only a reset helps, or another snapshot; the state says so.
             }
             self.running = true;
             self.machine.resume();
@@ -351,7 +408,18 @@ impl Worker {
         }
     }
 
+    /// Changes the medium of a drive. Where the image is a part of a snapshot, a file above it goes in.
+    pub(super) fn change_medium_to(&mut self, slot: DriveSlot, path: Option<PathBuf>) -> Result<(), String> {
+        let file = path.as_deref().map(|path| self.snapshots.medium_for(slot, path)).transpose()?;
+        self.machine.change_medium(slot, file)?;
+        self.snapshots.changed(slot, path);
+        Ok(())
+    }
+
     pub(super) fn reset_machine(&mut self) {
+        if self.machine.parts().1.ram().has_failed() {
+            return; // What is in memory is not the guest's: only another snapshot helps, or a new start.
+        }
         self.machine.reset();
         self.shared.publish(&Event::Reset);
         if let RunState::Stopped(_) = self.run_state() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::jobs::QmpJobs;
 use crate::bus::signals::StopReason;
 use crate::runner::Event;
 use crate::runner::event::{EndReason, RunState};
@@ -15,6 +16,8 @@ pub struct Notices {
     pub quit_asked: bool,
     /// `system_reset` was asked for here.
     pub reset_asked: bool,
+    /// What was asked for under a name.
+    pub jobs: QmpJobs,
 }
 
 impl Notices {
@@ -28,6 +31,7 @@ impl Notices {
                 vec![json!({ "event": "RESET", "data": { "guest": !asked, "reason": reason } })]
             }
             Event::PowerButton => vec![json!({ "event": "POWERDOWN" })],
+            Event::Snapshot(event) => self.jobs.of(event),
             Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
         }
     }
@@ -36,7 +40,7 @@ impl Notices {
         match state {
             RunState::Running if std::mem::take(&mut self.stopped) => vec![json!({ "event": "RESUME" })],
             RunState::Starting | RunState::Running | RunState::Saving => Vec::new(),
-            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_)) => self.stop(),
+            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_) | StopReason::Damaged(_)) => self.stop(),
             RunState::Stopped(StopReason::DiskError(text)) => {
                 let data = json!({ "device": "", "operation": "write", "action": "stop", "reason": text });
                 let mut notices = vec![json!({ "event": "BLOCK_IO_ERROR", "data": data })];
