@@ -336,7 +336,7 @@ impl Capture {
     }
 
     /// The next chunk, in any order, with its number; `None`: that was all. What the guest is about to overwrite comes first.
-    pub fn next(&mut self) -> Option<(usize, Saved)> {
+    pub fn take_next(&mut self) -> Option<(usize, Saved)> {
         loop {
             if self.given == self.chunks() {
                 return None;

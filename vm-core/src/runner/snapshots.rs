@@ -314,18 +314,18 @@ impl Worker {
             SnapshotTask::Restore { id, keep } => {
                 let (id, keep) = (*id, *keep);
                 let kept = self.restore_now(&keeper, id, keep)?;
-                match kept {
-                    Some((prepared, captured)) => self.snapshots.spawn(work, signals, move |teller, _| {
-                        let written = keeper.write(&prepared, captured, &mut teller.progress());
-                        written.map(|()| Some(id)).map_err(|error| {
-                            format!("The snapshot was restored. What was before it could be kept only as disks, without memory: {error}")
-                        })
-                    }),
-                    None => {
-                        self.finish(work.number, work.label, work.askers, None, Ok(Some(id)));
-                        Ok(())
-                    }
-                }
+                let Some((prepared, captured)) = kept else {
+                    self.finish(work.number, work.label, work.askers, None, Ok(Some(id)));
+                    return Ok(());
+                };
+                self.snapshots.spawn(work, signals, move |teller, _| {
+                    let written = keeper.write(&prepared, captured, &mut teller.progress());
+                    written.map(|()| Some(id)).map_err(|error| {
+                        format!(
+                            "The snapshot was restored. What was before it could be kept only as disks, without memory: {error}"
+                        )
+                    })
+                })
             }
             SnapshotTask::Delete(ids) => {
                 let ids = ids.clone();
@@ -419,9 +419,15 @@ impl Worker {
             let askers = std::mem::take(&mut work.askers);
             let number = work.number;
             match self.begin(work) {
-                Ok(()) => askers.into_iter().for_each(|asker| self.snapshots.answer_later(number, asker)),
+                Ok(()) => {
+                    for asker in askers {
+                        self.snapshots.answer_later(number, asker);
+                    }
+                }
                 Err(text) => {
-                    askers.into_iter().for_each(|asker| drop(asker.send(Err(CommandError::Refused(text.clone())))))
+                    for asker in askers {
+                        let _ = asker.send(Err(CommandError::Refused(text.clone())));
+                    }
                 }
             }
         }
@@ -440,7 +446,9 @@ impl Worker {
             Ok(id) => SnapshotEvent::Done { job, label, id, pause },
             Err(text) => SnapshotEvent::Failed { job, label, text },
         });
-        askers.into_iter().for_each(|asker| drop(asker.send(answer.clone())));
+        for asker in askers {
+            let _ = asker.send(answer.clone());
+        }
     }
 
     /// Switches the media to their overlays and captures everything else at the same instant. The machine stands still.

@@ -113,7 +113,7 @@ impl Index {
         bytes.extend(self.ram.to_le_bytes());
         bytes.extend(self.len.to_le_bytes());
         bytes.extend((packs.len() as u32).to_le_bytes());
-        packs.iter().for_each(|pack| bytes.extend(pack.to_le_bytes()));
+        bytes.extend(packs.iter().flat_map(|pack| pack.to_le_bytes()));
         for entry in &self.entries {
             let (pack, slot) = match entry.place {
                 Place::Zero => (0, 0),

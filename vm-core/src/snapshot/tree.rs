@@ -2,6 +2,8 @@
 //!
 //! Replacing that file by rename is the moment at which anything changes. It ends with a check sum over all before it.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -424,15 +426,15 @@ impl SnapshotTree {
         let snapshot = self.get(id)?;
         let mut text = format!("Deleting “{}” frees about {}.", snapshot.name, words(snapshot.own_bytes));
         if snapshot.shared_bytes > 0 {
-            text.push_str(&format!(
-                " {} stay, because other snapshots or the present need them.",
-                words(snapshot.shared_bytes)
-            ));
+            let stay = words(snapshot.shared_bytes);
+            let _ = write!(text, " {stay} stay, because other snapshots or the present need them.");
         }
         match snapshot.children.len() {
             0 => {}
             1 => text.push_str(" One snapshot came from it and keeps all that it needs."),
-            count => text.push_str(&format!(" {count} snapshots came from it and keep all that they need.")),
+            count => {
+                let _ = write!(text, " {count} snapshots came from it and keep all that they need.");
+            }
         }
         if self.present == Some(id) {
             text.push_str(" The machine as it is now came from it and is not touched.");
@@ -510,13 +512,13 @@ struct Usage<'a> {
     home: &'a Path,
     tree: &'a TreeFile,
     /// How many snapshots need a chunk of a pack.
-    chunks: std::collections::HashMap<(u32, u32), u32>,
-    indexes: std::collections::HashMap<SnapshotId, Index>,
+    chunks: HashMap<(u32, u32), u32>,
+    indexes: HashMap<SnapshotId, Index>,
 }
 
 impl<'a> Usage<'a> {
     fn of(home: &'a Path, tree: &'a TreeFile) -> Self {
-        let mut usage = Self { home, tree, chunks: Default::default(), indexes: Default::default() };
+        let mut usage = Self { home, tree, chunks: HashMap::new(), indexes: HashMap::new() };
         for record in tree.snapshots.iter().filter(|record| record.memory.is_some()) {
             // One that is damaged costs nothing here; restoring it says what is wrong.
             let Ok(index) = memory::read_index(&snapshot_folder(home, record.id).join("index.bin")) else { continue };

@@ -10,9 +10,10 @@ use crate::rig::{Rig, World, take};
 /// A machine with snapshots of the worlds 1 to `count`; its disk is in world 100.
 fn filled(name: &str, count: u8) -> (Rig, Vec<SnapshotId>) {
     let rig = Rig::new(name, ImageFormat::Qcow2);
-    let keeper = rig.open().unwrap();
+    let keeper = rig.open().expect("a new folder");
     let mut medium = rig.medium(&keeper);
-    let ids = (1..=count).map(|world| take(&rig, &keeper, &mut *medium, World(world), World(100), false).unwrap().id);
+    let ids =
+        (1..=count).map(|world| take(&rig, &keeper, &mut *medium, World(world), World(100), false).expect("taken").id);
     let ids = ids.collect();
     (rig, ids)
 }

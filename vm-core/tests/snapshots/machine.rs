@@ -122,7 +122,7 @@ impl Running {
     }
 
     fn restore(&self, id: SnapshotId) {
-        self.machine.call(Command::RestoreSnapshot { id, keep: true, label: None }).unwrap();
+        self.machine.call(Command::RestoreSnapshot { id, keep: true, label: None }).expect("restored");
         self.done();
     }
 

@@ -200,7 +200,7 @@ pub fn take(
     let config = rig.config();
     let media = keeper.media_of(&config)?.into_iter().map(|mut now| {
         // What the machine really has open.
-        now.path = medium.path().expect("a file").to_owned();
+        medium.path().expect("a file").clone_into(&mut now.path);
         now.format = medium.format().expect("a file");
         now
     });

@@ -204,3 +204,115 @@ fn a_disk_that_is_part_of_a_snapshot_is_never_opened_for_writing() {
     write(&mut *crate::rig::open(&other), World(3));
     assert_eq!(rig.restore(&keeper, id, false).unwrap().0, World(1));
 }
+
+/// All that a restore reads, without writing anything: what the machine would see, or why it is refused.
+fn read_all(rig: &Rig) -> Result<Vec<World>, String> {
+    use vm_core::bus::ram::transfer::{CHUNK, ChunkSource as _};
+    use vm_core::snapshot::keeper;
+    use vm_core::snapshot::memory::Chunks;
+    use vm_core::snapshot::tree::{TreeFile, packs_folder, snapshot_folder};
+    let tree = TreeFile::read(&rig.home).map_err(|error| error.to_string())?;
+    let mut worlds = Vec::new();
+    for record in &tree.snapshots {
+        let state = keeper::state(&rig.home, record).map_err(|error| error.to_string())?.expect("it has memory");
+        let index = keeper::index(&rig.home, record).map_err(|error| error.to_string())?;
+        let origin = snapshot_folder(&rig.home, record.id).join("index.bin");
+        let chunks = Chunks::open(index, &origin, &packs_folder(&rig.home))
+            .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
+        let world = World(u8::try_from(state.guest_time).expect("a world"));
+        let expected = crate::rig::memory(world);
+        let mut bytes = vec![0; CHUNK as usize];
+        for (number, expected) in expected.chunks(CHUNK as usize).enumerate() {
+            if chunks.is_zero(number) {
+                bytes.fill(0);
+            } else {
+                chunks.fill(number, &mut bytes)?;
+            }
+            assert!(bytes == expected, "another guest: chunk {number} of {world:?}");
+        }
+        let beyond = chunks.beyond_ram()?;
+        assert!(beyond == vec![world.0; beyond.len()], "another guest: video memory");
+        worlds.push(world);
+    }
+    Ok(worlds)
+}
+
+#[test]
+fn a_changed_file_is_refused_by_name_and_never_another_guest() {
+    let rig = Rig::new("mutations", ImageFormat::Qcow2);
+    let keeper = rig.open().unwrap();
+    let mut medium = rig.medium(&keeper);
+    let ids: Vec<_> =
+        (1..3).map(|world| take(&rig, &keeper, &mut *medium, World(world), World(50), false).unwrap().id).collect();
+    drop(medium);
+    drop(keeper);
+    let all = read_all(&rig).unwrap();
+    assert_eq!(all, [World(1), World(2)]);
+    let snapshots = rig.home.join("snapshots");
+    let mut files = vec![snapshots.join("tree.ron")];
+    for id in &ids {
+        let folder = snapshots.join(id.to_string());
+        files.extend([folder.join("state.ron"), folder.join("index.bin"), snapshots.join(format!("memory/{id}.bin"))]);
+    }
+    let good: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
+    let times = if std::env::var_os("HAKO_LONG").is_some() { 100_000 } else { 3_000 };
+    let mut seed = 0x5eed_0004_u64;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 11) as usize % below.max(1)
+    };
+    let mut refused = 0;
+    for round in 0..times {
+        let which = random(files.len());
+        let mut bad = good[which].clone();
+        let (at, other, count) = (random(bad.len()), random(bad.len()), 1 + random(64));
+        match random(7) {
+            0 => bad[at] ^= 1 << random(8),
+            1 => bad.truncate(at),
+            2 => bad.extend(vec![at as u8; count]),
+            3 => bad.swap(at, other),
+            4 => drop(bad.drain(at..(at + count).min(good[which].len()))),
+            5 => {
+                let end = (at + count).min(bad.len());
+                bad[at..end].fill(random(256) as u8);
+            }
+            // A part of another file, or of another snapshot's.
+            _ => {
+                let from = &good[random(files.len())];
+                let part = &from[other.min(from.len())..(other + count).min(from.len())];
+                bad.splice(at..(at + part.len()).min(good[which].len()), part.iter().copied());
+            }
+        }
+        let name = files[which].file_name().unwrap().to_string_lossy().into_owned();
+        fs::write(&files[which], &bad).unwrap();
+        match read_all(&rig) {
+            Err(text) => {
+                refused += 1;
+                assert!(text.contains(&name), "round {round}: {name} was changed: {text}");
+            }
+            Ok(worlds) => assert_eq!(worlds, all, "round {round}: {name}"),
+        }
+        fs::write(&files[which], &good[which]).unwrap();
+    }
+    assert!(refused > times / 2, "{refused} of {times}: most changes matter");
+    assert_eq!(read_all(&rig).unwrap(), all);
+}
+
+#[test]
+fn a_snapshot_of_a_newer_version_is_refused_by_its_version() {
+    use vm_core::snapshot::tree::{text_checksum, tree_path};
+    let rig = Rig::new("newer", ImageFormat::Qcow2);
+    let keeper = rig.open().unwrap();
+    let mut medium = rig.medium(&keeper);
+    take(&rig, &keeper, &mut *medium, World(1), World(2), false).unwrap();
+    drop(medium);
+    drop(keeper);
+    let text = fs::read_to_string(tree_path(&rig.home)).unwrap();
+    let (body, _) = text.split_at(text.rfind("// checksum").unwrap());
+    let body = body.replacen("format: 1", "format: 99", 1).replacen(env!("CARGO_PKG_VERSION"), "77.0", 1);
+    fs::write(tree_path(&rig.home), format!("{body}// checksum {}\n", text_checksum(&body))).unwrap();
+    let error = rig.open().map(drop).unwrap_err().to_string();
+    assert!(error.contains("77.0") && error.contains("tree.ron"), "{error}");
+}

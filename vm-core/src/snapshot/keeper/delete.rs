@@ -10,7 +10,7 @@ use crate::config::ImageFormat;
 use crate::disk::convert;
 use crate::disk::host_file::read_at;
 use crate::disk::identity::MediumIdentity;
-use crate::snapshot::memory::{self, Entry, Index, Place, pack_path};
+use crate::snapshot::memory::{Entry, Index, Place, pack_path};
 use crate::snapshot::store::{StateError, host};
 use crate::snapshot::tree::{FrozenFile, SnapshotId, TreeFile, packs_folder, snapshot_folder, tops, used_bytes};
 
@@ -262,7 +262,6 @@ impl Keeper {
             let path = snapshot_folder(&self.home, *id).join("index.bin");
             self.files.replace(&path, &index.to_bytes()).map_err(failed(&path))?;
         }
-        debug_assert!(memory::pack_path(&folder, pack) == old);
         self.forget(self.files.remove(&old), &old);
         Ok(true)
     }

@@ -107,7 +107,7 @@ impl Keeper {
         if !problems.is_empty() {
             return Err(StateError::Media(problems));
         }
-        let state = state.map(|state| self.open_state(&record, state)).transpose()?;
+        let state = state.map(|state| self.open_state(&record, &state)).transpose()?;
 
         let kept = keep.map(|now| {
             self.list_present(&mut tree, now, format!("The machine before it went back to “{}”.", record.name))
@@ -202,7 +202,7 @@ impl Keeper {
         lines
     }
 
-    fn open_state(&self, record: &SnapshotRecord, state: SnapshotState) -> Result<RestoredState, StateError> {
+    fn open_state(&self, record: &SnapshotRecord, state: &SnapshotState) -> Result<RestoredState, StateError> {
         let broken = |path: &Path, reason: String| StateError::Snapshot {
             name: record.name.clone(),
             path: path.to_owned(),

@@ -93,6 +93,14 @@ pub struct Captured {
     pub picture: Option<Arc<Frame>>,
 }
 
+/// What was frozen.
+pub(super) struct Frozen {
+    /// Files that were not listed yet.
+    files: Vec<FrozenFile>,
+    /// The media as the snapshot has them.
+    media: Vec<(DriveSlot, SavedMedium)>,
+}
+
 /// Whether a file has a name that [`Keeper::prepare`] gives.
 pub fn is_overlay_name(name: &str) -> bool {
     let stem = name.strip_suffix(".qcow2").and_then(|stem| stem.rsplit_once('-'));
@@ -116,7 +124,7 @@ fn now() -> u64 {
 
 impl Keeper {
     /// Refuses media that cannot be frozen.
-    fn check_media(&self, media: &[MediumNow], adopt: bool) -> Result<(), StateError> {
+    fn check_media(media: &[MediumNow], adopt: bool) -> Result<(), StateError> {
         for medium in media.iter().filter(|medium| !medium.read_only) {
             if medium.temporary {
                 return Err(StateError::Temporary(medium.path.clone()));
@@ -172,7 +180,7 @@ impl Keeper {
     /// # Errors
     /// In words; nothing has changed for the machine.
     pub fn prepare(&self, media: Vec<MediumNow>, wish: Wish) -> Result<Prepared, StateError> {
-        self.check_media(&media, wish.adopt)?;
+        Self::check_media(&media, wish.adopt)?;
         let mut tree = self.tree();
         let id = SnapshotId(tree.number());
         let name = Self::name(&wish, id.0)?;
@@ -235,17 +243,13 @@ impl Keeper {
     }
 
     /// The frozen files of the media that are not listed yet, measured, and the media as the snapshot has them. `quick`: not measured.
-    pub(super) fn freeze(
-        &self,
-        media: &[MediumNow],
-        quick: bool,
-    ) -> Result<(Vec<FrozenFile>, Vec<(DriveSlot, SavedMedium)>), StateError> {
+    pub(super) fn freeze(&self, media: &[MediumNow], quick: bool) -> Result<Frozen, StateError> {
         let tree = self.tree();
         let mut files: Vec<FrozenFile> = Vec::new();
         let mut saved = Vec::new();
         for medium in media {
             if medium.read_only {
-                let identity = match self.known_identity(&tree, medium) {
+                let identity = match Self::known_identity(&tree, medium) {
                     Some(identity) => identity,
                     None => measure(&medium.path, medium.format)?,
                 };
@@ -277,11 +281,11 @@ impl Keeper {
             let configured = self.relative(&medium.configured);
             saved.push((medium.slot, SavedMedium::Frozen { configured, top: paths[0].clone() }));
         }
-        Ok((files, saved))
+        Ok(Frozen { files, media: saved })
     }
 
     /// The identity of a read-only medium, where a snapshot has measured it and it has not been written since.
-    fn known_identity(&self, tree: &TreeFile, medium: &MediumNow) -> Option<MediumIdentity> {
+    fn known_identity(tree: &TreeFile, medium: &MediumNow) -> Option<MediumIdentity> {
         let known =
             tree.snapshots.iter().rev().flat_map(|record| &record.media).find_map(|(_, saved)| match saved {
                 SavedMedium::ReadOnly(identity)
@@ -309,9 +313,8 @@ impl Keeper {
             self.write_memory(prepared, captured, progress).and_then(|memory| self.finish(prepared, Some(memory)));
         if result.is_err() {
             // What was written is swept at the next start; the room is wanted now.
-            for path in [pack_path(&packs_folder(&self.home), prepared.id.0)] {
-                self.forget(self.files.remove(&path), &path);
-            }
+            let pack = pack_path(&packs_folder(&self.home), prepared.id.0);
+            self.forget(self.files.remove(&pack), &pack);
             let folder = snapshot_folder(&self.home, prepared.id);
             self.forget(self.files.remove_folder(&folder), &folder);
             if let Err(error) = self.give_up(prepared) {
@@ -356,7 +359,7 @@ impl Keeper {
         };
         let mut done = 0;
         let mut from_source = vec![0; CHUNK as usize];
-        while let Some((number, saved)) = ram.next() {
+        while let Some((number, saved)) = ram.take_next() {
             let written = match (saved, ram.source()) {
                 (Saved::Bytes(bytes), _) => put(&mut packer, number, &bytes),
                 (Saved::AsLoaded, Some(source)) => {
@@ -414,7 +417,7 @@ impl Keeper {
 
     /// Measures what was frozen and commits.
     fn finish(&self, prepared: &Prepared, memory: Option<SavedMemory>) -> Result<(), StateError> {
-        let (files, media) = self.freeze(&prepared.media, false)?;
+        let Frozen { files, media } = self.freeze(&prepared.media, false)?;
         self.commit(|tree| {
             tree.files.retain(|file| files.iter().all(|new| new.path != file.path));
             tree.files.extend(files);
@@ -449,9 +452,9 @@ impl Keeper {
         media: Vec<MediumNow>,
         note: String,
     ) -> Result<Prepared, StateError> {
-        self.check_media(&media, true)?;
+        Self::check_media(&media, true)?;
         let id = SnapshotId(tree.number());
-        let (files, saved) = self.freeze(&media, true)?;
+        let Frozen { files, media: saved } = self.freeze(&media, true)?;
         let parent = tree.present.parent;
         let name = "Before going back".to_owned();
         tree.files.retain(|file| files.iter().all(|new| new.path != file.path));
