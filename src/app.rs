@@ -3,6 +3,7 @@
 mod actions;
 mod event_loop;
 mod media;
+mod snapshots;
 mod status;
 
 use std::cell::{Cell, RefCell};
@@ -13,8 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use eframe::egui;
 use vm_core::input::Key;
-use vm_core::runner::Command;
 use vm_core::runner::event::EndReason;
+use vm_core::runner::{Command, StartOptions};
+use vm_core::snapshot::tree::SnapshotId;
 
 use crate::dialog::Dialog;
 use crate::grab::Grab;
@@ -27,6 +29,7 @@ use crate::ui_command::UiCommand;
 use crate::widget::machine_form::MachineForm;
 
 pub use event_loop::{icon, run};
+use snapshots::{Browser, OffJob};
 pub(crate) use status::local_time;
 pub use status::{Status, Tab};
 
@@ -62,6 +65,12 @@ pub struct App {
     pub(crate) editing: Option<Editing>,
     /// What is wrong with the library as a whole.
     pub(crate) library_trouble: Option<Trouble>,
+    /// The snapshots of the machine that was looked at last.
+    pub(crate) browser: Option<Browser>,
+    /// Whose snapshots are being read.
+    pub(crate) reading_snapshots: Option<String>,
+    /// What is done with the snapshots of a machine that is off.
+    pub(crate) off_job: Option<OffJob>,
     pub(crate) full_screen: bool,
     /// Where the guest's screen was last drawn.
     pub(crate) screen_rect: Cell<Option<egui::Rect>>,
@@ -113,6 +122,9 @@ impl App {
             troubles: HashMap::new(),
             editing: None,
             library_trouble,
+            browser: None,
+            reading_snapshots: None,
+            off_job: None,
             full_screen: false,
             screen_rect: Cell::new(None),
             hint_wanted: Cell::new(false),
@@ -126,10 +138,20 @@ impl App {
             then(self, context);
         }
         let mut ended = Vec::new();
+        let mut other_snapshots = Vec::new();
         for (id, session) in &mut self.sessions {
             session.set_shown(self.tab == Tab::Screen && self.selected.as_ref() == Some(id));
             if let Some(reason) = session.update(context) {
                 ended.push((id.clone(), reason));
+            }
+            if std::mem::take(&mut session.other_snapshots) {
+                other_snapshots.push(id.clone());
+            }
+        }
+        for id in other_snapshots {
+            // Where the tab shows them; else they are read when it does.
+            if self.browser_of(&id).is_some() {
+                self.read_snapshots(&id);
             }
         }
         for (id, reason) in ended {
@@ -243,6 +265,11 @@ impl App {
 
     /// Switches a machine on, from its saved state where there is one.
     pub(crate) fn start(&mut self, id: &str, context: &egui::Context) {
+        self.start_from(id, None, context);
+    }
+
+    /// The same from a snapshot.
+    pub(crate) fn start_from(&mut self, id: &str, snapshot: Option<SnapshotId>, context: &egui::Context) {
         let Some(entry) = self.entry(id) else { return };
         let Ok(machine) = &entry.machine else { return };
         let mut machine = machine.clone();
@@ -268,7 +295,15 @@ impl App {
         if let Some(file) = hold.to_sync() {
             self.jobs.run(move || drop(file.sync_data()), |_, _, ()| {});
         }
-        match Session::start(config, resume_from, context) {
+        let minutes = u64::from(machine.checkpoint_minutes);
+        let from = StartOptions {
+            resume_from,
+            home: Some(folder),
+            snapshot,
+            checkpoints: (minutes > 0).then(|| Duration::from_secs(minutes * 60)),
+            ..StartOptions::default()
+        };
+        match Session::start(config, from, context) {
             Ok(mut session) => {
                 session.hold = Some(hold);
                 self.sessions.insert(id.to_owned(), session);

@@ -6,10 +6,14 @@ mod insert;
 mod new_machine;
 mod palette;
 mod refused;
+mod snapshot;
 
 use std::path::PathBuf;
 
 use eframe::egui;
+use vm_core::snapshot::tree::SnapshotId;
+
+pub use snapshot::NewSnapshot;
 
 use crate::app::App;
 use crate::library::Place;
@@ -75,6 +79,40 @@ pub enum Dialog {
         /// The engine's words.
         words: String,
     },
+    /// Taking a snapshot.
+    TakeSnapshot {
+        /// The machine.
+        id: String,
+        /// What is typed.
+        new: NewSnapshot,
+        /// What was not possible.
+        wrong: Option<String>,
+        /// It is being taken.
+        busy: bool,
+    },
+    /// Going back to a snapshot.
+    Restore {
+        /// The machine.
+        id: String,
+        /// Where to.
+        snapshot: SnapshotId,
+        /// Keep the present first.
+        keep: bool,
+    },
+    /// Deleting a snapshot.
+    DeleteSnapshot {
+        /// The machine.
+        id: String,
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// Something to read.
+    Told {
+        /// What about.
+        title: String,
+        /// A line each.
+        words: Vec<String>,
+    },
     /// Something that cannot be undone.
     Confirm {
         /// The action.
@@ -124,6 +162,10 @@ impl App {
                 self.insert_ui(context, id, place, (path, wrong, busy, fresh))
             }
             Dialog::Locked { id, place, path, words } => self.locked_ui(context, id, place, (path, words)),
+            Dialog::TakeSnapshot { id, new, wrong, busy } => self.take_snapshot_ui(context, id, new, (wrong, busy)),
+            Dialog::Restore { id, snapshot, keep } => self.restore_ui(context, (id, snapshot), keep),
+            Dialog::DeleteSnapshot { id, snapshot } => self.delete_snapshot_ui(context, id, snapshot),
+            Dialog::Told { title, words } => self.told_ui(context, title, words),
             Dialog::Confirm { command, id } => self.confirm_ui(context, command, id),
             Dialog::Refused { id, words } => self.refused_ui(context, id, words),
             Dialog::Closing(stage) => self.closing_ui(context, stage),

@@ -21,6 +21,10 @@ pub enum UiCommand {
     CtrlAltDelete,
     Insert(Place),
     Eject(Place),
+    TakeSnapshot,
+    RestoreSnapshot,
+    CompareSnapshot,
+    DeleteSnapshot,
     FullScreen,
     OneToOne,
     TabScreen,
@@ -44,7 +48,7 @@ const ALT: Modifiers = Modifiers::ALT;
 
 impl UiCommand {
     /// All of them, in the palette's order.
-    pub const ALL: [UiCommand; 37] = [
+    pub const ALL: [UiCommand; 41] = [
         UiCommand::Start,
         UiCommand::Resume,
         UiCommand::SaveAndClose,
@@ -55,6 +59,10 @@ impl UiCommand {
         UiCommand::DiscardState,
         UiCommand::TypeIntoGuest,
         UiCommand::CtrlAltDelete,
+        UiCommand::TakeSnapshot,
+        UiCommand::RestoreSnapshot,
+        UiCommand::CompareSnapshot,
+        UiCommand::DeleteSnapshot,
         UiCommand::Insert(Place::FloppyA),
         UiCommand::Eject(Place::FloppyA),
         UiCommand::Insert(Place::FloppyB),
@@ -115,6 +123,10 @@ impl UiCommand {
             UiCommand::CtrlAltDelete   => ("Send Ctrl-Alt-Delete", "Press Ctrl, Alt and Delete in the guest",                                 None),
             UiCommand::Insert(place)   => (insert_text(place),     "Put another image into this drive",                                        None),
             UiCommand::Eject(place)    => (eject_text(place),      "Take out what is in this drive",                                          None),
+            UiCommand::TakeSnapshot    => ("Snapshot…",            "Keep memory and all disks of this instant; the guest goes on",             Some((CTRL_SHIFT, Key::S))),
+            UiCommand::RestoreSnapshot => ("Go back to this…",     "Go back to the selected snapshot",                                         None),
+            UiCommand::CompareSnapshot => ("Compare with…",        "Say how the selected snapshot differs from another",                       None),
+            UiCommand::DeleteSnapshot  => ("Delete snapshot…",     "Delete the selected snapshot and free what only it needs",                 None),
             UiCommand::FullScreen      => ("Full screen",          "Show only the guest's screen; Ctrl-Alt, then F11, comes back",            Some((PLAIN, Key::F11))),
             UiCommand::OneToOne        => ("Actual size",          "One pixel of the guest is one pixel here, instead of filling the window", Some((CTRL, Key::Num0))),
             UiCommand::TabScreen       => ("Screen",               "The guest's screen",                                                      Some((ALT, Key::Num1))),

@@ -65,6 +65,9 @@ impl App {
                 Some(drive) if drive.path.is_none() => Err("It is empty"),
                 Some(_) => self.media_available(id),
             },
+            UiCommand::TakeSnapshot => self.may_take(id),
+            UiCommand::RestoreSnapshot => self.may_restore(id),
+            UiCommand::CompareSnapshot | UiCommand::DeleteSnapshot => self.may_change_snapshot(id),
             UiCommand::FullScreen => yes(on, "It is not on"),
             UiCommand::DiscardState | UiCommand::RemoveMachine if status == Status::Elsewhere => {
                 Err("It is on in another window of Hako")
@@ -124,6 +127,22 @@ impl App {
             }
             UiCommand::Insert(place) => self.ask_for_medium(id, place),
             UiCommand::Eject(place) => self.change_medium(id, place, None, false),
+            UiCommand::TakeSnapshot => self.ask_for_snapshot(id),
+            UiCommand::RestoreSnapshot => {
+                if let Some(snapshot) = self.selected_snapshot(id) {
+                    self.open(Dialog::Restore { id: id.to_owned(), snapshot, keep: true });
+                }
+            }
+            UiCommand::CompareSnapshot => {
+                if let Some(browser) = &mut self.browser {
+                    browser.comparing = browser.selected;
+                }
+            }
+            UiCommand::DeleteSnapshot => {
+                if let Some(snapshot) = self.selected_snapshot(id) {
+                    self.open(Dialog::DeleteSnapshot { id: id.to_owned(), snapshot });
+                }
+            }
             UiCommand::TypeIntoGuest => {
                 self.tab = Tab::Screen;
                 self.give_keyboard(id, false, context);

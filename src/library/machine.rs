@@ -147,6 +147,8 @@ pub struct Machine {
     pub initrd: Option<PathBuf>,
     /// Its command line.
     pub append: String,
+    /// Minutes between snapshots that are taken by themselves; 0: none are.
+    pub checkpoint_minutes: u32,
     pub(crate) unknown: Vec<Field>,
 }
 
@@ -162,6 +164,7 @@ impl Default for Machine {
             kernel: None,
             initrd: None,
             append: String::new(),
+            checkpoint_minutes: 0,
             unknown: Vec::new(),
         }
     }
@@ -340,6 +343,7 @@ impl Machine {
             kernel: file::take::<Option<PathBuf>>(&mut fields, "kernel")?.flatten(),
             initrd: file::take::<Option<PathBuf>>(&mut fields, "initrd")?.flatten(),
             append: file::take(&mut fields, "append")?.unwrap_or_default(),
+            checkpoint_minutes: file::take(&mut fields, "checkpoint_minutes")?.unwrap_or_default(),
             unknown: Vec::new(),
         };
         machine.drives.sort_by_key(|drive| drive.place);
@@ -402,6 +406,7 @@ impl Machine {
         line("kernel", &option(self.kernel.as_deref()));
         line("initrd", &option(self.initrd.as_deref()));
         line("append", &quoted(&self.append));
+        line("checkpoint_minutes", &self.checkpoint_minutes.to_string());
         for field in &self.unknown {
             line(&field.name, &field.value);
         }

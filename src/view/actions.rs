@@ -50,8 +50,10 @@ impl App {
                     self.wish(command);
                 }
             }
-            ui.add_enabled(false, egui::Button::new("Snapshot"))
-                .on_disabled_hover_text("Snapshots of a running machine are a later step; Save & Close works today");
+            let snapshot = self.available(UiCommand::TakeSnapshot, id);
+            if button::command_ui(ui, UiCommand::TakeSnapshot, false, snapshot) {
+                self.wish(UiCommand::TakeSnapshot);
+            }
             let typing = self.available(UiCommand::CtrlAltDelete, id);
             ui.add_enabled_ui(typing.is_ok(), |ui| {
                 let menu = ui.menu_button(button::MENU_KEYS, |ui| {

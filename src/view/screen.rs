@@ -82,6 +82,14 @@ impl App {
                             None => {}
                         }
                     }
+                    Banner::Damaged(words) => {
+                        let steps = ["Snapshots", "Power off…"];
+                        match banner_ui(ui, "The guest's memory could not be loaded; it stands still", words, &steps) {
+                            Some(0) => self.tab = Tab::Snapshots,
+                            Some(_) => self.wish(UiCommand::PowerOff),
+                            None => {}
+                        }
+                    }
                     Banner::Notice(words) => {
                         if banner_ui(ui, "", words, &["Dismiss"]).is_some() {
                             self.forget(id, &banner);

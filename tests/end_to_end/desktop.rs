@@ -325,6 +325,12 @@ impl Desktop {
         self.hand(&format!("mousemove {x} {y} click 1"));
     }
 
+    /// Waits until a machine of the library was closed in order.
+    pub fn wait_for_end(&self, id: &str) {
+        let running = self.data().join("machines").join(id).join("running.ron");
+        wait_until("the machine to be closed", || (std::fs::metadata(&running).ok()?.len() == 0).then_some(()));
+    }
+
     /// The display's name, for other programs.
     pub fn display(&self) -> &str {
         &self.display
