@@ -30,12 +30,13 @@ fn freedos_has_extended_memory_and_draws_in_mode_13h() {
     // Its driver for extended memory, and the kernel in the high memory area behind the first MiB.
     guest.wait_for("Welcome to FreeDOS");
     let lines = guest.wait_for_screen("the prompt", |lines| lines.iter().any(|line| line == "A:\\>"));
-    assert!(lines.iter().any(|line| line.contains("HIMEM") && !line.contains("rror")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("XMS") && line.contains("64MB")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("Kernel: allocated") && line.contains("HMA")), "{lines:#?}");
     guest.type_text("sierpi~1\n");
-    // The program lights the points of two triangles' worth of 128 × 128 where x AND y is 0, slanted.
+    // The program lights the points of 128 × 128 whose column AND row is 0, each row half a point further left than the one below.
     let lit = |x: usize, y: usize| {
-        let Some(row @ 1..128) = 128_usize.checked_sub(y) else { return false };
-        x.checked_sub(row / 2).is_some_and(|column| (1..128).contains(&column) && column & row == 0)
+        let Some(row @ ..128) = 128_usize.checked_sub(y) else { return false };
+        x.checked_sub(row / 2).is_some_and(|column| column < 128 && column & row == 0)
     };
     wait_until("the whole figure", || {
         let (width, height, pixels) = guest.picture();

@@ -57,11 +57,9 @@ fn linux_finds_a_disk_with_dma_and_a_cd_and_makes_a_file_system_that_is_clean() 
     empty_image(&image, 192 << 20);
     let (mut guest, mut line) = linux(folder, &["-hda", word(&image), "-cdrom", word(&cd)]);
     let messages = run(&mut line, "dmesg");
-    for port in ["ata1.00", "ata2.00"] {
-        let mode = format!("{port}: configured for UDMA/33");
-        assert!(messages.contains(&mode), "no “{mode}” in\n{messages}");
-    }
     assert!(messages.contains("HAKO HARDDISK") && messages.contains("HAKO CD-ROM"), "{messages}");
+    let modes = run(&mut line, "cat /sys/class/ata_device/dev1.0/dma_mode /sys/class/ata_device/dev2.0/dma_mode");
+    assert_eq!(modes.matches("XFER_UDMA_2").count(), 2, "{modes}");
     run(&mut line, "mount -t iso9660 -o ro /dev/sr0 /mnt");
     assert!(run(&mut line, "cat /mnt/FIRST.txt").contains("this is FIRST"));
     run(&mut line, "umount /mnt");
@@ -107,7 +105,7 @@ fn linux_keeps_a_mounted_cd_and_takes_another_once_it_has_let_go() {
     run(&mut line, "mount -t iso9660 -o ro /dev/sr0 /mnt");
     assert!(run(&mut line, "cat /mnt/FIRST.txt").contains("this is FIRST"));
     // Mounted is locked: refused in words, on both ways in.
-    assert!(guest.monitor("info block").contains("locked, tray closed"), "{}", guest.monitor("info block"));
+    assert!(guest.monitor("info block").contains(": locked, tray closed"));
     let refused = guest.monitor("eject ide1-cd0");
     assert!(refused.contains("locked") && refused.contains("try again"), "{refused}");
     let arguments = json!({ "id": "ide1-cd0", "filename": second });
@@ -160,7 +158,8 @@ fn linux_writes_a_floppy_and_sees_that_it_was_changed() {
     let sum = run(&mut line, "umount /mnt; mount -t vfat /dev/fd0 /mnt; md5sum /mnt/noise; umount /mnt");
     let sum = sum.lines().find_map(|text| text.strip_suffix("  /mnt/noise")).expect("a check sum").to_owned();
     assert_eq!(guest.monitor(&format!("change floppy0 {}", word(&second))), "");
-    run(&mut line, "mount -t vfat /dev/fd0 /mnt");
+    // In its first five minutes Linux does not look for a change at each opening (it compares with time 0), so that the first read fails.
+    run(&mut line, "mount -t vfat /dev/fd0 /mnt 2>/dev/null || mount -t vfat /dev/fd0 /mnt");
     let list = run(&mut line, "ls /mnt; echo of the second >/mnt/text; umount /mnt");
     assert!(!list.contains("noise"), "{list}");
     assert_eq!(guest.monitor("eject floppy0"), "");

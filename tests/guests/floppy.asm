@@ -97,7 +97,9 @@ main:
     mov dx, 0x3f7
     in al, dx
     and al, 0x80
+    push ax
     print "changed "
+    pop ax
     call hex
     call newline
     mov ax, 0x0201
