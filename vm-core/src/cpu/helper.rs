@@ -8,6 +8,7 @@ pub mod bcd;
 pub mod far;
 pub mod flag;
 pub mod operand;
+pub mod random;
 pub mod string;
 pub mod system;
 pub mod vector;
@@ -22,4 +23,5 @@ pub fn find(code: Code) -> Option<Helper> {
         .or_else(|| bcd::find(code))
         .or_else(|| x87::find(code))
         .or_else(|| vector::find(code))
+        .or_else(|| random::find(code.mnemonic()))
 }

@@ -4,7 +4,10 @@
 //! at MXCSR and may raise an exception. All work on 128 bits; an MMX register is the lower half of its operand.
 //! [`soft`] computes floating point without the host's help; `host` lets an x86-64 host do it.
 
+pub mod float;
+mod host;
 pub mod ops;
+pub mod soft;
 
 use super::Cpu;
 use super::cpuid::feature;
@@ -61,6 +64,19 @@ impl Cpu {
             return Err(Fault::new(Vector::DeviceNotAvailable));
         }
         Ok(())
+    }
+
+    /// MXCSR takes in what an operation has raised.
+    ///
+    /// # Errors
+    /// Where one of that is not masked: #XM, or #UD where the system has not said that it knows of #XM.
+    pub fn raise_floats(&mut self, flags: u32, faults: bool) -> Result<(), Fault> {
+        self.state.mxcsr |= flags;
+        if !faults {
+            return Ok(());
+        }
+        let known = self.state.cr[4] & cr4::OSXMMEXCPT != 0;
+        Err(if known { Fault::new(Vector::SimdFloatingPoint) } else { Fault::ud() })
     }
 
     /// Whether the model has XMM registers.

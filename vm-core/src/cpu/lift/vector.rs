@@ -4,6 +4,7 @@ use iced_x86::{Instruction, Mnemonic, Register};
 
 use super::Lifter;
 use crate::cpu::uop::{Op, Size, Unit, Uop, VT0, VectorWidth};
+use crate::cpu::vector::float::{FloatOp, VectorTest};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet};
 
 /// Whether an instruction names an MMX register, and whether it names an XMM register.
@@ -79,7 +80,27 @@ impl Lifter<'_> {
                 let to = self.vector_register(0);
                 self.combine(Unit::Sse, VectorOp::Merge64, to, VT0, 0);
             }
-            _ => self.combine_operands(unit),
+            M::Cvtpi2ps => {
+                let from = self.vector_source(1);
+                let from = if self.is_memory(1) { from } else { self.crossed(from) };
+                let to = self.vector_register(0);
+                self.float(FloatOp::Cvtpi2ps, to, from, 0);
+            }
+            M::Cvtsi2ss => {
+                self.number_in_temporary();
+                let to = self.vector_register(0);
+                self.float(FloatOp::Cvtsi2ss, to, VT0, 0);
+            }
+            _ => {
+                if let Some(what) = FloatOp::of(name) {
+                    self.calculate(what, unit);
+                } else if let Some(test) = VectorTest::of(name) {
+                    let (to, from) = (self.vector_register(0), self.vector_source(1));
+                    self.emit(Uop::new(Op::VectorTest { test }).d(to).b(from));
+                } else {
+                    self.combine_operands(unit);
+                }
+            }
         }
         true
     }
@@ -100,6 +121,28 @@ impl Lifter<'_> {
 
     fn combine(&mut self, unit: Unit, what: VectorOp, to: u8, from: u8, imm: u32) {
         self.emit(Uop::new(Op::Vector { unit, what }).d(to).b(from).imm(imm));
+    }
+
+    fn float(&mut self, what: FloatOp, to: u8, from: u8, imm: u32) {
+        self.emit(Uop::new(Op::Float { what }).d(to).b(from).imm(imm));
+    }
+
+    /// A floating-point operation that is all of the instruction, but for where its result goes.
+    fn calculate(&mut self, what: FloatOp, unit: Unit) {
+        let from = self.vector_source(1);
+        let imm = if self.insn.op_count() > 2 { self.immediate(2) } else { 0 };
+        let register = self.insn.op0_register();
+        if register.is_xmm() {
+            self.float(what, number(register), from, imm);
+            return;
+        }
+        self.float(what, VT0, from, imm);
+        if register.is_mm() {
+            self.emit(Uop::new(Op::VectorCross { unit: Unit::Mmx }).d(number(register)).a(VT0));
+        } else {
+            let to = self.register(0);
+            self.emit(Uop::new(Op::VectorGet { unit, get: VectorGet::Low }).d(to).a(VT0));
+        }
     }
 
     /// The vector register of an operand, or a temporary after a load of as many bytes as the instruction reads.
@@ -253,6 +296,8 @@ fn operation(name: Mnemonic) -> Option<VectorOp> {
 fn lifted(name: Mnemonic) -> bool {
     use Mnemonic as M;
     operation(name).is_some()
+        || FloatOp::of(name).is_some()
+        || VectorTest::of(name).is_some()
         || matches!(
             name,
             M::Movaps
@@ -281,6 +326,8 @@ fn lifted(name: Mnemonic) -> bool {
                 | M::Pextrw
                 | M::Pinsrw
                 | M::Cvtpi2pd
+                | M::Cvtpi2ps
                 | M::Cvtsi2sd
+                | M::Cvtsi2ss
         )
 }
