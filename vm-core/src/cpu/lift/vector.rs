@@ -7,10 +7,13 @@ use crate::cpu::uop::{Op, Size, Unit, Uop, VT0, VectorWidth};
 use crate::cpu::vector::float::{FloatOp, VectorTest};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet};
 
-/// Whether an instruction names an MMX register, and whether it names an XMM register.
+/// Whether an instruction is one of MMX, and whether it is one of SSE: by the registers that it names, but for conversions
+/// from memory to a general register.
 fn units(insn: &Instruction) -> (bool, bool) {
+    use Mnemonic::{Cvtsd2si, Cvtss2si, Cvttsd2si, Cvttss2si};
     let any = |is: fn(Register) -> bool| (0..insn.op_count()).any(|n| is(insn.op_register(n)));
-    (any(Register::is_mm), any(Register::is_xmm))
+    let converts = matches!(insn.mnemonic(), Cvtsd2si | Cvtss2si | Cvttsd2si | Cvttss2si);
+    (any(Register::is_mm), any(Register::is_xmm) || converts)
 }
 
 /// The number of a vector register.
