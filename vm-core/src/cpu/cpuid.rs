@@ -125,7 +125,7 @@ impl CpuModel {
             Self::Pentium2 => "Pentium II (MMX, PAE)",
             Self::Pentium3 => "Pentium III (SSE)",
             Self::PentiumM => "Pentium M (SSE2, execute-disable, RDRAND)",
-            Self::Max => "Pentium M with more (RDSEED)",
+            Self::Max => "Pentium M with more (SSE4.2, RDSEED)",
         }
     }
 
@@ -184,10 +184,11 @@ impl CpuModel {
 
     /// The feature bits of leaf 1, ECX.
     pub const fn features_ecx(self) -> u32 {
-        use feature_ecx::RDRAND;
+        use feature_ecx::{MOVBE, POPCNT, RDRAND, SSE3, SSE4_1, SSE4_2, SSSE3};
         match self {
             Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 => 0,
-            Self::PentiumM | Self::Max => RDRAND,
+            Self::PentiumM => RDRAND,
+            Self::Max => SSE3 | SSSE3 | SSE4_1 | SSE4_2 | MOVBE | POPCNT | RDRAND,
         }
     }
 

@@ -497,6 +497,8 @@ pub const T1: u8 = slot(18);
 pub const VT0: u8 = 16;
 /// Second of them.
 pub const VT1: u8 = 17;
+/// Third of them.
+pub const VT2: u8 = 18;
 /// Holds linear addresses.
 pub const TA: u8 = slot(23);
 

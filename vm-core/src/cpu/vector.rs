@@ -4,8 +4,10 @@
 //! at MXCSR and may raise an exception. All work on 128 bits; an MMX register is the lower half of its operand.
 //! [`soft`] computes floating point without the host's help; `host` lets an x86-64 host do it.
 
+mod approximate;
 pub mod float;
 mod host;
+mod lanes;
 pub mod ops;
 pub mod soft;
 

@@ -14,7 +14,7 @@ use vm_core::cpu::state::gpr;
 
 use compare::{GUEST_CODE, GUEST_WINDOW, compare, describe, guest};
 use host::{Frame, Host, ONE};
-use rows::{floats, scramble, whole_numbers};
+use rows::{floats, newer, scramble, whole_numbers};
 
 use crate::flat_bus::FlatBus;
 use crate::noise::Random;
@@ -57,6 +57,17 @@ fn floats_raise_what_they_raise_on_the_host() {
 #[test]
 fn floats_and_whole_numbers_mix_as_on_the_host() {
     compare(0x0bad_cafe_dead_beef, &[floats(), whole_numbers()].concat(), masked);
+}
+
+#[test]
+fn newer_instructions_are_as_on_the_host() {
+    let there = is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("popcnt");
+    if !(there && is_x86_feature_detected!("movbe")) {
+        eprintln!("this host does not have them: nothing to compare with");
+        return;
+    }
+    compare(0x1248_8421_1248_8421, &newer(), masked);
+    compare(0x7531_0246_8ace_9bdf, &newer(), unmasked);
 }
 
 #[test]

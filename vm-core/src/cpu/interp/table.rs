@@ -220,13 +220,13 @@ const fn resolve(op: Op) -> Handler {
         }
         Op::Float { what } => each_float_op!(float_handlers(what)),
         Op::VectorTest { test } => {
-            each!(test, VectorTest [Comiss Ucomiss Comisd Ucomisd], TEST => vector::test::<TEST>)
+            each!(test, VectorTest [Comiss Ucomiss Comisd Ucomisd Ptest], TEST => vector::test::<TEST>)
         }
         Op::VectorGet { unit, get } => either!(is_mmx(unit), MMX => {
-            each!(get, VectorGet [Low Word ByteSigns SingleSigns DoubleSigns], GET => vector::get_number::<GET, MMX>)
+            each!(get, VectorGet [Low Word Byte Dword ByteSigns SingleSigns DoubleSigns], GET => vector::get_number::<GET, MMX>)
         }),
         Op::VectorSet { unit, set } => either!(is_mmx(unit), MMX => {
-            each!(set, VectorSet [Low Word], SET => vector::set_number::<SET, MMX>)
+            each!(set, VectorSet [Low Word Byte Dword], SET => vector::set_number::<SET, MMX>)
         }),
         Op::VectorCross { unit } => either!(is_mmx(unit), MMX => vector::cross::<MMX>),
         Op::Helper {} => control::helper,

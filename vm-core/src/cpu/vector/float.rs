@@ -64,11 +64,12 @@ pub enum VectorTest {
     Ucomiss,
     Comisd,
     Ucomisd,
+    Ptest,
 }
 
 impl VectorTest {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Comiss, Self::Ucomiss, Self::Comisd, Self::Ucomisd];
+    pub const ALL: &[Self] = &[Self::Comiss, Self::Ucomiss, Self::Comisd, Self::Ucomisd, Self::Ptest];
 
     /// The test of the instruction of this name.
     pub fn of(mnemonic: Mnemonic) -> Option<Self> {
@@ -77,6 +78,7 @@ impl VectorTest {
             Mnemonic::Ucomiss => Self::Ucomiss,
             Mnemonic::Comisd => Self::Comisd,
             Mnemonic::Ucomisd => Self::Ucomisd,
+            Mnemonic::Ptest => Self::Ptest,
             _ => return None,
         })
     }
@@ -84,11 +86,12 @@ impl VectorTest {
     /// The arithmetic flags, where nothing can be raised, whatever MXCSR says.
     #[inline(always)]
     pub fn plain(self, a: u128, b: u128) -> Option<u32> {
-        match self {
+        let order = match self {
             Self::Comiss | Self::Ucomiss => plain_order::<Single>(a as u64, b as u64),
             Self::Comisd | Self::Ucomisd => plain_order::<Double>(a as u64, b as u64),
-        }
-        .map(|order| order_flags(Some(order)))
+            Self::Ptest => return Some(test_flags(a, b)),
+        };
+        order.map(|order| order_flags(Some(order)))
     }
 
     /// The arithmetic flags, the flags of MXCSR that are set, and whether one of them is not masked.
@@ -100,10 +103,17 @@ impl VectorTest {
             Self::Ucomiss => order::<Single>(&mut env, x & 0xffff_ffff, y & 0xffff_ffff, false),
             Self::Comisd => order::<Double>(&mut env, x, y, true),
             Self::Ucomisd => order::<Double>(&mut env, x, y, false),
+            Self::Ptest => return (test_flags(a, b), 0, false),
         };
         let (flags, faults) = env.outcome();
         (order_flags(order), flags, faults)
     }
+}
+
+/// EFLAGS after PTEST.
+#[inline(always)]
+const fn test_flags(a: u128, b: u128) -> u32 {
+    (if a & b == 0 { ZF } else { 0 }) | (if !a & b == 0 { CF } else { 0 })
 }
 
 /// EFLAGS after a comparison.

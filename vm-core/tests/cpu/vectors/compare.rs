@@ -25,7 +25,7 @@ pub const XM: u64 = 19;
 /// A guest that takes exceptions to a HLT.
 pub fn guest(make: fn() -> Cpu, bus: &mut FlatBus, window: u64) -> Cpu {
     let mut cpu = make();
-    cpu.model = CpuModel::PentiumM;
+    cpu.model = CpuModel::Max;
     cpu.state.cr[0] |= cr0::PE | cr0::NE;
     cpu.state.cr[4] |= cr4::OSFXSR | cr4::OSXMMEXCPT;
     for seg in SegReg::ALL {
@@ -80,8 +80,8 @@ pub fn describe(image: &[u8; 512]) -> Vec<String> {
     lines
 }
 
-/// The same of the guest.
-fn describe_guest(cpu: &Cpu) -> Vec<String> {
+/// The image of the guest's registers, and zeros in what is not compared.
+fn image_of_guest(cpu: &Cpu) -> [u8; 512] {
     let mut image = [0; 512];
     image[..2].copy_from_slice(&cpu.fpu.control.to_le_bytes());
     image[2..4].copy_from_slice(&cpu.fpu.status_word().to_le_bytes());
@@ -93,7 +93,42 @@ fn describe_guest(cpu: &Cpu) -> Vec<String> {
         image[40 + 16 * n..42 + 16 * n].copy_from_slice(&value.sign_exponent.to_le_bytes());
         image[160 + 16 * n..176 + 16 * n].copy_from_slice(&cpu.state.vector[n].to_le_bytes());
     }
-    describe(&image)
+    image
+}
+
+/// What of the host's image is compared.
+fn image_of_host(after: &[u8; 512]) -> [u8; 512] {
+    let mut image = [0; 512];
+    for range in [0..5, 24..28, 32..288] {
+        image[range.clone()].copy_from_slice(&after[range]);
+    }
+    for n in 0..8 {
+        image[42 + 16 * n..48 + 16 * n].fill(0);
+    }
+    image
+}
+
+/// What a run has left behind.
+#[derive(PartialEq)]
+struct Outcome {
+    image: [u8; 512],
+    rip: u64,
+    /// The offset of the instruction that raised an exception.
+    raised: Option<usize>,
+    general: [u64; 7],
+    flags: u32,
+    memory: [u8; WINDOW],
+}
+
+impl Outcome {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = describe(&self.image);
+        lines.push(format!("rip {:x}, raised by {:x?}", self.rip, self.raised));
+        lines.extend((0..).zip(self.general).map(|(n, value)| format!("general {n} {value:x}")));
+        lines.push(format!("flags {:x}", self.flags));
+        lines.extend(self.memory.chunks(16).map(|bytes| format!("memory {bytes:02x?}")));
+        lines
+    }
 }
 
 /// Compares runs of these instructions with the host; `control` draws an MXCSR.
@@ -133,44 +168,45 @@ pub fn compare(seed: u64, rows: &[Row], control: fn(&mut Random) -> u32) {
                 cpu.state.rip = GUEST_CODE;
                 cpu.state.halted = false;
                 bus.signals().take_raised();
-                let start = format!("{:x?}\n{}", frame.general, describe(&frame.before).join("\n"));
+                let start = frame.general;
                 cpu.run(&mut bus, 200);
                 // There.
                 let raised = host.run(&bytes, &mut frame);
-                let mut here = describe_guest(&cpu);
-                let mut there = describe(&frame.after);
                 let end = if raised.is_some() { GUEST_HLT + XM + 1 } else { GUEST_CODE + bytes.len() as u64 + 1 };
-                here.push(format!("rip {:x}", cpu.state.rip));
-                there.push(format!("rip {end:x}"));
-                let flags = if let Some(offset) = raised {
-                    raised_here += 1;
-                    let mut pushed = [0; 12];
-                    bus.ram().read(GUEST_STACK - 12, &mut pushed);
-                    let word = |n: usize| u32::from_le_bytes(pushed[4 * n..4 * n + 4].try_into().expect("4 bytes"));
-                    here.push(format!("raised by +{:x}", word(0).wrapping_sub(GUEST_CODE as u32)));
-                    there.push(format!("raised by +{offset:x}"));
-                    word(2)
-                } else {
-                    cpu.state.flags.get()
-                };
-                for (slot, register) in SLOTS.into_iter().zip(ORDER) {
-                    here.push(format!("general {register} {:x}", cpu.state.gpr[register]));
-                    there.push(format!("general {register} {:x}", frame.general[slot]));
-                }
-                here.push(format!("flags {:x}", flags & ARITHMETIC));
-                there.push(format!("flags {:x}", frame.general[8] as u32 & ARITHMETIC));
                 let mut memory = [0; WINDOW];
+                memory.copy_from_slice(host.window());
+                let there = Outcome {
+                    image: image_of_host(&frame.after),
+                    rip: end,
+                    raised,
+                    general: SLOTS.map(|slot| frame.general[slot]),
+                    flags: frame.general[8] as u32 & ARITHMETIC,
+                    memory,
+                };
+                let mut pushed = [0; 12];
+                bus.ram().read(GUEST_STACK - 12, &mut pushed);
+                let word = |n: usize| u32::from_le_bytes(pushed[4 * n..4 * n + 4].try_into().expect("4 bytes"));
+                let faulted = cpu.state.rip > GUEST_HLT;
+                raised_here += u64::from(faulted);
                 bus.ram().read(GUEST_WINDOW, &mut memory);
-                here.push(format!("memory {}", memory == *host.window()));
-                there.push("memory true".to_owned());
+                let here = Outcome {
+                    image: image_of_guest(&cpu),
+                    rip: cpu.state.rip,
+                    raised: faulted.then(|| word(0).wrapping_sub(GUEST_CODE as u32) as usize),
+                    general: ORDER.map(|register| cpu.state.gpr[register]),
+                    flags: if faulted { word(2) } else { cpu.state.flags.get() } & ARITHMETIC,
+                    memory,
+                };
                 if here != there && failures.len() < 12 {
                     let differ: Vec<_> = here
+                        .lines()
                         .iter()
-                        .zip(&there)
+                        .zip(&there.lines())
                         .filter(|(here, there)| here != there)
                         .map(|(here, there)| format!("  here {here}, there {there}"))
                         .collect();
-                    failures.push(format!("{bytes:02x?} from {start}\n{}", differ.join("\n")));
+                    let before = describe(&frame.before).join("\n");
+                    failures.push(format!("{bytes:02x?} from {start:x?}\n{before}\n{}", differ.join("\n")));
                     break;
                 }
             }

@@ -22,6 +22,8 @@ pub enum Shape {
     ToGeneral,
     /// General register, and vector register or so many bytes of memory.
     ToGeneralOr(u8),
+    /// General register, and general register or so many bytes of memory.
+    Numbers(u8),
     /// Vector register, and general register or so many bytes of memory.
     General(u8),
     /// No operands.
@@ -139,6 +141,56 @@ pub fn floats() -> Vec<Row> {
     rows
 }
 
+/// SSE3 to SSE4.2, MOVBE and POPCNT.
+pub fn newer() -> Vec<Row> {
+    use Shape::{Aligned, Any, General, Memory, Numbers};
+    let mut rows = vec![
+        (0xf2, 0x12, Any(8), false),
+        (0xf3, 0x12, Aligned(16), false),
+        (0xf3, 0x16, Aligned(16), false),
+        (0xf2, 0xf0, Memory(16), false),
+    ];
+    for prefix in [0x66, 0xf2] {
+        for opcode in [0x7c, 0x7d, 0xd0] {
+            rows.push((prefix, opcode, Aligned(16), false));
+        }
+    }
+    for opcode in (0x3800..=0x380b).chain(0x381c..=0x381e) {
+        rows.push((0, opcode, Any(8), false));
+        rows.push((0x66, opcode, Aligned(16), false));
+    }
+    for opcode in [0x3810, 0x3814, 0x3815, 0x3817, 0x3828, 0x3829, 0x382b].into_iter().chain(0x3837..=0x3841) {
+        rows.push((0x66, opcode, Aligned(16), false));
+    }
+    for opcode in [0x3820, 0x3830] {
+        for (n, bytes) in (0..).zip([8, 4, 2, 8, 4, 8]) {
+            rows.push((0x66, opcode + n, Any(bytes), false));
+        }
+    }
+    for opcode in [0x3a08, 0x3a09, 0x3a0c, 0x3a0d, 0x3a0e, 0x3a0f, 0x3a40, 0x3a41, 0x3a42] {
+        rows.push((0x66, opcode, Aligned(16), true));
+    }
+    for opcode in 0x3a60..=0x3a63 {
+        rows.push((0x66, opcode, Any(16), true));
+    }
+    for (opcode, bytes) in [(0x3a14, 1), (0x3a15, 2), (0x3a16, 4), (0x3a17, 4), (0x3a20, 1), (0x3a22, 4)] {
+        rows.push((0x66, opcode, General(bytes), true));
+    }
+    rows.extend([
+        (0, 0x3a0f, Any(8), true),
+        (0x66, 0x382a, Memory(16), false),
+        (0x66, 0x3a0a, Any(4), true),
+        (0x66, 0x3a0b, Any(8), true),
+        (0x66, 0x3a21, Any(4), true),
+        (0xf3, 0xb8, Numbers(4), false),
+        (0xf2, 0x38f0, Numbers(1), false),
+        (0xf2, 0x38f1, Numbers(4), false),
+        (0, 0x38f0, Memory(4), false),
+        (0, 0x38f1, Memory(4), false),
+    ]);
+    rows
+}
+
 /// A run of instructions.
 pub fn run_of(random: &mut Random, rows: &[Row], most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -183,6 +235,8 @@ pub fn run_of(random: &mut Random, rows: &[Row], most: u64) -> Vec<u8> {
                 let choice = choices[random.below(choices.len() as u64) as usize];
                 bytes.push(0xc0 | choice << 3 | rm);
             }
+            Shape::Numbers(_) if random.below(3) == 0 => bytes.extend(memory(random, general, 1)),
+            Shape::Numbers(_) => bytes.push(0xc0 | general << 3 | [0, 1, 2, 5, 6][random.below(5) as usize]),
             Shape::ToGeneralOr(_) if random.below(3) == 0 => bytes.extend(memory(random, general, 1)),
             Shape::ToGeneral | Shape::ToGeneralOr(_) => bytes.push(0xc0 | general << 3 | rm),
             Shape::General(_) if random.below(3) == 0 => bytes.extend(memory(random, reg, 1)),
