@@ -78,7 +78,7 @@ impl Control {
         match bits {
             0 => self.count() as u32,
             _ if self.0 & 0x40 == 0 => bits.trailing_zeros(),
-            _ => 31 - bits.leading_zeros(),
+            _ => bits.ilog2(),
         }
     }
 

@@ -398,7 +398,7 @@ pub fn compare<F: Format>(env: &mut Env, a: u64, b: u64, predicate: u8) -> u64 {
         2 => order.is_some_and(Ordering::is_le),
         _ => order.is_none(),
     };
-    if holds != (predicate & 4 != 0) { F::MASK } else { 0 }
+    if holds == (predicate & 4 == 0) { F::MASK } else { 0 }
 }
 
 /// Rounds a number to a whole one; its magnitude, and whether something was cut off. `None`: 2^64 or more.
