@@ -448,6 +448,7 @@ mod tests {
     #[test]
     fn a_machine_goes_through_the_form_unchanged() {
         let mut machine = Machine { name: "x".into(), memory_mib: 64, append: "quiet".into(), ..Machine::default() };
+        machine.processor = "pentium".into();
         machine.kernel = Some("/boot/k".into());
         machine.set_drive(
             Place::Ide1,
@@ -461,11 +462,12 @@ mod tests {
     fn wrong_fields_are_said_in_words() {
         let mut form = MachineForm::new_machine();
         form.memory = "lots".into();
+        form.processor = "z80".into();
         form.initrd = "/x".into();
         form.new_disk = NewDisk::Create;
         form.disk_size = "-1".into();
         assert!(form.settle_new_disk("disk.img").is_err());
         let wrong = form.machine(&Machine::default()).unwrap_err();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
     }
 }
