@@ -2,12 +2,12 @@
 
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
-The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's instructions, x87 and MMX included, run by an interpreter.
+The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by an interpreter.
 
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode
-  instructions  SSE and later vector sets; MONITOR and MWAIT; VMX and SVM
+  instructions  SSE3 to SSE4.2, MOVBE, POPCNT and RDSEED but with -cpu max; AVX, AES and later sets; MONITOR and MWAIT; VMX and SVM
   registers     local APIC, performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
   chipset       local APIC and I/O APIC; HPET

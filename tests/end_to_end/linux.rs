@@ -110,8 +110,9 @@ fn the_kernel_for_pae_comes_to_a_shell() {
     let mut guest = start_kernel("linux-pae", "vmlinuz-686-pae");
     let mut serial = serial::Line::connect(&guest.folder.join("serial"));
     serial.wait_for("guest# ");
-    serial.send("echo $(grep -c -w pae /proc/cpuinfo) processor with it\n");
-    serial.wait_for("\n1 processor with it");
+    // What makes the default processor a Pentium M.
+    serial.send("echo $(grep -o -w -E 'pae|nx|sse|sse2|rdrand' /proc/cpuinfo | sort)\n");
+    serial.wait_for("\nnx pae rdrand sse sse2");
     serial.send("poweroff\n");
     assert_eq!(guest.ended(), 0, "{}", guest.errors());
 }

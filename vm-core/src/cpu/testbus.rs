@@ -32,6 +32,8 @@ pub(crate) struct TestBus {
     pub now: Nanos,
     /// SMIACT#.
     pub smi_active: bool,
+    /// What RDRAND gets.
+    pub random: Option<u64>,
 }
 
 impl TestBus {
@@ -50,6 +52,7 @@ impl TestBus {
             interrupt: None,
             now: 0,
             smi_active: false,
+            random: None,
         }
     }
 
@@ -110,6 +113,10 @@ impl Bus for TestBus {
     fn set_smi_active(&mut self, active: bool) {
         self.smi_active = active;
     }
+    fn random(&mut self) -> Option<u64> {
+        self.random
+    }
+
     fn signals(&self) -> &Signals {
         &self.signals
     }

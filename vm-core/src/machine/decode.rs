@@ -116,6 +116,10 @@ impl Bus for Board {
         &self.ram
     }
 
+    fn random(&mut self) -> Option<u64> {
+        getrandom::u64().ok()
+    }
+
     fn read(&mut self, address: u64, width: Width) -> u64 {
         let plain = |bytes: &[u8]| {
             let mut value = [0xff; 8];
