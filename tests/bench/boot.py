@@ -12,15 +12,18 @@ on a busy host only that can be compared. Prints medians in seconds, and each pe
 Hako is faster. Guests come from packaging/fetch-guests.sh (HAKO_GUESTS); peers from Debian.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import pty
+import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import tty
 
@@ -62,11 +65,24 @@ class Machine:
                 command += ["-drive", f"file={arguments['disk']},format=raw,if=ide,index=0", "-snapshot"]
         environment = dict(os.environ, TERM="linux", BXSHARE="/usr/share/bochs", HAKO_DATA=str(folder / "data"))
         self.errors = open(folder / f"{engine}.errors", "wb")
-        # Bochs draws on its terminal; the others have the serial line there.
+        # Bochs has the serial line where its settings say, the others on standard input and output.
         ends = {"stdin": subprocess.DEVNULL, "stdout": self.errors} if engine == "bochs" else {"stdin": slave, "stdout": slave}
         self.child = subprocess.Popen([str(part) for part in command], **ends, stderr=self.errors, start_new_session=True,
                                       env=environment)
         self.slave = slave
+        if engine == "bochs":
+            threading.Thread(target=self.drain, daemon=True).start()
+
+    def drain(self):
+        """Bochs draws on a terminal of its own, and stops where nobody reads there."""
+        said = pathlib.Path(self.errors.name)
+        while self.child.poll() is None:
+            if place := re.search(rb'connected to screen "([^"]*)"', said.read_bytes()):
+                with contextlib.suppress(OSError), open(place[1], "rb", buffering=0) as screen:
+                    while screen.read(65536):
+                        pass
+                return
+            time.sleep(0.05)
 
     def wait_for(self, word):
         """Reads on until `word` has come; the host's time of it."""

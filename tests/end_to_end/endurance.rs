@@ -34,7 +34,8 @@ while :; do
     [ "$(sort -u /tmp/sums | wc -l)" = 1 ] || echo "awk in round $n" >>/tmp/wrong
     ls -lR /sys/class /bin >/dev/tty1
     n=$((n + 1))
-    echo $n >/tmp/rounds
+    echo $n >/tmp/next
+    mv /tmp/next /tmp/rounds
 done
 END
 echo 0 >/tmp/rounds; mount -t ext4 /dev/sda /mnt && sh /tmp/load &
