@@ -8,13 +8,17 @@
 mod bad_input;
 mod boot_sector;
 mod command_line;
+mod debian;
 mod desktop;
 mod dos;
+mod endurance;
 mod files;
 mod firmware;
 mod graphics;
 mod grub;
 mod guest;
+mod installer;
+mod ipxe;
 mod linux;
 mod multiboot;
 mod qmp;
