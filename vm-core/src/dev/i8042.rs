@@ -73,6 +73,9 @@ const FAST_A20: u8 = 1 << 1;
 /// rely on finding the same byte.
 const SCAN_CODE_TIME: Nanos = 500_000;
 
+/// How far guest time may be behind for a key to repeat.
+const HURRY: Nanos = 50_000_000;
+
 /// Answers of the controller that wait, at most.
 const MAX_ANSWERS: usize = 16;
 
@@ -342,8 +345,11 @@ impl I8042 {
     fn next_of_devices(&mut self, now: Nanos) -> Option<Byte> {
         let state = &mut self.state;
         let keyboard_on = !state.command_byte.contains(CommandByte::KEYBOARD_OFF);
+        if keyboard_on && state.keyboard.repeat_due().is_some_and(|due| now >= due) {
+            state.keyboard.repeat(now, self.wires.clock.behind() > HURRY);
+        }
         while keyboard_on && (state.keyboard.has_answer() || now >= state.ready_at) {
-            let Some(code) = state.keyboard.take() else { break };
+            let Some(code) = state.keyboard.take(now) else { break };
             if let Some(value) = translate(state.command_byte, &mut state.release, code) {
                 return Some(Byte { value, aux: false });
             }
@@ -406,10 +412,12 @@ impl Device for I8042 {
         if state.output.is_some() {
             return None;
         }
-        let keyboard = !state.command_byte.contains(CommandByte::KEYBOARD_OFF) && state.keyboard.has_output();
+        let keyboard_on = !state.command_byte.contains(CommandByte::KEYBOARD_OFF);
+        let keyboard = keyboard_on && state.keyboard.has_output();
+        let repeat = state.keyboard.repeat_due().filter(|_| keyboard_on && !keyboard);
         let aux = !state.command_byte.contains(CommandByte::AUX_OFF);
         let mouse = if aux { state.mouse.next_event() } else { None };
-        keyboard.then_some(state.ready_at).into_iter().chain(mouse).min()
+        keyboard.then_some(state.ready_at).into_iter().chain(mouse).chain(repeat).min()
     }
 
     fn advance(&mut self, _now: Nanos) {
