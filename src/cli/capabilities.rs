@@ -8,10 +8,10 @@ Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode
   instructions  SSE and later vector sets; MONITOR and MWAIT; VMX and SVM
-  registers     local APIC, performance and last-branch MSRs
+  registers     performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
-  chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
-  devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers
+  chipset       suspend to RAM (ACPI S3); messages of the HPET to the front-side bus; devices on the SMBus
+  devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, absolute pointers other than VMware's
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
                 snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk
                 (Save & Close works)

@@ -14,6 +14,7 @@ mod files;
 mod firmware;
 mod grub;
 mod guest;
+mod interrupts;
 mod linux;
 mod multiboot;
 mod qmp;

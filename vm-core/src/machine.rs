@@ -2,4 +2,5 @@
 
 pub mod board;
 mod decode;
+mod interrupts;
 pub mod run;
