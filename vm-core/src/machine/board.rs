@@ -347,6 +347,7 @@ impl Board {
         self.signals.take_smi();
         self.signals.take_nmi();
         self.signals.take_init();
+        self.move_apic(apic_base::RESET);
         self.intr.stale = true;
         self.signals.set_a20(true);
         self.signals.map_changed();
