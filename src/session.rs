@@ -190,7 +190,11 @@ impl Session {
                         self.banners.push(banner);
                     }
                 }
-                Event::Reset | Event::PowerButton | Event::AbsolutePointer(_) => {}
+                Event::Reset
+                | Event::PowerButton
+                | Event::AbsolutePointer(_)
+                | Event::TrayMoved(..)
+                | Event::MediumChanged(_) => {}
             }
         }
         if matches!(self.state, RunState::Running | RunState::Paused) {

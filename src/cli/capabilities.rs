@@ -11,6 +11,9 @@ Not there yet
   registers     performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
   chipset       suspend to RAM (ACPI S3); messages of the HPET to the front-side bus; devices on the SMBus
+  drives        CD and DVD writers, audio tracks and tracks with subchannels; SMART, security and host-protected areas of hard disks;
+                deleted data marks and other formats than the image's on floppies (IDE DMA works); QMP's blockdev-add and
+                blockdev-insert-medium (blockdev-change-medium works)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, absolute pointers other than VMware's
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
                 snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk

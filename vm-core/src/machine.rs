@@ -3,4 +3,5 @@
 pub mod board;
 mod decode;
 mod interrupts;
+mod media;
 pub mod run;
