@@ -18,6 +18,7 @@ mod graphics;
 mod grub;
 mod guest;
 mod installer;
+mod interrupts;
 mod ipxe;
 mod linux;
 mod multiboot;

@@ -149,6 +149,9 @@ pub struct MachineConfig {
     pub kernel: Option<KernelConfig>,
     /// With a display adapter.
     pub vga: bool,
+    /// With high precision event timers.
+    #[serde(default = "present")]
+    pub hpet: bool,
     /// The clock.
     pub rtc: RtcBase,
     /// `isa-debug-exit` at this port, so many bytes wide.
@@ -157,6 +160,11 @@ pub struct MachineConfig {
     pub no_reboot: bool,
     /// Power-off by the guest pauses instead of ending.
     pub no_shutdown: bool,
+}
+
+/// A machine has what its file says nothing of.
+fn present() -> bool {
+    true
 }
 
 impl Default for MachineConfig {
@@ -169,6 +177,7 @@ impl Default for MachineConfig {
             boot: "cad".to_owned(),
             kernel: None,
             vga: true,
+            hpet: true,
             rtc: RtcBase::Utc,
             debug_exit: None,
             no_reboot: false,
