@@ -157,7 +157,7 @@ impl Default for Machine {
         Self {
             name: String::new(),
             memory_mib: 128,
-            processor: "pentium2".into(),
+            processor: "pentium-m".into(),
             accelerator: Accelerator::Interpreter,
             boot: "cad".into(),
             drives: Vec::new(),

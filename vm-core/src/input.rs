@@ -152,7 +152,7 @@ keys! {
 pub struct KeyEvent {
     /// Which.
     pub key: Key,
-    /// Down (true) or up. A repeated "down" is the typematic repeat of the host.
+    /// Down (true) or up. A repeated "down" is the typematic repeat of the host, and ignored: the guest's keyboard makes its own.
     pub down: bool,
 }
 

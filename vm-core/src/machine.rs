@@ -3,5 +3,6 @@
 pub mod board;
 mod decode;
 mod frozen;
+mod interrupts;
 mod media;
 pub mod run;

@@ -193,8 +193,8 @@ impl Mouse {
     }
 
     fn set_defaults(&mut self) {
-        let Self { wheel_mode, explorer, last, report_at, .. } = *self;
-        *self = Self { wheel_mode, explorer, last, report_at, ..Self::default() };
+        let Self { last, wheel_mode, explorer, report_at, .. } = *self;
+        *self = Self { last, wheel_mode, explorer, report_at, ..Self::default() };
         self.send(&[ACK]);
     }
 

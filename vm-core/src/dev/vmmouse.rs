@@ -25,7 +25,7 @@ use crate::snapshot::section::{LoadError, Section};
 
 /// The port.
 pub const PORT: u16 = 0x5658;
-/// What EAX holds: "VMXh".
+/// What EAX holds: `VMXh`.
 pub const MAGIC: u32 = 0x564d_5868;
 
 /// The version of the port, and the kind of product behind it (2: server).

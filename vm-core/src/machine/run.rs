@@ -208,8 +208,11 @@ impl Machine {
         if self.signals().take_smi() {
             self.cpu.state.smi_pending = true;
         }
+        if self.signals().take_nmi() {
+            self.cpu.state.nmi_pending = true;
+        }
         // An interrupt that came while the last disk requests ended is still on its line; it has to be in the state.
-        self.board.pic.sync();
+        self.board.sync_interrupts();
         std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
     }
 
@@ -222,6 +225,7 @@ impl Machine {
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
         self.board.load(sections)?;
         self.signals().take_smi();
+        self.signals().take_nmi();
         self.board.set_smi_active(self.cpu.state.smm);
         self.board.set_apic_base(self.cpu.state.msr.apic_base);
         self.board.ferr.restore(self.cpu.fpu.ferr);
@@ -289,6 +293,14 @@ impl Machine {
         if let Some(reason) = self.signals().take_stop() {
             return Some(Slice::Stopped(reason));
         }
-        self.signals().take_reset().then_some(Slice::Reset)
+        if self.signals().take_reset() {
+            return Some(Slice::Reset);
+        }
+        // In system management mode it waits for RSM.
+        if !self.cpu.state.smm && self.signals().take_init() {
+            self.cpu.init();
+            self.board.init_apic();
+        }
+        None
     }
 }
