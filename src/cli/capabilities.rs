@@ -13,7 +13,8 @@ Not there yet
   chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
-                snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk
-                (Save & Close works)
+                snapshots (other qcow2 images, raw images and ISO files work)
+  snapshots     of raw disks that are written in place (adopt them, or Save & Close); RAM and disks compressed; export of a machine
+                with all its snapshots as one file
   firmware      UEFI (SeaBIOS works)
 ";
