@@ -27,6 +27,7 @@ pub mod speaker;
 #[cfg(test)]
 pub mod suite;
 pub mod vga;
+pub mod vmmouse;
 
 use crate::bus::clock::Nanos;
 use crate::snapshot::section::{LoadError, Section};

@@ -2,5 +2,6 @@
 
 pub mod board;
 mod decode;
+mod frozen;
 mod media;
 pub mod run;

@@ -165,6 +165,11 @@ impl I8042 {
         self.pump();
     }
 
+    /// The mouse sends a report in which nothing has moved: the pointer is another's, which has no interrupt of its own.
+    pub fn nudge(&mut self) {
+        self.pointer(PointerEvent::default());
+    }
+
     /// The keyboard, to look at.
     pub fn keyboard(&self) -> &Keyboard {
         &self.state.keyboard

@@ -3,7 +3,7 @@
 //! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 IDE and power management, a VGA on PCI. It answers
 //! the processor in `decode`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -15,6 +15,7 @@ use crate::bus::signals::Signals;
 use crate::chardev::CharBackend;
 use crate::chardev::null::Null;
 use crate::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat, MachineConfig};
+use crate::cpu::msr::TSC_HERTZ;
 use crate::dev::Device;
 use crate::dev::debug_exit::DebugExit;
 use crate::dev::debug_port::DebugPort;
@@ -33,11 +34,11 @@ use crate::dev::rtc::{CmosSetup, Rtc};
 use crate::dev::serial::{Pace, Serial};
 use crate::dev::speaker::Speaker;
 use crate::dev::vga::Vga;
+use crate::dev::vmmouse::VmMouse;
 use crate::disk::identity::IdentityStep;
 use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
-use crate::input::{KeyEvent, PointerEvent};
-use crate::runner::BlockInfo;
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::snapshot::section::{LoadError, Section};
 
 /// No machine has more than this in memories of devices (video memory, above all).
@@ -50,6 +51,14 @@ const SERIAL_NAMES: [&str; 4] = ["serial0", "serial1", "serial2", "serial3"];
 
 /// Names of the debug consoles.
 const DEBUG_NAMES: [&str; 4] = ["debug0", "debug1", "debug2", "debug3"];
+
+/// The rate of the local APIC's timer: a bus of 100 MHz.
+const APIC_HERTZ: u32 = 100_000_000;
+
+/// The file that SeaBIOS takes the machine's serial number in SMBIOS from (structure 1, field 7). Linux looks there for the word "VMware"
+/// before it looks for VMware's port, and believes what the port says of the machine's clocks.
+const SERIAL_NUMBER: &str = "smbios/field1-7";
+const SERIAL_NUMBER_TEXT: &[u8] = b"Hako, with VMware's pointer at port 5658h\0";
 
 /// What the firmware finds in the battery-backed memory.
 fn cmos(config: &MachineConfig, floppy_types: [u8; 2]) -> CmosSetup {
@@ -137,19 +146,6 @@ impl Drive {
     pub fn path(&self) -> Option<PathBuf> {
         self.medium.as_ref().map(|medium| medium.path.clone())
     }
-
-    /// For people and QMP.
-    pub fn block_info(&self) -> BlockInfo {
-        let medium = self.medium.as_ref();
-        BlockInfo {
-            slot: self.slot,
-            kind: self.kind,
-            path: self.path(),
-            read_only: medium.is_some_and(|medium| medium.read_only),
-            temporary: medium.is_some_and(|medium| medium.temporary),
-            bytes: medium.map_or(0, |medium| medium.bytes),
-        }
-    }
 }
 
 /// All chips of a PC.
@@ -169,6 +165,7 @@ pub struct Board {
     pub(super) rtc: Rtc,
     pub(super) dma: Dma,
     pub(super) i8042: I8042,
+    pub(super) vmmouse: VmMouse,
     pub(super) speaker: Speaker,
     pub(super) serial: Vec<Serial>,
     pub(super) debug_ports: Vec<(u16, DebugPort)>,
@@ -205,6 +202,7 @@ impl Board {
 
         let mut fw_cfg = FwCfg::new(&ram);
         fw_cfg.set_item(fw_cfg::key::NO_GRAPHIC, &u16::from(!config.vga).to_le_bytes());
+        fw_cfg.add_file(SERIAL_NUMBER, SERIAL_NUMBER_TEXT.to_vec());
         if let Some(kernel) = &config.kernel {
             for file in firmware::kernel::load(kernel, bytes)?.files {
                 fw_cfg.add_file(file.name, file.bytes);
@@ -236,6 +234,7 @@ impl Board {
             pic: Pic::new(&lines, &routes),
             rtc: Rtc::new(irq(8), clock.clone(), config.rtc, &cmos(config, floppy_types)),
             i8042: I8042::new(irq(1), irq(12), clock.clone(), &signals),
+            vmmouse: VmMouse::new(TSC_HERTZ, APIC_HERTZ),
             speaker: Speaker::new(clock.clone()),
             ide_function: PciIde::new(&master_enable, &signals),
             pm: Pm::new(irq(9), clock.clone(), &signals),
@@ -265,7 +264,7 @@ impl Board {
     /// Every chip, in the order in which they are saved.
     fn chips(&mut self) -> impl Iterator<Item = &mut dyn Device> {
         let [primary, secondary] = &mut self.ide;
-        let fixed: [&mut dyn Device; 15] = [
+        let fixed: [&mut dyn Device; 16] = [
             &mut self.pic,
             &mut self.pci,
             &mut self.host_bridge,
@@ -277,6 +276,7 @@ impl Board {
             &mut self.speaker,
             &mut self.rtc,
             &mut self.i8042,
+            &mut self.vmmouse,
             &mut self.fw_cfg,
             &mut self.fdc,
             primary,
@@ -372,30 +372,28 @@ impl Board {
         self.i8042.release_all();
     }
 
-    /// The pointer.
+    /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
-        self.i8042.pointer(event);
+        if self.vmmouse.motion(event) {
+            self.i8042.nudge();
+        } else {
+            self.i8042.pointer(event);
+        }
     }
 
-    /// Changes the medium of a drive; `None` takes it out.
-    ///
-    /// # Errors
-    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
-    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<&Path>) -> Result<(), String> {
-        let drive = self.drives.iter_mut().find(|drive| drive.slot == slot);
-        let drive = drive.ok_or("there is no such drive in this machine")?;
-        let access = disk::Access { format: None, read_only: false, temporary: false };
-        let open = |path| disk::open(path, access, drive.kind, &self.signals);
-        let medium = path.map(open).transpose().map_err(|error| error.to_string())?;
-        let info = medium.as_deref().and_then(MediumInfo::of);
-        match slot {
-            DriveSlot::Floppy(unit) => self.fdc.change_medium(usize::from(unit), medium)?,
-            DriveSlot::Ide(number) => {
-                self.ide[usize::from(number / 2 & 1)].change_medium(usize::from(number % 2), medium)?;
-            }
+    /// The pointer is somewhere. A guest that does not take positions gets buttons and wheel.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        if self.vmmouse.place(event) {
+            self.i8042.nudge();
+        } else {
+            let AbsolutePointerEvent { wheel, buttons, .. } = event;
+            self.i8042.pointer(PointerEvent { wheel, buttons, ..PointerEvent::default() });
         }
-        drive.medium = info;
-        Ok(())
+    }
+
+    /// Whether the guest takes positions.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.vmmouse.is_absolute()
     }
 
     /// Asks the thread of every medium to bring it to stable storage and to measure it.

@@ -6,10 +6,11 @@ use super::board::{Board, SERIAL};
 use crate::bus::clock::Nanos;
 use crate::bus::ram::{GuestRam, PAGE_SIZE};
 use crate::bus::signals::Signals;
-use crate::bus::{Bus, CodePolicy, PhysPage, Width};
+use crate::bus::{Bus, CodePolicy, PhysPage, PortRegisters, Width};
 use crate::dev::pci::{ConfigAddress, PciFunction};
 use crate::dev::pm::{PM_PORTS, SMBUS_PORTS};
 use crate::dev::vga::{MMIO_SIZE, VRAM_SIZE};
+use crate::dev::vmmouse;
 
 /// Physical address of the VGA's window.
 const VGA_WINDOW: u64 = 0xa_0000;
@@ -174,6 +175,10 @@ impl Bus for Board {
                 bytes.enumerate().fold(0, |value, (index, byte)| value | u32::from(byte) << (8 * index))
             }
         }
+    }
+
+    fn port_in_registers(&mut self, port: u16, registers: &mut PortRegisters) -> bool {
+        port == vmmouse::PORT && self.vmmouse.call(registers)
     }
 
     fn port_out(&mut self, port: u16, width: Width, value: u32) {

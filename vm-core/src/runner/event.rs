@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::media::BlockInfo;
 use crate::bus::signals::StopReason;
+use crate::config::DriveSlot;
 
 /// What a machine is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,13 @@ pub enum Event {
     Reset,
     /// The guest was asked to shut down.
     PowerButton,
+    /// From now on the guest takes the places that the pointer is at (true), so that no window needs to keep the pointer; or it wants
+    /// motion again. See [`VmHandle::takes_absolute_pointer`](super::VmHandle::takes_absolute_pointer) for what holds now.
+    AbsolutePointer(bool),
+    /// The tray of a drive moved, by the guest or a person: open or closed.
+    TrayMoved(DriveSlot, bool),
+    /// A person changed the medium of a drive; the drive as it is now.
+    MediumChanged(BlockInfo),
     /// A state is being written: done so far and in all, in bytes.
     SaveProgress(u64, u64),
     /// A save failed, in words; the machine is paused and whole.

@@ -521,7 +521,7 @@ impl Worker {
         let board = &mut *self.machine.parts().1;
         let restored = keeper.restore(id, &config, now, |media| {
             let open = |medium: &snapshot::keeper::RestoredMedium| {
-                board.open_medium(medium.slot, &medium.path, Some(medium.format), medium.read_only)
+                board.open_for(medium.slot, &medium.path, Some(medium.format), medium.read_only)
             };
             media.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(StateError::Disk)
         });

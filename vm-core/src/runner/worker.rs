@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 
-use super::command::{BlockInfo, Command, CommandError, Reply};
+use super::command::{Command, CommandError, Reply};
 use super::event::{EndReason, Event, RunState, Statistics};
 use super::handle::{Request, Shared, VmHandle};
+use super::media::{BlockInfo, MediumChange};
 use super::snapshots::{Opened, SnapshotTask, Snapshots, load_restored};
 use crate::bus::Bus as _;
 use crate::bus::signals::{Signals, StopReason};
@@ -19,7 +21,6 @@ use crate::debug::monitor;
 use crate::firmware::FirmwareChoice;
 use crate::frame::FrameSlot;
 use crate::input::{Key, KeyEvent};
-use crate::machine::board::Drive;
 use crate::machine::run::{Machine, Slice};
 use crate::snapshot;
 use crate::snapshot::keeper::Wish;
@@ -87,6 +88,7 @@ pub fn start(config: MachineConfig, options: StartOptions) -> std::io::Result<Vm
         frame: FrameSlot::default(),
         state: Mutex::new(RunState::Starting),
         statistics: Mutex::default(),
+        absolute_pointer: AtomicBool::new(false),
         listeners: Mutex::default(),
     });
     let handle = VmHandle { requests, shared: Arc::clone(&shared) };
@@ -283,12 +285,14 @@ impl Worker {
             if self.running {
                 let slice = self.machine.slice();
                 self.worked += now.elapsed();
+                self.tell_tray_moves();
                 self.after(&slice);
             } else {
                 self.machine.signals().wait(PAUSED_WAIT);
                 self.machine.signals().take_raised();
                 self.machine.service_stopped();
             }
+            self.publish_pointer();
             self.attend_snapshots();
             self.show(Instant::now());
             if let Some(reason) = self.end.take() {
@@ -297,6 +301,15 @@ impl Worker {
                 self.forget_used_state(&reason);
                 return reason;
             }
+        }
+    }
+
+    /// Tells where the guest has changed its mind about places of the pointer.
+    fn publish_pointer(&self) {
+        let absolute = self.machine.takes_absolute_pointer();
+        if self.shared.absolute_pointer.load(Ordering::Relaxed) != absolute {
+            self.shared.absolute_pointer.store(absolute, Ordering::Relaxed);
+            self.shared.publish(&Event::AbsolutePointer(absolute));
         }
     }
 
@@ -343,6 +356,7 @@ impl Worker {
             }
             Command::ReleaseKeys => self.machine.release_keys(),
             Command::Pointer(event) => self.machine.pointer(event),
+            Command::AbsolutePointer(event) => self.machine.absolute_pointer(event),
             Command::TakeSnapshot { name, note, adopt, label } => {
                 let wish = Wish { name, note, kind: SnapshotKind::Manual, adopt };
                 self.snapshot_work(SnapshotTask::Take(wish), label).map_err(CommandError::Refused)?;
@@ -370,8 +384,8 @@ impl Worker {
                 self.save_and_go_on(&folder).map_err(CommandError::Refused)?;
             }
             Command::Blocks => return Ok(Reply::Blocks(self.block_info())),
-            Command::ChangeMedium { slot, path } => {
-                self.change_medium_to(slot, path).map_err(CommandError::Refused)?;
+            Command::ChangeMedium { slot, change } => {
+                self.change_medium(slot, &change).map_err(CommandError::Refused)?;
             }
             Command::Screen => {
                 self.show_frame();
@@ -406,14 +420,6 @@ impl Worker {
             self.machine.resume();
             self.shared.publish_state(RunState::Running);
         }
-    }
-
-    /// Changes the medium of a drive. Where the image is a part of a snapshot, a file above it goes in.
-    pub(super) fn change_medium_to(&mut self, slot: DriveSlot, path: Option<PathBuf>) -> Result<(), String> {
-        let file = path.as_deref().map(|path| self.snapshots.medium_for(slot, path)).transpose()?;
-        self.machine.change_medium(slot, file)?;
-        self.snapshots.changed(slot, path);
-        Ok(())
     }
 
     pub(super) fn reset_machine(&mut self) {
@@ -501,7 +507,42 @@ impl Worker {
     }
 
     pub(super) fn block_info(&mut self) -> Vec<BlockInfo> {
-        self.machine.parts().1.drives().map(Drive::block_info).collect()
+        self.machine.parts().1.blocks()
+    }
+
+    /// Changes what is in a drive and says so. Where an image that is put in is a part of a snapshot, a file above it goes in.
+    pub(super) fn change_medium(&mut self, slot: DriveSlot, change: &MediumChange) -> Result<(), String> {
+        let change_of_file = match change {
+            MediumChange::Insert { path, format, access, force } => {
+                let file = self.snapshots.medium_for(slot, path)?;
+                let format = if file == *path { *format } else { None };
+                MediumChange::Insert { path: file, format, access: *access, force: *force }
+            }
+            other => other.clone(),
+        };
+        let changed = self.machine.change_medium(slot, &change_of_file);
+        self.tell_tray_moves();
+        changed?;
+        match change {
+            MediumChange::Insert { path, .. } => self.snapshots.changed(slot, Some(path.clone())),
+            MediumChange::Eject { .. } | MediumChange::Remove => self.snapshots.changed(slot, None),
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
+        }
+        match change {
+            MediumChange::Eject { .. } | MediumChange::Insert { .. } | MediumChange::Remove => {
+                if let Some(block) = self.block_info().into_iter().find(|block| block.slot == slot) {
+                    self.shared.publish(&Event::MediumChanged(block));
+                }
+            }
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
+        }
+        Ok(())
+    }
+
+    fn tell_tray_moves(&mut self) {
+        for (slot, open) in self.machine.parts().1.take_tray_moves() {
+            self.shared.publish(&Event::TrayMoved(slot, open));
+        }
     }
 
     /// A state that has been resumed and whose guest was then switched off is of no use any more.

@@ -3,7 +3,7 @@
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::far::{iopl, operand_width};
-use crate::bus::{Bus, Width};
+use crate::bus::{Bus, PortRegisters, Width};
 use crate::cpu::cpuid::feature;
 use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::fault::{Fault, Vector};
@@ -461,10 +461,29 @@ fn input(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let width = accumulator(insn.op0_register());
     let port = port(cpu, insn, 1);
     cpu.check_io(bus, port, width)?;
-    let value = bus.port_in(port, width);
+    if width != Width::Dword || !exchange(cpu, bus, port) {
+        let value = bus.port_in(port, width);
+        cpu.set_gpr(gpr::RAX, u64::from(value), width);
+    }
     cpu.note_port(port, width);
-    cpu.set_gpr(gpr::RAX, u64::from(value), width);
     Ok(Flow::Resync)
+}
+
+/// IN EAX with a chip that reads and writes the registers; false where there is no such chip at `port`.
+fn exchange(cpu: &mut Cpu, bus: &mut dyn Bus, port: u16) -> bool {
+    let [eax, ebx, ecx, edx, esi, edi] =
+        [gpr::RAX, gpr::RBX, gpr::RCX, gpr::RDX, gpr::RSI, gpr::RDI].map(|number| cpu.state.gpr[number] as u32);
+    let mut registers = PortRegisters { eax, ebx, ecx, edx, esi, edi };
+    if !bus.port_in_registers(port, &mut registers) {
+        return false;
+    }
+    let PortRegisters { eax, ebx, ecx, edx, esi, edi } = registers;
+    for (number, value) in
+        [(gpr::RAX, eax), (gpr::RBX, ebx), (gpr::RCX, ecx), (gpr::RDX, edx), (gpr::RSI, esi), (gpr::RDI, edi)]
+    {
+        cpu.state.gpr[number] = u64::from(value);
+    }
+    true
 }
 
 fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::jobs::QmpJobs;
 use crate::bus::signals::StopReason;
+use crate::config::DriveKind;
 use crate::runner::Event;
 use crate::runner::event::{EndReason, RunState};
 
@@ -32,7 +33,16 @@ impl Notices {
             }
             Event::PowerButton => vec![json!({ "event": "POWERDOWN" })],
             Event::Snapshot(event) => self.jobs.of(event),
-            Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
+            Event::TrayMoved(slot, open) => {
+                // Only CD-ROM drives have one.
+                let name = slot.monitor_name(DriveKind::Cd);
+                vec![json!({ "event": "DEVICE_TRAY_MOVED", "data": { "device": name, "id": name, "tray-open": open } })]
+            }
+            Event::AbsolutePointer(_)
+            | Event::MediumChanged(_)
+            | Event::SaveProgress(..)
+            | Event::SaveFailed(_)
+            | Event::Notice(_) => Vec::new(),
         }
     }
 
