@@ -8,12 +8,14 @@ Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode
   instructions  SSE3 to SSE4.2, MOVBE, POPCNT and RDSEED but with -cpu max; AVX, AES and later sets; MONITOR and MWAIT; VMX and SVM
-  registers     local APIC, performance and last-branch MSRs
+  registers     performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
-  chipset       local APIC and I/O APIC; HPET; IDE bus-master DMA (its registers start nothing; drives do PIO)
-  devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, VMware's and other absolute pointers
+  chipset       suspend to RAM (ACPI S3); messages of the HPET to the front-side bus; devices on the SMBus
+  drives        CD and DVD writers, audio tracks and tracks with subchannels; SMART, security and host-protected areas of hard disks;
+                deleted data marks and other formats than the image's on floppies (IDE DMA works); QMP's blockdev-add and
+                blockdev-insert-medium (blockdev-change-medium works)
+  devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, absolute pointers other than VMware's
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
-                snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk
-                (Save & Close works)
+                snapshots (other qcow2 images, raw images and ISO files work)
   firmware      UEFI (SeaBIOS works)
 ";

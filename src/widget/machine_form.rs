@@ -427,7 +427,8 @@ fn accelerator_ui(ui: &mut egui::Ui) {
     ui.end_row();
 }
 
-fn path(text: &str) -> Option<PathBuf> {
+/// The path that somebody typed; `None` where the field is empty.
+pub fn path(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     if text.is_empty() {
         return None;

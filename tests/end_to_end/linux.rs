@@ -43,13 +43,15 @@ pub mod serial {
         stream: UnixStream,
         /// All that has come and was not yet looked past.
         pub text: String,
+        /// How long anything may take.
+        pub patience: Duration,
     }
 
     impl Line {
         pub fn connect(path: &Path) -> Self {
             let stream = UnixStream::connect(path).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            Self { stream, text: String::new() }
+            Self { stream, text: String::new(), patience: PATIENCE }
         }
 
         pub fn send(&mut self, text: &str) {
@@ -70,7 +72,7 @@ pub mod serial {
 
         /// Reads until `needle` has come; what came up to its end.
         pub fn wait_for(&mut self, needle: &str) -> String {
-            let until = Instant::now() + PATIENCE;
+            let until = Instant::now() + self.patience;
             loop {
                 if let Some(at) = self.text.find(needle) {
                     let rest = self.text.split_off(at + needle.len());

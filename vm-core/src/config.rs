@@ -18,6 +18,19 @@ pub enum DriveSlot {
     Ide(u8),
 }
 
+impl DriveSlot {
+    /// The name that monitors use for a drive of this kind here: `floppy0`, `ide0-hd0`, `ide1-cd0`.
+    pub fn monitor_name(self, kind: DriveKind) -> String {
+        match self {
+            Self::Floppy(number) => format!("floppy{number}"),
+            Self::Ide(number) => {
+                let kind = if kind == DriveKind::Cd { "cd" } else { "hd" };
+                format!("ide{}-{kind}{}", number / 2, number % 2)
+            }
+        }
+    }
+}
+
 impl fmt::Display for DriveSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,6 +149,9 @@ pub struct MachineConfig {
     pub kernel: Option<KernelConfig>,
     /// With a display adapter.
     pub vga: bool,
+    /// With high precision event timers.
+    #[serde(default = "present")]
+    pub hpet: bool,
     /// The clock.
     pub rtc: RtcBase,
     /// `isa-debug-exit` at this port, so many bytes wide.
@@ -144,6 +160,11 @@ pub struct MachineConfig {
     pub no_reboot: bool,
     /// Power-off by the guest pauses instead of ending.
     pub no_shutdown: bool,
+}
+
+/// A machine has what its file says nothing of.
+fn present() -> bool {
+    true
 }
 
 impl Default for MachineConfig {
@@ -156,6 +177,7 @@ impl Default for MachineConfig {
             boot: "cad".to_owned(),
             kernel: None,
             vga: true,
+            hpet: true,
             rtc: RtcBase::Utc,
             debug_exit: None,
             no_reboot: false,

@@ -1,7 +1,8 @@
 //! Processor models and what CPUID says of them (Intel SDM vol. 2A, CPUID).
 //!
-//! A feature bit is set only where the feature is there. Instructions that a model lacks are found when code is
-//! translated ([`CpuModel::executes`]), so that it costs nothing when the code runs.
+//! A feature bit is set only where the feature is there; that of the local APIC is also clear while `IA32_APIC_BASE` disables it. Of the
+//! Pentium's APIC nothing is seen: on boards with one processor it was strapped off. Instructions that a model
+//! lacks are found when code is translated ([`CpuModel::executes`]), so that it costs nothing when the code runs.
 
 use iced_x86::{Code, CpuidFeature, Mnemonic};
 
@@ -152,8 +153,8 @@ impl CpuModel {
     /// The feature bits.
     pub const fn features(self) -> u32 {
         use feature::{
-            CLFSH, CMOV, CX8, DE, FPU, FXSR, MCA, MCE, MMX, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, SSE, SSE2, TSC,
-            VME,
+            APIC, CLFSH, CMOV, CX8, DE, FPU, FXSR, MCA, MCE, MMX, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, SSE, SSE2,
+            TSC, VME,
         };
         const P6: u32 = FPU
             | VME
@@ -164,6 +165,7 @@ impl CpuModel {
             | PAE
             | MCE
             | CX8
+            | APIC
             | SEP
             | MTRR
             | PGE

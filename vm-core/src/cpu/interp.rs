@@ -188,6 +188,11 @@ impl Cpu {
             self.enter_smm(bus);
             self.exec.link = ptr::null_mut();
         }
+        match self.take_nmi(bus) {
+            Ok(false) => {}
+            Ok(true) => self.exec.link = ptr::null_mut(),
+            Err(_) => return Some(Exit::TripleFault),
+        }
         match self.take_interrupt(bus) {
             Ok(false) => {}
             Ok(true) => self.exec.link = ptr::null_mut(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bus::clock::Nanos;
 use crate::bus::ram::{GuestRam, PAGE_SIZE};
 use crate::bus::signals::Signals;
-use crate::bus::{Bus, CodePolicy, PhysPage, Width};
+use crate::bus::{Bus, CodePolicy, PhysPage, PortRegisters, Width};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::fault::Fault;
 use crate::cpu::state::{SegReg, Segment, TableRegister, cr0, gpr};
@@ -34,6 +34,8 @@ pub(crate) struct TestBus {
     pub smi_active: bool,
     /// What RDRAND gets.
     pub random: Option<u64>,
+    /// The port whose chip talks by way of the registers: it numbers them.
+    pub exchange: Option<u16>,
 }
 
 impl TestBus {
@@ -53,6 +55,7 @@ impl TestBus {
             now: 0,
             smi_active: false,
             random: None,
+            exchange: None,
         }
     }
 
@@ -100,6 +103,13 @@ impl Bus for TestBus {
     fn port_in(&mut self, port: u16, width: Width) -> u32 {
         self.asked.push((port, width));
         self.ins.pop_front().unwrap_or(u32::MAX) & width.mask() as u32
+    }
+    fn port_in_registers(&mut self, port: u16, registers: &mut PortRegisters) -> bool {
+        let there = self.exchange == Some(port);
+        if there {
+            *registers = PortRegisters { eax: 1, ebx: 2, ecx: 3, edx: 4, esi: 5, edi: 6 };
+        }
+        there
     }
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
         self.outs.push((port, width, value));

@@ -4,6 +4,8 @@
 //! machine. A peer is not trusted: what it sends is bounded, and while it does not read its answers it is not read either.
 
 pub mod command;
+pub mod jobs;
+mod media;
 pub mod notice;
 pub mod wire;
 
@@ -35,6 +37,11 @@ impl QmpError {
     /// An error of the class for everything.
     pub fn generic(text: impl Into<String>) -> Self {
         Self { class: "GenericError", text: text.into() }
+    }
+
+    /// There is no such device.
+    pub fn no_device(text: impl Into<String>) -> Self {
+        Self { class: "DeviceNotFound", text: text.into() }
     }
 
     /// The command is not there (or not now).
@@ -72,6 +79,8 @@ struct Session {
     negotiated: bool,
     /// Pointer buttons that this peer holds.
     buttons: u8,
+    /// Where it has put the pointer.
+    place: Option<(u16, u16)>,
 }
 
 struct Server {
@@ -161,6 +170,8 @@ impl Server {
             answer["id"] = id;
         }
         self.say(&answer);
+        let pending = std::mem::take(&mut self.notices.jobs.pending);
+        self.tell_all(pending);
     }
 
     fn execute(&mut self, message: Value) -> Result<Value, QmpError> {
@@ -201,6 +212,7 @@ impl Server {
                     machine: &self.machine,
                     arguments: command::Arguments::new(row, arguments)?,
                     buttons: &mut self.session.buttons,
+                    place: &mut self.session.place,
                     notices: &mut self.notices,
                 };
                 (row.run)(&mut call)
@@ -209,7 +221,12 @@ impl Server {
     }
 
     fn tell(&mut self, event: &Event) {
-        for mut notice in self.notices.of(event) {
+        let notices = self.notices.of(event);
+        self.tell_all(notices);
+    }
+
+    fn tell_all(&mut self, notices: Vec<Value>) {
+        for mut notice in notices {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             notice["timestamp"] = json!({ "seconds": now.as_secs(), "microseconds": now.subsec_micros() });
             if self.session.negotiated && self.outbox.len() < MAX_OUTBOX {
@@ -236,12 +253,13 @@ impl Server {
 mod tests {
     use std::collections::VecDeque;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::bus::signals::Signals;
     use crate::chardev::{Waker, memory};
-    use crate::config::{DriveKind, DriveSlot};
+    use crate::config::{DriveKind, DriveSlot, ImageFormat};
     use crate::frame::{Frame, FrameSlot, TextScreen};
     use crate::runner::event::EndReason;
     use crate::runner::handle::{Request, Shared};
@@ -253,6 +271,7 @@ mod tests {
         come: VecDeque<Value>,
         bytes: Vec<u8>,
         asked: Arc<Mutex<Vec<String>>>,
+        shared: Arc<Shared>,
         server: JoinHandle<()>,
     }
 
@@ -276,6 +295,9 @@ mod tests {
                 read_only: false,
                 temporary: false,
                 bytes: 1_474_560,
+                format: ImageFormat::Raw,
+                tray_open: None,
+                locked: false,
             }])),
             _ => Ok(Reply::Done),
         }
@@ -289,6 +311,7 @@ mod tests {
                 frame: FrameSlot::default(),
                 state: Mutex::new(RunState::Running),
                 statistics: Mutex::new(Statistics::default()),
+                absolute_pointer: AtomicBool::new(false),
                 listeners: Mutex::default(),
             });
             let log = Arc::new(Mutex::new(Vec::new()));
@@ -305,6 +328,7 @@ mod tests {
                         Command::Pause => tell(&Event::State(RunState::Paused)),
                         Command::Resume => tell(&Event::State(RunState::Running)),
                         Command::Reset => tell(&Event::Reset),
+                        Command::AbsolutePointer(_) => machine_shared.absolute_pointer.store(false, Ordering::Relaxed),
                         Command::PowerOff => tell(&Event::State(RunState::Ended(EndReason::PowerOff))),
                         _ => {}
                     }
@@ -315,9 +339,9 @@ mod tests {
             });
             let (waker, bell) = Waker::bell();
             let (backend, pipe) = memory::pipe(waker);
-            let server = start(Box::new(backend), bell, VmHandle { requests, shared }).unwrap();
+            let server = start(Box::new(backend), bell, VmHandle { requests, shared: Arc::clone(&shared) }).unwrap();
             pipe.send(b"");
-            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, server }
+            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, shared, server }
         }
 
         fn next(&mut self) -> Value {
@@ -387,6 +411,57 @@ mod tests {
                 "Key(KeyEvent { key: ArrowUp, down: true })",
             ]
         );
+    }
+
+    #[test]
+    fn places_of_the_pointer_reach_a_guest_that_takes_them() {
+        let mut peer = Peer::ready();
+        peer.shared.absolute_pointer.store(true, Ordering::Relaxed);
+        let events = r#"{"execute": "input-send-event", "arguments": {"events": [
+            {"type": "abs", "data": {"axis": "x", "value": 32767}}, {"type": "abs", "data": {"axis": "y", "value": 0}},
+            {"type": "btn", "data": {"button": "side", "down": true}}]}}"#;
+        assert_eq!(peer.say(events), json!({"return": {}}));
+        assert_eq!(
+            *peer.asked.lock().unwrap(),
+            ["AbsolutePointer(AbsolutePointerEvent { x: 65535, y: 0, wheel: 0, buttons: 8 })"]
+        );
+        // Its driver has gone.
+        assert!(peer.say(events)["error"]["desc"].as_str().unwrap().contains("absolute"));
+    }
+
+    #[test]
+    fn media_are_changed_by_the_name_of_their_drive() {
+        let mut peer = Peer::ready();
+        let block = peer.say(r#"{"execute": "query-block"}"#)["return"][0].clone();
+        assert_eq!(
+            (&block["removable"], &block["locked"], &block["inserted"]["drv"]),
+            (&json!(true), &json!(false), &json!("raw"))
+        );
+        assert!(block.get("tray_open").is_none(), "a floppy drive has no tray");
+        peer.asked.lock().unwrap().clear();
+        for line in [
+            r#"{"execute": "eject", "arguments": {"device": "floppy0", "force": true}}"#,
+            r#"{"execute": "blockdev-change-medium", "arguments": {"id": "floppy0", "filename": "/tmp/b.img",
+                "format": "raw", "read-only-mode": "read-only"}}"#,
+            r#"{"execute": "blockdev-remove-medium", "arguments": {"id": "floppy0"}}"#,
+        ] {
+            assert_eq!(peer.say(line), json!({"return": {}}), "{line}");
+        }
+        let asked = peer.asked.lock().unwrap().clone();
+        let changes: Vec<_> = asked.iter().filter(|line| *line != "Blocks").collect();
+        assert_eq!(
+            changes,
+            [
+                "ChangeMedium { slot: Floppy(0), change: Eject { force: true } }",
+                "ChangeMedium { slot: Floppy(0), change: Insert { path: \"/tmp/b.img\", format: Some(Raw), access: ReadOnly, force: false } }",
+                "ChangeMedium { slot: Floppy(0), change: Remove }",
+            ]
+        );
+        let unknown = peer.say(r#"{"execute": "eject", "arguments": {"device": "ide1-cd0"}}"#);
+        assert_eq!(unknown["error"]["class"], "DeviceNotFound");
+        assert!(unknown["error"]["desc"].as_str().unwrap().contains("floppy0"), "{unknown}");
+        let format = r#"{"execute": "blockdev-change-medium", "arguments": {"id": "floppy0", "filename": "x", "format": "vmdk"}}"#;
+        assert!(peer.say(format)["error"]["desc"].as_str().unwrap().contains("qcow2"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A machine and one slice of its work.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,14 @@ use crate::bus::Bus as _;
 use crate::bus::clock::{Clock, Nanos, SECOND};
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
-use crate::config::{DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
+use crate::config::{DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::{Cpu, Exit};
+use crate::disk::Access;
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
-use crate::input::{KeyEvent, PointerEvent};
-use crate::runner::Statistics;
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
+use crate::runner::{MediumAccess, MediumChange, Statistics};
 use crate::snapshot::section::{LoadError, Section};
 
 /// Longest slice in guest time: bounds how late a timer and a command can be.
@@ -151,14 +151,38 @@ impl Machine {
         self.board.pointer(event);
     }
 
-    /// Changes the medium of a drive.
+    /// The pointer is at a place of the picture.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        self.board.absolute_pointer(event);
+    }
+
+    /// Whether the guest takes such places; where not, only buttons and wheel of them reach it.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.board.takes_absolute_pointer()
+    }
+
+    /// Does with the medium of a drive what a person wants. A medium that is put in may be written, or loses its writes at the end, as
+    /// the drive's was at the start, unless the change says otherwise.
     ///
     /// # Errors
-    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
-    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<PathBuf>) -> Result<(), String> {
-        self.board.change_medium(slot, path.as_deref())?;
-        if let Some(drive) = self.config.drives.iter_mut().find(|drive| drive.slot == slot) {
-            drive.path = path;
+    /// In words: there is no such drive, the guest has locked it, or the new medium cannot be opened; the old one then stays.
+    pub fn change_medium(&mut self, slot: DriveSlot, change: &MediumChange) -> Result<(), String> {
+        let drive = self.config.drives.iter_mut().find(|drive| drive.slot == slot);
+        let drive = drive.ok_or("there is no such drive in this machine")?;
+        let kept = Access { format: None, read_only: drive.read_only, temporary: drive.temporary };
+        self.board.change_medium(slot, change, kept)?;
+        match change {
+            MediumChange::Insert { path, format, access, .. } => {
+                drive.path = Some(path.clone());
+                drive.format = *format;
+                match access {
+                    MediumAccess::Retain => {}
+                    MediumAccess::ReadOnly => drive.read_only = true,
+                    MediumAccess::ReadWrite => drive.read_only = drive.kind == DriveKind::Cd,
+                }
+            }
+            MediumChange::Eject { .. } | MediumChange::Remove => drive.path = None,
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
         }
         Ok(())
     }
@@ -184,8 +208,11 @@ impl Machine {
         if self.signals().take_smi() {
             self.cpu.state.smi_pending = true;
         }
+        if self.signals().take_nmi() {
+            self.cpu.state.nmi_pending = true;
+        }
         // An interrupt that came while the last disk requests ended is still on its line; it has to be in the state.
-        self.board.pic.sync();
+        self.board.sync_interrupts();
         std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
     }
 
@@ -198,6 +225,7 @@ impl Machine {
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
         self.board.load(sections)?;
         self.signals().take_smi();
+        self.signals().take_nmi();
         self.board.set_smi_active(self.cpu.state.smm);
         self.board.set_apic_base(self.cpu.state.msr.apic_base);
         self.board.ferr.restore(self.cpu.fpu.ferr);
@@ -265,6 +293,14 @@ impl Machine {
         if let Some(reason) = self.signals().take_stop() {
             return Some(Slice::Stopped(reason));
         }
-        self.signals().take_reset().then_some(Slice::Reset)
+        if self.signals().take_reset() {
+            return Some(Slice::Reset);
+        }
+        // In system management mode it waits for RSM.
+        if !self.cpu.state.smm && self.signals().take_init() {
+            self.cpu.init();
+            self.board.init_apic();
+        }
+        None
     }
 }
