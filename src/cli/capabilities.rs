@@ -2,12 +2,12 @@
 
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
-The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's instructions, x87 and MMX included, run by an interpreter.
+The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by an interpreter.
 
 Not there yet
   engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
   modes         64-bit long mode
-  instructions  SSE and later vector sets; MONITOR and MWAIT; VMX and SVM
+  instructions  SSE3 to SSE4.2, MOVBE, POPCNT and RDSEED but with -cpu max; AVX, AES and later sets; MONITOR and MWAIT; VMX and SVM
   registers     performance and last-branch MSRs
   processors    more than one (-smp 2 and up)
   chipset       suspend to RAM (ACPI S3); messages of the HPET to the front-side bus; devices on the SMBus
@@ -16,7 +16,6 @@ Not there yet
                 blockdev-insert-medium (blockdev-change-medium works)
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, absolute pointers other than VMware's
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
-                snapshots (other qcow2 images, raw images and ISO files work); snapshots of machines with a writable disk
-                (Save & Close works)
+                snapshots (other qcow2 images, raw images and ISO files work)
   firmware      UEFI (SeaBIOS works)
 ";

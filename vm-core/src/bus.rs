@@ -107,6 +107,10 @@ pub trait Bus {
     fn set_smi_active(&mut self, active: bool) {
         let _ = active;
     }
+    /// 64 random bits for RDRAND and RDSEED; `None` where the host has none to give now.
+    fn random(&mut self) -> Option<u64> {
+        None
+    }
     /// Attention flag, A20, map generation, SMI#.
     fn signals(&self) -> &Signals;
     /// Guest time since power-on; the TSC is derived from it.

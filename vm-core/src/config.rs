@@ -139,7 +139,7 @@ pub struct MachineConfig {
     pub name: String,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// The processor's model name (`pentium2`).
+    /// The processor's model name (`pentium-m`, see [`CpuModel`](crate::cpu::cpuid::CpuModel)).
     pub cpu: String,
     /// Drives.
     pub drives: Vec<DriveConfig>,
@@ -172,7 +172,7 @@ impl Default for MachineConfig {
         Self {
             name: "hako".to_owned(),
             memory_mib: 128,
-            cpu: "pentium2".to_owned(),
+            cpu: "pentium-m".to_owned(),
             drives: Vec::new(),
             boot: "cad".to_owned(),
             kernel: None,

@@ -89,6 +89,8 @@ pub struct Cpu {
     /// Translated code.
     pub code: block::Cache,
     exec: interp::Exec,
+    /// The host's flags gather exceptions that MXCSR does not have yet.
+    floats_lent: bool,
     /// What the debug registers wait for.
     armed: debug::Armed,
 }
@@ -104,6 +106,7 @@ impl Cpu {
             retired: 0,
             code: block::Cache::default(),
             exec: interp::Exec::default(),
+            floats_lent: false,
             armed: debug::Armed::default(),
         }
     }

@@ -16,6 +16,9 @@ pub enum StopReason {
     DebugExit(u32),
     /// A disk of the host failed or is full. The request waits; resuming tries it again. The text names the file and says what to do.
     DiskError(String),
+    /// A part of the guest's memory could not be loaded from its snapshot, or is not what was saved. The machine must not go on; the
+    /// text names the file.
+    Damaged(String),
 }
 
 /// Requests that devices and other threads leave for the processor and the run loop.

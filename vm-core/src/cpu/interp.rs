@@ -303,6 +303,7 @@ impl Cpu {
                 op = table::handler(op)(self, bus, op);
             }
         }
+        self.settle_floats();
         *left = self.exec.left.max(0) as u64;
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct TestBus {
     pub now: Nanos,
     /// SMIACT#.
     pub smi_active: bool,
+    /// What RDRAND gets.
+    pub random: Option<u64>,
     /// The port whose chip talks by way of the registers: it numbers them.
     pub exchange: Option<u16>,
 }
@@ -52,6 +54,7 @@ impl TestBus {
             interrupt: None,
             now: 0,
             smi_active: false,
+            random: None,
             exchange: None,
         }
     }
@@ -120,6 +123,10 @@ impl Bus for TestBus {
     fn set_smi_active(&mut self, active: bool) {
         self.smi_active = active;
     }
+    fn random(&mut self) -> Option<u64> {
+        self.random
+    }
+
     fn signals(&self) -> &Signals {
         &self.signals
     }

@@ -4,6 +4,7 @@
 //! machine. A peer is not trusted: what it sends is bounded, and while it does not read its answers it is not read either.
 
 pub mod command;
+pub mod jobs;
 mod media;
 pub mod notice;
 pub mod wire;
@@ -169,6 +170,8 @@ impl Server {
             answer["id"] = id;
         }
         self.say(&answer);
+        let pending = std::mem::take(&mut self.notices.jobs.pending);
+        self.tell_all(pending);
     }
 
     fn execute(&mut self, message: Value) -> Result<Value, QmpError> {
@@ -218,7 +221,12 @@ impl Server {
     }
 
     fn tell(&mut self, event: &Event) {
-        for mut notice in self.notices.of(event) {
+        let notices = self.notices.of(event);
+        self.tell_all(notices);
+    }
+
+    fn tell_all(&mut self, notices: Vec<Value>) {
+        for mut notice in notices {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             notice["timestamp"] = json!({ "seconds": now.as_secs(), "microseconds": now.subsec_micros() });
             if self.session.negotiated && self.outbox.len() < MAX_OUTBOX {

@@ -446,10 +446,7 @@ impl Board {
         let slots: Vec<_> = self.drives.iter().map(|drive| drive.slot).collect();
         let mut media = Vec::new();
         for slot in slots {
-            let medium = match slot {
-                DriveSlot::Floppy(unit) => self.fdc.medium(usize::from(unit)),
-                DriveSlot::Ide(number) => self.ide[usize::from(number / 2 & 1)].medium(usize::from(number % 2)),
-            };
+            let medium = self.medium(slot);
             if let Some(steps) = medium.and_then(BlockBackend::identify) {
                 media.push((slot, steps));
             }

@@ -105,7 +105,8 @@ impl Board {
     /// Host address of the page at `place`, where it is plain memory for reading, or for writing.
     fn host_page(&self, page: u64, place: Place, write: bool) -> Option<NonNull<u8>> {
         match place {
-            Place::Ram => self.ram.host(page, PAGE_SIZE),
+            Place::Ram if write => self.ram.page_to_write(page),
+            Place::Ram => self.ram.page_to_read(page),
             Place::Bios(_) if write => None,
             Place::Bios(offset) => {
                 let rom = self.bios.get(offset as usize..offset as usize + PAGE_SIZE as usize)?;
@@ -139,6 +140,10 @@ impl Bus for Board {
         &self.ram
     }
 
+    fn random(&mut self) -> Option<u64> {
+        getrandom::u64().ok()
+    }
+
     fn read(&mut self, address: u64, width: Width) -> u64 {
         let plain = |bytes: &[u8]| {
             let mut value = [0xff; 8];
@@ -168,6 +173,7 @@ impl Bus for Board {
 
     fn write(&mut self, address: u64, width: Width, value: u64) {
         match (self.decode(address, true), &mut self.vga) {
+            _ if self.ram.has_failed() => {}
             (Place::Ram, _) => self.ram.write(address, &value.to_le_bytes()[..width.bytes() as usize]),
             (Place::VgaWindow(offset), Some(vga)) => vga.memory_write(offset, width, value),
             (Place::VgaFramebuffer(offset), Some(vga)) => vga.lfb_write(offset, width, value),
@@ -215,6 +221,8 @@ impl Bus for Board {
 
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
         match port {
+            // What the guest has read may be wrong: nothing of it leaves the machine, which stops.
+            _ if self.ram.has_failed() => {}
             0x1f0 => self.ide[0].write(0, width, value),
             0x170 => self.ide[1].write(0, width, value),
             0x1ce..=0x1d0 => {

@@ -363,8 +363,8 @@ fn hlt(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
 
 #[allow(clippy::unnecessary_wraps, reason = "it is a `Helper`")]
 fn cpuid(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
-    let leaf = cpu.state.gpr[gpr::RAX] as u32;
-    let [a, b, c, mut d] = cpu.model.cpuid(leaf);
+    let (leaf, subleaf) = (cpu.state.gpr[gpr::RAX] as u32, cpu.state.gpr[gpr::RCX] as u32);
+    let [a, b, c, mut d] = cpu.model.cpuid(leaf, subleaf);
     if leaf == 1 && cpu.state.msr.apic_base & apic_base::ENABLE == 0 {
         d &= !feature::APIC;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::notice::Notices;
-use super::{QmpError, media};
+use super::{QmpError, jobs, media};
 use crate::bus::signals::StopReason;
 use crate::debug::monitor::{DEFAULT_HOLD_MS, MAX_HOLD_MS, key_numbered};
 use crate::debug::screendump::{self, Format};
@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 /// A command under way.
-pub(super) struct Call<'a> {
+pub(in crate::debug::qmp) struct Call<'a> {
     pub machine: &'a VmHandle,
     pub arguments: Arguments,
     pub buttons: &'a mut u8,
@@ -45,14 +45,19 @@ const COMMANDS: &[Row] = &[
     Row { name: "eject",                 arguments: &["device", "id", "force"],                    run: media::eject },
     Row { name: "human-monitor-command", arguments: &["command-line", "cpu-index"],                run: human_monitor_command },
     Row { name: "input-send-event",      arguments: &["device", "head", "events"],                 run: input_send_event },
+    Row { name: "job-dismiss",           arguments: &["id"],                                       run: jobs::dismiss },
     Row { name: "qmp_capabilities",      arguments: &["enable"],                                   run: |_| Ok(json!({})) },
     Row { name: "query-block",           arguments: &[],                                           run: media::query_block },
     Row { name: "query-commands",        arguments: &[],                                           run: |_| Ok(COMMANDS.iter().map(|row| json!({ "name": row.name })).collect()) },
+    Row { name: "query-jobs",            arguments: &[],                                           run: jobs::query },
     Row { name: "query-status",          arguments: &[],                                           run: query_status },
     Row { name: "query-version",         arguments: &[],                                           run: |_| Ok(version()) },
     Row { name: "quit",                  arguments: &[],                                           run: quit },
     Row { name: "screendump",            arguments: &["filename", "format", "device", "head"],     run: screendump },
     Row { name: "send-key",              arguments: &["keys", "hold-time"],                        run: send_key },
+    Row { name: "snapshot-delete",       arguments: &["job-id", "tag", "devices"],                 run: jobs::delete },
+    Row { name: "snapshot-load",         arguments: &["job-id", "tag", "vmstate", "devices"],      run: jobs::load },
+    Row { name: "snapshot-save",         arguments: &["job-id", "tag", "vmstate", "devices"],      run: jobs::save },
     Row { name: "stop",                  arguments: &[],                                           run: |call| call.simple(Command::Pause) },
     Row { name: "system_powerdown",      arguments: &[],                                           run: |call| call.simple(Command::PowerButton) },
     Row { name: "system_reset",          arguments: &[],                                           run: system_reset },
@@ -79,7 +84,7 @@ pub(super) fn version() -> Value {
 }
 
 /// A command's arguments, all of them known ones.
-pub(super) struct Arguments(Map<String, Value>);
+pub(in crate::debug::qmp) struct Arguments(Map<String, Value>);
 
 impl Arguments {
     pub fn new(row: &Row, arguments: Map<String, Value>) -> Result<Self, QmpError> {
@@ -89,7 +94,7 @@ impl Arguments {
         }
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<&str, QmpError> {
+    pub fn text(&self, name: &str) -> Result<&str, QmpError> {
         self.0.get(name).and_then(Value::as_str).ok_or_else(|| parameter(name, "a string"))
     }
 
@@ -170,6 +175,7 @@ fn query_status(call: &mut Call<'_>) -> Result<Value, QmpError> {
         RunState::Saving => "save-vm",
         RunState::Stopped(StopReason::TripleFault) => "guest-panicked",
         RunState::Stopped(StopReason::DiskError(_)) => "io-error",
+        RunState::Stopped(StopReason::Damaged(_)) => "internal-error",
         RunState::Stopped(StopReason::PowerOff | StopReason::DebugExit(_)) | RunState::Ended(_) => "shutdown",
     };
     Ok(json!({ "status": status, "running": state == RunState::Running, "singlestep": false }))
