@@ -147,6 +147,7 @@ mod tests {
         harness.run_steps(3);
         harness.get_by_label("Insert none.iso").click();
         until(&mut harness, |app| app.removable(&id, Place::Ide2).unwrap().path.is_some());
-        std::fs::remove_dir_all(data).unwrap();
+        // The preferences may just be written.
+        let _ = std::fs::remove_dir_all(data);
     }
 }

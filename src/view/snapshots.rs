@@ -262,7 +262,7 @@ mod tests {
         harness.run_steps(3);
         harness.get_by_label_contains("Snapshot 1,").click();
         until(&mut harness, |app| app.dialog.is_some());
-        assert!(harness.query_by_label_contains("the machine was off").is_some());
+        assert!(harness.query_by_label_contains("one of them was taken").is_some());
         harness.get_by_label("Close").click();
         harness.run_steps(3);
         // Deleting asks first; the safe button is the one with the focus.
