@@ -27,7 +27,7 @@ impl App {
         place: Place,
         (mut path, mut wrong, mut busy, fresh): (String, Vec<String>, bool, bool),
     ) -> Option<Dialog> {
-        let Some(drive) = self.removable(&id, place).cloned() else { return None };
+        let drive = self.removable(&id, place).cloned()?;
         let recent = self.recent_media(&drive);
         let (mut choose, mut insert, mut cancel) = (false, false, false);
         let modal = egui::Modal::new(egui::Id::unique("insert")).frame(super::frame(context)).show(context, |ui| {

@@ -91,7 +91,7 @@ impl App {
             };
             ui.add(egui::ProgressBar::new(part).desired_width(420.0).text(text));
         };
-        if let Some(job) = self.sessions.get(id).and_then(|session| session.snapshot_job.clone()) {
+        if let Some(job) = self.sessions.get(id).and_then(|session| session.snapshot_job) {
             bar(ui, job.words(), job.progress);
         }
         if let Some(job) = self.off_job.as_ref().filter(|job| job.id == id) {
@@ -204,7 +204,9 @@ fn details(info: &SnapshotInfo) -> String {
     let mut words =
         format!("{kind} {}. It holds {holds}. Only it needs {}", time_words(info), size_words(info.own_bytes));
     if info.shared_bytes > 0 {
-        words.push_str(&format!("; {} it shares with others", size_words(info.shared_bytes)));
+        words.push_str("; ");
+        words.push_str(&size_words(info.shared_bytes));
+        words.push_str(" it shares with others");
     }
     words.push('.');
     words
