@@ -204,7 +204,9 @@ fn details(info: &SnapshotInfo) -> String {
     let mut words =
         format!("{kind} {}. It holds {holds}. Only it needs {}", time_words(info), size_words(info.own_bytes));
     if info.shared_bytes > 0 {
-        words = format!("{words}; {} it shares with others", size_words(info.shared_bytes));
+        words.push_str("; ");
+        words.push_str(&size_words(info.shared_bytes));
+        words.push_str(" it shares with others");
     }
     words.push('.');
     words
