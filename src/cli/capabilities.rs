@@ -2,10 +2,11 @@
 
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
-The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's instructions, x87 and MMX included, run by an interpreter.
+The machine: an i440FX/PIIX PC with one processor of up to the Pentium II's instructions, x87 and MMX included, run by an
+interpreter or by a translator to native code (-accel jit; Linux hosts with x86-64 processors).
 
 Not there yet
-  engines       JIT (-accel jit, tcg) and KVM (-accel kvm)
+  engines       the optimizing JIT (-accel jit=cranelift) and KVM (-accel kvm)
   modes         64-bit long mode
   instructions  SSE and later vector sets; MONITOR and MWAIT; VMX and SVM
   registers     local APIC, performance and last-branch MSRs

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use eframe::egui;
 
 use super::path_field::path_field_ui;
-use crate::library::{Drive, Machine, Place};
+use crate::library::{Accelerator, Drive, Machine, Place};
 
 /// A path in the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub struct MachineForm {
     name: String,
     memory: String,
     boot: String,
+    accelerator: Accelerator,
     rows: Vec<Row>,
     kernel: String,
     initrd: String,
@@ -105,6 +106,7 @@ impl MachineForm {
             name: machine.name.clone(),
             memory: machine.memory_mib.to_string(),
             boot: machine.boot.clone(),
+            accelerator: machine.accelerator,
             rows,
             kernel: text(&machine.kernel),
             initrd: text(&machine.initrd),
@@ -169,6 +171,7 @@ impl MachineForm {
             wrong.push(format!("The boot order is made of a (floppy), c (disk), d (CD); “{boot}” is not."));
         }
         machine.boot = boot;
+        machine.accelerator = self.accelerator;
         for row in &self.rows {
             let path = path(&row.path);
             if row.kind == Kind::Disk && path.is_none() {
@@ -234,7 +237,7 @@ impl MachineForm {
                 ui.end_row();
             }
             wanted = self.kernel_ui(ui).or(wanted);
-            accelerator_ui(ui);
+            accelerator_ui(ui, &mut self.accelerator);
         });
         wanted
     }
@@ -269,7 +272,7 @@ impl MachineForm {
         ui.strong("Machine");
         grid(ui, "machine", |ui| {
             self.basics_ui(ui);
-            accelerator_ui(ui);
+            accelerator_ui(ui, &mut self.accelerator);
             ui.label("Boot order");
             ui.horizontal(|ui| {
                 ui.add(egui::TextEdit::singleline(&mut self.boot).desired_width(80.0)).accessible_name("Boot order");
@@ -390,14 +393,20 @@ fn row_ui(ui: &mut egui::Ui, row: &mut Row) -> bool {
     wanted
 }
 
-fn accelerator_ui(ui: &mut egui::Ui) {
+fn accelerator_ui(ui: &mut egui::Ui, chosen: &mut Accelerator) {
     ui.label("Accelerator");
     ui.horizontal_wrapped(|ui| {
-        let _ = ui.radio(true, "interpreter");
-        ui.add_enabled(false, egui::RadioButton::new(false, "JIT"))
-            .on_disabled_hover_text("Translation to native code is a later step");
+        let jit = Accelerator::Templates;
+        let absent = jit.available().err();
+        ui.radio_value(chosen, Accelerator::Interpreter, "interpreter");
+        ui.add_enabled_ui(absent.is_none(), |ui| {
+            ui.radio_value(chosen, jit, "JIT").on_disabled_hover_text(absent.unwrap_or_default());
+        });
         ui.add_enabled(false, egui::RadioButton::new(false, "KVM")).on_disabled_hover_text("KVM is a later step");
-        ui.weak("JIT and KVM: not there yet");
+        ui.weak(match absent {
+            Some(reason) => format!("JIT: {reason}; KVM: not there yet"),
+            None => "KVM: not there yet".to_owned(),
+        });
     });
     ui.end_row();
 }
