@@ -1,8 +1,6 @@
 //! MMX, SSE and SSE2: what vector instructions compute (Intel SDM vol. 1, chapters 9 to 11).
 //!
-//! [`ops`] are operations on whole numbers and bits, [`float`] those on single and double precision numbers, which look
-//! at MXCSR and may raise an exception. All work on 128 bits; an MMX register is the lower half of its operand.
-//! [`soft`] computes floating point without the host's help; `host` lets an x86-64 host do it.
+//! [`ops`] are operations on whole numbers and bits, on 128 bits each; an MMX register is the lower half of its operand.
 
 pub mod ops;
 
