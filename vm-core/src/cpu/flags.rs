@@ -281,7 +281,7 @@ impl Flags {
             Lazy::Result => self.a as u32 & AF != 0,
             Lazy::Add | Lazy::Sub | Lazy::Sum | Lazy::Difference => (self.a ^ self.b ^ self.outcome()) >> 4 & 1 != 0,
             Lazy::Logic | Lazy::Shl | Lazy::Shr | Lazy::Sar => false,
-            Lazy::Inc => self.result & 15 == 0,
+            Lazy::Inc => self.result.trailing_zeros() >= 4,
             Lazy::Dec => self.result & 15 == 15,
         }
     }

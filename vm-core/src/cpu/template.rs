@@ -85,6 +85,7 @@ impl Data {
     /// A copy of ops; its host address.
     fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
         self.used = (self.used + 15) & !15;
+        #[allow(clippy::cast_ptr_alignment, reason = "what is in use was just made a multiple of 16")]
         let at = self.allocate(size_of_val(ops))?.cast::<Uop>();
         // SAFETY: the room was just allocated, aligned.
         unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
 use crate::config::DriveKind;
+use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::runner::{BlockInfo, RunState};
@@ -38,6 +39,8 @@ pub trait MonitorTarget {
     fn state(&self) -> RunState;
     /// Drives and media.
     fn blocks(&mut self) -> Vec<BlockInfo>;
+    /// What the processor has translated.
+    fn code(&mut self) -> CodeStats;
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -88,7 +91,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "cont",             short: "c", arguments: "",                 help: "go on",                                      run: |_, machine| tell(machine, |machine| machine.resume()) },
     Row { name: "eject",            short: "",  arguments: "DRIVE",            help: "take the medium out of a drive",             run: eject },
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
-    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block or version",        run: info },
+    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit or version",        run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a saved state",                        run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
     Row { name: "savevm",           short: "",  arguments: "NAME",             help: "save the state under a name",                run: |name, machine| named(name).and_then(|name| machine.save_state(name)).map(|()| String::new()) },
@@ -160,9 +163,10 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         }
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
         "block" => Ok(blocks_in_words(&machine.blocks())),
+        "jit" => Ok(code_in_words(machine.code())),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
-        "" => Err("info needs a topic: registers, status, block or version".to_owned()),
-        other => Err(format!("info {other}: no such topic; there are registers, status, block and version")),
+        "" => Err("info needs a topic: registers, status, block, jit or version".to_owned()),
+        other => Err(format!("info {other}: no such topic; there are registers, status, block, jit and version")),
     }
 }
 
@@ -179,6 +183,19 @@ pub fn status_in_words(state: &RunState) -> String {
         RunState::Stopped(StopReason::DiskError(text)) => format!("paused (disk error: {text})"),
         RunState::Ended(_) => "ended".to_owned(),
     }
+}
+
+/// What was translated, in lines.
+fn code_in_words(code: CodeStats) -> String {
+    let CodeStats { blocks, instructions, killed, flushes, dispatches, .. } = code;
+    let CodeStats { native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
+    format!(
+        "blocks: {blocks}, with {instructions} instructions\n\
+         native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms\n\
+         dropped: {killed} blocks because they were written, everything {flushes} times\n\
+         dispatches: {dispatches}\n",
+        native_nanos / 1_000_000
+    )
 }
 
 fn blocks_in_words(blocks: &[BlockInfo]) -> String {
@@ -303,6 +320,9 @@ mod tests {
         fn state(&self) -> RunState {
             RunState::Stopped(StopReason::TripleFault)
         }
+        fn code(&mut self) -> CodeStats {
+            CodeStats { native_blocks: 2, native_instructions: 9, ..CodeStats::default() }
+        }
         fn blocks(&mut self) -> Vec<BlockInfo> {
             vec![BlockInfo {
                 slot: DriveSlot::Ide(2),
@@ -354,6 +374,7 @@ mod tests {
         let mut machine = Fake::default();
         let mut say = |line| execute(line, &mut machine);
         assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
+        assert!(say("info jit").unwrap().contains("native: 2, with 9 instructions"));
         assert!(say("info status").unwrap().contains("triple fault"));
         assert_eq!(say("info block").unwrap(), "ide1-cd0: CD-ROM, /tmp/a.iso (raw, 2048 bytes, read-only)\n");
         say("s").unwrap();

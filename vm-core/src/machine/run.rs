@@ -217,6 +217,7 @@ impl Machine {
             timer_lateness: self.lateness.max(self.clock.behind()),
             leds: self.board.leds(),
             disk_requests: self.board.disk_requests(),
+            code: self.cpu.code.stats,
             ..Statistics::default()
         }
     }

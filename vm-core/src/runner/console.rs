@@ -9,6 +9,7 @@ use super::command::BlockInfo;
 use super::event::{EndReason, Event, RunState};
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
+use crate::cpu::block::CodeStats;
 use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
@@ -81,6 +82,10 @@ impl MonitorTarget for Worker {
 
     fn state(&self) -> RunState {
         self.run_state()
+    }
+
+    fn code(&mut self) -> CodeStats {
+        self.machine.parts().0.code.stats
     }
 
     fn blocks(&mut self) -> Vec<BlockInfo> {

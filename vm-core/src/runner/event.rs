@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::bus::signals::StopReason;
+use crate::cpu::block::CodeStats;
 
 /// What a machine is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Statistics {
     pub leds: u8,
     /// Requests so far, per slot: floppy 0, 1, then IDE 0 – 3.
     pub disk_requests: [u64; 6],
+    /// What the processor has translated.
+    pub code: CodeStats,
 }
 
 /// What has happened.

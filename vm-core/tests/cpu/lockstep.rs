@@ -42,7 +42,7 @@ fn difference(ours: &str, reference: &str) -> String {
 
 #[test]
 fn engines_agree_on_noise() {
-    let steps: u64 = std::env::var("HAKO_LOCKSTEP_STEPS").map_or(1_000_000, |text| text.parse().unwrap());
+    let steps: u64 = std::env::var("HAKO_LOCKSTEP_STEPS").map_or(200_000, |text| text.parse().unwrap());
     let seed = std::env::var("HAKO_LOCKSTEP_SEED").map_or(0x1234_5678_9abc_def1, |text| text.parse().unwrap());
     let (reference, others) = ENGINES.split_first().expect("the interpreter");
     for engine in others {
@@ -50,7 +50,7 @@ fn engines_agree_on_noise() {
         let (mut one_bus, mut other_bus) = (FlatBus::new(MEMORY), FlatBus::new(MEMORY));
         one_bus.quiet = true;
         other_bus.quiet = true;
-        let (mut done, mut machines) = (0, 0_u64);
+        let (mut done, mut machines, mut native) = (0, 0_u64, 0);
         while done < steps {
             let mode = MODES[machines as usize % MODES.len()];
             machines += 1;
@@ -104,7 +104,9 @@ fn engines_agree_on_noise() {
                     break;
                 }
             }
+            native += other.code.stats.native_instructions;
         }
+        assert!(native > done / 20, "{}: of {done} instructions, {native} were made native code", engine.name);
         eprintln!("{}: {done} instructions in {machines} machines as on the {}", engine.name, reference.name);
     }
 }

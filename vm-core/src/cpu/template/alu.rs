@@ -94,12 +94,11 @@ impl Translator<'_> {
     }
 
     pub fn mov(&mut self, uop: &Uop, size: Size) -> bool {
-        match (place(uop.d), place(uop.a)) {
-            (Place::Reg(to), Place::Reg(from)) => self.pair(size, 0x88, from, to),
-            _ => {
-                let from = self.read_low(uop.a, Reg::R11);
-                self.write(size, uop.d, from);
-            }
+        if let (Place::Reg(to), Place::Reg(from)) = (place(uop.d), place(uop.a)) {
+            self.pair(size, 0x88, from, to);
+        } else {
+            let from = self.read_low(uop.a, Reg::R11);
+            self.write(size, uop.d, from);
         }
         true
     }

@@ -186,6 +186,7 @@ impl Assembler {
     }
 
     /// An instruction on a register and memory; `after` bytes of immediate follow.
+    #[allow(clippy::too_many_arguments, reason = "they are the parts of one instruction")]
     fn memory(&mut self, size: Size, prefix: u8, op: u32, reg: u8, mem: Mem, force: bool, after: u64) {
         let field = (reg & 7) << 3;
         let high = reg >> 3 << 2;
@@ -275,8 +276,8 @@ impl Assembler {
 
     /// `to` = 64 bits.
     pub fn mov_wide(&mut self, to: Reg, value: u64) {
-        if value <= u64::from(u32::MAX) {
-            self.mov_imm(Size::D, to, value as u32);
+        if let Ok(value) = u32::try_from(value) {
+            self.mov_imm(Size::D, to, value);
             return;
         }
         self.opcode(Size::Q, 0, to.code() >> 3, false, 0xb8 | u32::from(to.code() & 7));

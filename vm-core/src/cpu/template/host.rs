@@ -62,13 +62,6 @@ impl CodeMemory {
         // SAFETY: so many bytes are left in the writable mapping.
         unsafe { self.write.add(offset.min(CODE_BYTES)).copy_from_nonoverlapping(code.as_ptr(), len) };
     }
-
-    /// What is written at an offset.
-    pub fn read(&self, offset: usize, len: usize) -> &[u8] {
-        let offset = offset.min(CODE_BYTES);
-        // SAFETY: the range is inside the mapping, and nothing writes it while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(self.write.add(offset), len.min(CODE_BYTES - offset)) }
-    }
 }
 
 impl Drop for CodeMemory {

@@ -89,6 +89,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     cpu.exec.leave = Leave::Goto;
     refresh(cpu);
     let bus: *mut (dyn Bus + '_) = bus;
+    #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast may not lengthen the lifetime of what is pointed to")]
     // SAFETY: only the lifetime changes; the pointer is used while native code runs, and that is before this function is left.
     let bus = unsafe { std::mem::transmute::<*mut (dyn Bus + '_), *mut (dyn Bus + 'static)>(bus) };
     cpu.exec.native.bus = Some(bus);
@@ -116,13 +117,10 @@ pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
     // SAFETY: native code passes the processor that runs it.
     let cpu = unsafe { &mut *cpu };
     refresh(cpu);
-    match cpu.find_native(eip as u32) {
-        Some(entry) => entry,
-        None => {
-            cpu.state.rip = eip & 0xffff_ffff;
-            0
-        }
-    }
+    cpu.find_native(eip as u32).unwrap_or_else(|| {
+        cpu.state.rip = eip & 0xffff_ffff;
+        0
+    })
 }
 
 /// Executes one op by the interpreter; false: out, as the interpreter has said.
@@ -132,7 +130,11 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
         let cpu = &mut *cpu;
         let Some(bus) = cpu.exec.native.bus else { return false };
         let bus = &mut *bus;
-        let goes_on = single(cpu, bus, op) && !(cpu.exec.died && !finish(cpu, bus, op));
+        let mut goes_on = single(cpu, bus, op);
+        if goes_on && cpu.exec.died {
+            finish(cpu, bus, op);
+            goes_on = false;
+        }
         refresh(cpu);
         goes_on
     }
@@ -152,12 +154,11 @@ unsafe fn single(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> bool {
 }
 
 /// The block's own bytes were written by the instruction of `op`: what is left of it is executed, and then the block is left.
-/// Always false.
 ///
 /// # Safety
 /// `op` leads to an op of a block's copy, which ends in a branch.
 #[cold]
-unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> bool {
+unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) {
     // SAFETY: ops of one instruction stand together, and each instruction is followed by another or ends the block with a branch.
     unsafe {
         let number = (*op).y;
@@ -165,24 +166,21 @@ unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> bool {
         let ends = |uop: &Uop| {
             matches!(uop.op(), Op::Jump {} | Op::JumpIf { .. } | Op::JumpCount { .. } | Op::JumpTo {} | Op::Leave {})
         };
-        if ends(&*op) {
-            return false;
-        }
         loop {
             op = op.add(1);
             let uop = &*op;
             if uop.y != number {
                 interp::leave_stale(cpu, usize::from(number) + 1);
-                return false;
+                return;
             }
             if ends(uop) {
                 let eip = interp::branch_target(cpu, uop);
                 cpu.state.rip = u64::from(eip);
                 interp::leave_after(cpu, usize::from(number) + 1);
-                return false;
+                return;
             }
             if !single(cpu, bus, op) {
-                return false;
+                return;
             }
         }
     }

@@ -45,7 +45,7 @@ impl Translator<'_> {
         }
         match (form, remembered(shift)) {
             (Form::Imm, Some(lazy)) => {
-                self.shift_by(to, number(shift), size, uop.imm & 31, (live != 0).then_some(lazy))
+                self.shift_by(to, number(shift), size, uop.imm & 31, (live != 0).then_some(lazy));
             }
             (Form::Reg, Some(lazy)) => return self.shift_by_cl(to, number(shift), size, (live != 0).then_some(lazy)),
             (Form::Imm, None) => return self.rotate_by(to, shift, size, uop.imm & 31, live),

@@ -38,9 +38,7 @@ const VOLATILE: [Reg; 9] = [Reg::Rax, Reg::Rcx, Reg::Rdx, Reg::Rsi, Reg::Rdi, Re
 impl Stubs {
     /// Emits all of them.
     pub fn emit(asm: &mut Assembler) -> Self {
-        let mut stubs = Self::default();
-
-        stubs.enter = asm.here();
+        let mut stubs = Self { enter: asm.here(), ..Self::default() };
         for reg in SAVED {
             asm.push(reg);
         }

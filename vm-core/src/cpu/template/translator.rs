@@ -147,6 +147,7 @@ impl<'a> Translator<'a> {
         if eip <= block.eip {
             kind |= Link::BACK;
         }
+        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of eight bytes")]
         let way = place.cast::<Way>();
         // SAFETY: the data memory has room for it there.
         unsafe { way.write(Way { valid: 0, eip, kind, jump: 0, stub: 0, target: None }) };
@@ -208,7 +209,7 @@ impl<'a> Translator<'a> {
             Op::Not { size } => self.invert(uop, size),
             Op::Shift { shift, form, size, flags } => {
                 let live = if flags == Flag::Live { live } else { 0 };
-                form == Form::Imm && uop.imm & 31 == 0 || self.shift(uop, shift, form, size, live)
+                form == Form::Imm && uop.imm.trailing_zeros() >= 5 || self.shift(uop, shift, form, size, live)
             }
             Op::DoubleShift { shift, form, size } => self.double_shift(uop, shift, form, size, live),
             Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul, size: Size::B } => false,
