@@ -107,17 +107,20 @@ fn call(asm: &mut Assembler, function: u64) {
 
 fn load_flags(asm: &mut Assembler) {
     asm.load_widen(false, Size::W, Size::D, Reg::R14, KIND);
-    asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, Size::D));
-    let other = asm.jcc_forward(Cond::Ne);
-    asm.load(Size::D, Reg::R14, A);
-    asm.alu_load(Size::D, Group1::Cmp, Reg::R14, B);
-    asm.ret();
-    asm.bind(other);
-    asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Logic, Size::D));
-    let other = asm.jcc_forward(Cond::Ne);
-    asm.alu_mem_imm(Size::D, Group1::Cmp, RESULT, 0);
-    asm.ret();
-    asm.bind(other);
+    // What compilers leave for another block to look at.
+    for size in [Size::D, Size::B] {
+        asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, size));
+        let other = asm.jcc_forward(Cond::Ne);
+        asm.load(Size::D, Reg::R14, A);
+        asm.alu_load(size, Group1::Cmp, Reg::R14, B);
+        asm.ret();
+        asm.bind(other);
+        asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Logic, size));
+        let other = asm.jcc_forward(Cond::Ne);
+        asm.alu_mem_imm(size, Group1::Cmp, RESULT, 0);
+        asm.ret();
+        asm.bind(other);
+    }
     asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Sum, Size::D));
     let other = asm.jcc_forward(Cond::Ne);
     asm.load(Size::D, Reg::R14, A);
