@@ -190,7 +190,7 @@ impl Session {
                         self.banners.push(banner);
                     }
                 }
-                Event::Reset | Event::PowerButton => {}
+                Event::Reset | Event::PowerButton | Event::TrayMoved(..) | Event::MediumChanged(_) => {}
             }
         }
         if matches!(self.state, RunState::Running | RunState::Paused) {

@@ -2,7 +2,7 @@
 
 use eframe::egui;
 use vm_core::disk::image::ImageInfo;
-use vm_core::runner::Command;
+use vm_core::runner::{Command, MediumChange};
 
 use crate::app::{App, Editing, Tab};
 use crate::dialog::FormOf;
@@ -198,10 +198,11 @@ impl App {
         let folder = library.folder(&id);
         let path = path.map(std::path::PathBuf::from);
         let work = move || {
-            let whole = path.as_ref().map(|path| folder.join(path));
-            handle
-                .call(Command::ChangeMedium { slot: place.slot(), path: whole })
-                .map_err(|error| error.to_string())?;
+            let change = match &path {
+                Some(path) => MediumChange::insert(folder.join(path)),
+                None => MediumChange::Eject { force: false },
+            };
+            handle.call(Command::ChangeMedium { slot: place.slot(), change }).map_err(|error| error.to_string())?;
             let file = folder.join("machine.ron");
             let mut machine = Machine::read(&file).map_err(|trouble| trouble.what)?;
             if let Some(drive) = machine.drive(place).cloned() {

@@ -312,6 +312,17 @@ pub fn word(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// A 1.44 MB floppy that boots the program `tests/guests/SOURCE`.
+pub fn assemble(folder: &Folder, source: &str) -> std::path::PathBuf {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/");
+    let image = folder.join("boot.img");
+    // Folders of nasm end with a slash.
+    let include = format!("-I{}/", guests.display());
+    crate::files::tool("nasm", &["-f", "bin", &include, "-o", word(&image), word(&guests.join(source))]);
+    std::fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1_474_560).unwrap();
+    image
+}
+
 /// Runs `hako` with arguments that have to make it end by itself: exit code and standard error.
 pub fn run_to_end(arguments: &[&str]) -> (i32, String, String) {
     let mut child = Command::new(HAKO)

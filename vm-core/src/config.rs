@@ -18,6 +18,19 @@ pub enum DriveSlot {
     Ide(u8),
 }
 
+impl DriveSlot {
+    /// The name that monitors use for a drive of this kind here: `floppy0`, `ide0-hd0`, `ide1-cd0`.
+    pub fn monitor_name(self, kind: DriveKind) -> String {
+        match self {
+            Self::Floppy(number) => format!("floppy{number}"),
+            Self::Ide(number) => {
+                let kind = if kind == DriveKind::Cd { "cd" } else { "hd" };
+                format!("ide{}-{kind}{}", number / 2, number % 2)
+            }
+        }
+    }
+}
+
 impl fmt::Display for DriveSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

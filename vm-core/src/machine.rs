@@ -2,4 +2,5 @@
 
 pub mod board;
 mod decode;
+mod media;
 pub mod run;

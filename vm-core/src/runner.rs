@@ -7,9 +7,11 @@ pub mod command;
 mod console;
 pub mod event;
 pub mod handle;
+pub mod media;
 mod worker;
 
-pub use command::{BlockInfo, Command, CommandError, Reply};
+pub use command::{Command, CommandError, Reply};
 pub use event::{Event, RunState, Statistics};
 pub use handle::VmHandle;
+pub use media::{BlockInfo, MediumAccess, MediumChange};
 pub use worker::{StartOptions, start};

@@ -4,6 +4,7 @@
 //! its lines there.
 
 pub mod examine;
+mod media;
 pub mod serve;
 
 use std::fmt::Write as _;
@@ -12,11 +13,10 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
-use crate::config::DriveKind;
 use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
-use crate::runner::{BlockInfo, RunState};
+use crate::runner::{BlockInfo, MediumChange, RunState};
 
 /// How long `sendkey` holds its keys, in milliseconds.
 pub const DEFAULT_HOLD_MS: u32 = 100;
@@ -69,11 +69,11 @@ pub trait MonitorTarget {
     fn send_keys(&mut self, keys: Vec<Key>, hold_ms: u32);
     /// The picture now.
     fn screen(&mut self) -> Option<Arc<Frame>>;
-    /// Changes the medium of the drive called `drive` ([`BlockInfo::name`]); `None` takes it out.
+    /// Does this with the medium of the drive called `drive` ([`BlockInfo::name`]).
     ///
     /// # Errors
     /// In words.
-    fn change_medium(&mut self, drive: &str, path: Option<&Path>) -> Result<(), String>;
+    fn change_medium(&mut self, drive: &str, change: MediumChange) -> Result<(), String>;
 }
 
 /// A monitor command: name and short name, arguments, what it does, how.
@@ -87,9 +87,9 @@ struct Row {
 
 #[rustfmt::skip]
 const COMMANDS: &[Row] = &[
-    Row { name: "change",           short: "",  arguments: "DRIVE FILE",       help: "put another medium into a drive",            run: change },
+    Row { name: "change",           short: "",  arguments: "DRIVE [-f] FILE [FORMAT [ACCESS]]", help: "put another medium into a drive", run: media::change },
     Row { name: "cont",             short: "c", arguments: "",                 help: "go on",                                      run: |_, machine| tell(machine, |machine| machine.resume()) },
-    Row { name: "eject",            short: "",  arguments: "DRIVE",            help: "take the medium out of a drive",             run: eject },
+    Row { name: "eject",            short: "",  arguments: "[-f] DRIVE",       help: "take the medium out of a drive; -f: also if the guest has locked it", run: media::eject },
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
     Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit or version",        run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a saved state",                        run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
@@ -162,7 +162,7 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
             Ok(text)
         }
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
-        "block" => Ok(blocks_in_words(&machine.blocks())),
+        "block" => Ok(media::in_words(&machine.blocks())),
         "jit" => Ok(code_in_words(machine.code())),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         "" => Err("info needs a topic: registers, status, block, jit or version".to_owned()),
@@ -196,27 +196,6 @@ fn code_in_words(code: CodeStats) -> String {
          dispatches: {dispatches}\n",
         native_nanos / 1_000_000
     )
-}
-
-fn blocks_in_words(blocks: &[BlockInfo]) -> String {
-    let mut text = String::new();
-    for block in blocks {
-        let name = block.name();
-        let kind = match block.kind {
-            DriveKind::Disk => "hard disk",
-            DriveKind::Cd => "CD-ROM",
-            DriveKind::Floppy => "floppy",
-        };
-        let _ = match &block.path {
-            None => writeln!(text, "{name}: {kind}, empty"),
-            Some(path) => {
-                let rights = if block.read_only { ", read-only" } else { "" };
-                let fate = if block.temporary { ", changes are dropped at the end" } else { "" };
-                writeln!(text, "{name}: {kind}, {} (raw, {} bytes{rights}{fate})", path.display(), block.bytes)
-            }
-        };
-    }
-    if text.is_empty() { "no drives\n".to_owned() } else { text }
 }
 
 /// The keys of `ctrl-alt-delete`, by name or as `0x1e` (scan-code set 1).
@@ -282,24 +261,10 @@ fn dump(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, Stri
     Ok(String::new())
 }
 
-fn change(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
-    let (drive, path) = arguments.split_once(' ').ok_or("change needs a drive (see “info block”) and a file")?;
-    machine.change_medium(drive, Some(Path::new(path.trim())))?;
-    Ok(String::new())
-}
-
-fn eject(drive: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
-    if drive.is_empty() {
-        return Err("eject needs a drive (see “info block”)".to_owned());
-    }
-    machine.change_medium(drive, None)?;
-    Ok(String::new())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DriveSlot;
+    use crate::config::{DriveKind, DriveSlot, ImageFormat};
 
     #[derive(Default)]
     pub struct Fake {
@@ -331,6 +296,9 @@ mod tests {
                 read_only: true,
                 temporary: false,
                 bytes: 2048,
+                format: ImageFormat::Raw,
+                tray_open: Some(false),
+                locked: true,
             }]
         }
         fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool {
@@ -363,8 +331,8 @@ mod tests {
         fn screen(&mut self) -> Option<Arc<Frame>> {
             None
         }
-        fn change_medium(&mut self, drive: &str, path: Option<&Path>) -> Result<(), String> {
-            self.said.push(format!("{drive} {path:?}"));
+        fn change_medium(&mut self, drive: &str, change: MediumChange) -> Result<(), String> {
+            self.said.push(format!("{drive} {change:?}"));
             Ok(())
         }
     }
@@ -376,7 +344,10 @@ mod tests {
         assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
         assert!(say("info jit").unwrap().contains("native: 2, with 9 instructions"));
         assert!(say("info status").unwrap().contains("triple fault"));
-        assert_eq!(say("info block").unwrap(), "ide1-cd0: CD-ROM, /tmp/a.iso (raw, 2048 bytes, read-only)\n");
+        assert_eq!(
+            say("info block").unwrap(),
+            "ide1-cd0: CD-ROM, /tmp/a.iso (raw, 2048 bytes, read-only)\n    Removable device: locked, tray closed\n"
+        );
         say("s").unwrap();
         say("savevm before lunch").unwrap();
         say("sendkey ctrl-alt-delete 250").unwrap();
@@ -385,8 +356,49 @@ mod tests {
         assert!(say("help").unwrap().lines().count() == COMMANDS.len());
         assert_eq!(
             machine.said,
-            ["pause", "save before lunch", "[ControlLeft, AltLeft, Delete] 250", "[A, ArrowLeft] 100", "ide1-cd0 None"]
+            [
+                "pause",
+                "save before lunch",
+                "[ControlLeft, AltLeft, Delete] 250",
+                "[A, ArrowLeft] 100",
+                "ide1-cd0 Eject { force: false }"
+            ]
         );
+    }
+
+    #[test]
+    fn media_are_named_with_blanks_quotes_format_and_access() {
+        let mut machine = Fake::default();
+        for line in [
+            "change ide1-cd0 /tmp/my file.iso",
+            "change floppy0 -f /tmp/a.img raw read-only",
+            "change -f floppy0 raw",
+            "change floppy0 \"/tmp/a raw\" qcow2",
+            "change floppy0 \"/tmp/b\"",
+            "eject -f ide1-cd0",
+        ] {
+            execute(line, &mut machine).unwrap();
+        }
+        let insert = |path, rest| format!("Insert {{ path: {path:?}, {rest} }}");
+        assert_eq!(
+            machine.said,
+            [
+                format!("ide1-cd0 {}", insert("/tmp/my file.iso", "format: None, access: Retain, force: false")),
+                format!("floppy0 {}", insert("/tmp/a.img", "format: Some(Raw), access: ReadOnly, force: true")),
+                format!("floppy0 {}", insert("raw", "format: None, access: Retain, force: true")),
+                format!("floppy0 {}", insert("/tmp/a raw", "format: Some(Qcow2), access: Retain, force: false")),
+                format!("floppy0 {}", insert("/tmp/b", "format: None, access: Retain, force: false")),
+                "ide1-cd0 Eject { force: true }".to_owned(),
+            ]
+        );
+        for (line, word) in [
+            ("change floppy0", "file"),
+            ("change floppy0 \"/tmp/a", "quotes"),
+            ("change floppy0 \"/tmp/a\" vmdk", "vmdk"),
+            ("eject -f", "drive"),
+        ] {
+            assert!(execute(line, &mut machine).unwrap_err().contains(word), "{line}");
+        }
     }
 
     #[test]

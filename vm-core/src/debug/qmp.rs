@@ -4,6 +4,7 @@
 //! machine. A peer is not trusted: what it sends is bounded, and while it does not read its answers it is not read either.
 
 pub mod command;
+mod media;
 pub mod notice;
 pub mod wire;
 
@@ -35,6 +36,11 @@ impl QmpError {
     /// An error of the class for everything.
     pub fn generic(text: impl Into<String>) -> Self {
         Self { class: "GenericError", text: text.into() }
+    }
+
+    /// There is no such device.
+    pub fn no_device(text: impl Into<String>) -> Self {
+        Self { class: "DeviceNotFound", text: text.into() }
     }
 
     /// The command is not there (or not now).
@@ -241,7 +247,7 @@ mod tests {
     use super::*;
     use crate::bus::signals::Signals;
     use crate::chardev::{Waker, memory};
-    use crate::config::{DriveKind, DriveSlot};
+    use crate::config::{DriveKind, DriveSlot, ImageFormat};
     use crate::frame::{Frame, FrameSlot, TextScreen};
     use crate::runner::event::EndReason;
     use crate::runner::handle::{Request, Shared};
@@ -276,6 +282,9 @@ mod tests {
                 read_only: false,
                 temporary: false,
                 bytes: 1_474_560,
+                format: ImageFormat::Raw,
+                tray_open: None,
+                locked: false,
             }])),
             _ => Ok(Reply::Done),
         }
@@ -387,6 +396,41 @@ mod tests {
                 "Key(KeyEvent { key: ArrowUp, down: true })",
             ]
         );
+    }
+
+    #[test]
+    fn media_are_changed_by_the_name_of_their_drive() {
+        let mut peer = Peer::ready();
+        let block = peer.say(r#"{"execute": "query-block"}"#)["return"][0].clone();
+        assert_eq!(
+            (&block["removable"], &block["locked"], &block["inserted"]["drv"]),
+            (&json!(true), &json!(false), &json!("raw"))
+        );
+        assert!(block.get("tray_open").is_none(), "a floppy drive has no tray");
+        peer.asked.lock().unwrap().clear();
+        for line in [
+            r#"{"execute": "eject", "arguments": {"device": "floppy0", "force": true}}"#,
+            r#"{"execute": "blockdev-change-medium", "arguments": {"id": "floppy0", "filename": "/tmp/b.img",
+                "format": "raw", "read-only-mode": "read-only"}}"#,
+            r#"{"execute": "blockdev-remove-medium", "arguments": {"id": "floppy0"}}"#,
+        ] {
+            assert_eq!(peer.say(line), json!({"return": {}}), "{line}");
+        }
+        let asked = peer.asked.lock().unwrap().clone();
+        let changes: Vec<_> = asked.iter().filter(|line| *line != "Blocks").collect();
+        assert_eq!(
+            changes,
+            [
+                "ChangeMedium { slot: Floppy(0), change: Eject { force: true } }",
+                "ChangeMedium { slot: Floppy(0), change: Insert { path: \"/tmp/b.img\", format: Some(Raw), access: ReadOnly, force: false } }",
+                "ChangeMedium { slot: Floppy(0), change: Remove }",
+            ]
+        );
+        let unknown = peer.say(r#"{"execute": "eject", "arguments": {"device": "ide1-cd0"}}"#);
+        assert_eq!(unknown["error"]["class"], "DeviceNotFound");
+        assert!(unknown["error"]["desc"].as_str().unwrap().contains("floppy0"), "{unknown}");
+        let format = r#"{"execute": "blockdev-change-medium", "arguments": {"id": "floppy0", "filename": "x", "format": "vmdk"}}"#;
+        assert!(peer.say(format)["error"]["desc"].as_str().unwrap().contains("qcow2"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod task_file;
 mod tests;
 mod transfer_mode;
 
+pub use atapi::Tray;
 pub use bus_master::MasterEnable;
 pub use channel::IdeChannel;
 pub use function::PciIde;

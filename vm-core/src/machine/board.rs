@@ -3,7 +3,7 @@
 //! A board of 1997: 82441FX host bridge, PIIX3 with its ISA chips, PIIX4 IDE and power management, a VGA on PCI. It answers
 //! the processor in `decode`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -37,7 +37,6 @@ use crate::disk::identity::IdentityStep;
 use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
 use crate::input::{KeyEvent, PointerEvent};
-use crate::runner::BlockInfo;
 use crate::snapshot::section::{LoadError, Section};
 
 /// No machine has more than this in memories of devices (video memory, above all).
@@ -124,7 +123,7 @@ pub struct Drive {
 
 impl MediumInfo {
     /// What is known of an open medium; `None`: it is not a file.
-    fn of(medium: &dyn BlockBackend) -> Option<Self> {
+    pub(super) fn of(medium: &dyn BlockBackend) -> Option<Self> {
         let path = medium.path()?.to_owned();
         let bytes = medium.sectors() * SECTOR;
         let format = medium.format().unwrap_or(ImageFormat::Raw);
@@ -136,19 +135,6 @@ impl Drive {
     /// The file in it.
     pub fn path(&self) -> Option<PathBuf> {
         self.medium.as_ref().map(|medium| medium.path.clone())
-    }
-
-    /// For people and QMP.
-    pub fn block_info(&self) -> BlockInfo {
-        let medium = self.medium.as_ref();
-        BlockInfo {
-            slot: self.slot,
-            kind: self.kind,
-            path: self.path(),
-            read_only: medium.is_some_and(|medium| medium.read_only),
-            temporary: medium.is_some_and(|medium| medium.temporary),
-            bytes: medium.map_or(0, |medium| medium.bytes),
-        }
     }
 }
 
@@ -375,27 +361,6 @@ impl Board {
     /// The pointer.
     pub fn pointer(&mut self, event: PointerEvent) {
         self.i8042.pointer(event);
-    }
-
-    /// Changes the medium of a drive; `None` takes it out.
-    ///
-    /// # Errors
-    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
-    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<&Path>) -> Result<(), String> {
-        let drive = self.drives.iter_mut().find(|drive| drive.slot == slot);
-        let drive = drive.ok_or("there is no such drive in this machine")?;
-        let access = disk::Access { format: None, read_only: false, temporary: false };
-        let open = |path| disk::open(path, access, drive.kind, &self.signals);
-        let medium = path.map(open).transpose().map_err(|error| error.to_string())?;
-        let info = medium.as_deref().and_then(MediumInfo::of);
-        match slot {
-            DriveSlot::Floppy(unit) => self.fdc.change_medium(usize::from(unit), medium)?,
-            DriveSlot::Ide(number) => {
-                self.ide[usize::from(number / 2 & 1)].change_medium(usize::from(number % 2), medium)?;
-            }
-        }
-        drive.medium = info;
-        Ok(())
     }
 
     /// Asks the thread of every medium to bring it to stable storage and to measure it.

@@ -1,6 +1,5 @@
 //! A machine and one slice of its work.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,14 @@ use crate::bus::Bus as _;
 use crate::bus::clock::{Clock, Nanos, SECOND};
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
-use crate::config::{Accelerator, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
+use crate::config::{Accelerator, DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::{Cpu, Exit};
+use crate::disk::Access;
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
 use crate::input::{KeyEvent, PointerEvent};
-use crate::runner::Statistics;
+use crate::runner::{MediumAccess, MediumChange, Statistics};
 use crate::snapshot::section::{LoadError, Section};
 
 /// Longest slice in guest time: bounds how late a timer and a command can be.
@@ -157,14 +157,28 @@ impl Machine {
         self.board.pointer(event);
     }
 
-    /// Changes the medium of a drive.
+    /// Does with the medium of a drive what a person wants. A medium that is put in may be written, or loses its writes at the end, as
+    /// the drive's was at the start, unless the change says otherwise.
     ///
     /// # Errors
-    /// In words: there is no such drive, or the medium cannot be opened; the old one then stays.
-    pub fn change_medium(&mut self, slot: DriveSlot, path: Option<PathBuf>) -> Result<(), String> {
-        self.board.change_medium(slot, path.as_deref())?;
-        if let Some(drive) = self.config.drives.iter_mut().find(|drive| drive.slot == slot) {
-            drive.path = path;
+    /// In words: there is no such drive, the guest has locked it, or the new medium cannot be opened; the old one then stays.
+    pub fn change_medium(&mut self, slot: DriveSlot, change: &MediumChange) -> Result<(), String> {
+        let drive = self.config.drives.iter_mut().find(|drive| drive.slot == slot);
+        let drive = drive.ok_or("there is no such drive in this machine")?;
+        let kept = Access { format: None, read_only: drive.read_only, temporary: drive.temporary };
+        self.board.change_medium(slot, change, kept)?;
+        match change {
+            MediumChange::Insert { path, format, access, .. } => {
+                drive.path = Some(path.clone());
+                drive.format = *format;
+                match access {
+                    MediumAccess::Retain => {}
+                    MediumAccess::ReadOnly => drive.read_only = true,
+                    MediumAccess::ReadWrite => drive.read_only = drive.kind == DriveKind::Cd,
+                }
+            }
+            MediumChange::Eject { .. } | MediumChange::Remove => drive.path = None,
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::{DriveKind, DriveSlot};
+use super::media::{BlockInfo, MediumChange};
+use crate::config::DriveSlot;
 use crate::input::{Key, KeyEvent, PointerEvent};
 
 /// A request to a machine.
@@ -35,12 +36,12 @@ pub enum Command {
     SaveAndClose(PathBuf),
     /// Save the state into the folder and go on as before (refused where a medium could not be frozen with it).
     SaveState(PathBuf),
-    /// Put another medium in (`None`: take it out).
+    /// Change what is in a removable drive.
     ChangeMedium {
         /// The drive.
         slot: DriveSlot,
-        /// The image.
-        path: Option<PathBuf>,
+        /// What to do.
+        change: MediumChange,
     },
     /// The newest picture at once, for `screendump`.
     Screen,
@@ -76,34 +77,4 @@ pub enum CommandError {
     /// Refused or failed, in words.
     #[error("{0}")]
     Refused(String),
-}
-
-/// A drive and what is in it, for people and QMP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockInfo {
-    /// Where it sits.
-    pub slot: DriveSlot,
-    /// What it is.
-    pub kind: DriveKind,
-    /// The image; `None`: the drive is empty.
-    pub path: Option<PathBuf>,
-    /// Whether writes are refused.
-    pub read_only: bool,
-    /// Writes are gone at the end.
-    pub temporary: bool,
-    /// Size of the medium in bytes, 0 where there is none.
-    pub bytes: u64,
-}
-
-impl BlockInfo {
-    /// The name that monitors use: `floppy0`, `ide0-hd0`, `ide1-cd0`.
-    pub fn name(&self) -> String {
-        match self.slot {
-            DriveSlot::Floppy(number) => format!("floppy{number}"),
-            DriveSlot::Ide(number) => {
-                let kind = if self.kind == DriveKind::Cd { "cd" } else { "hd" };
-                format!("ide{}-{kind}{}", number / 2, number % 2)
-            }
-        }
-    }
 }

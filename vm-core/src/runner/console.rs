@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::BlockInfo;
 use super::event::{EndReason, Event, RunState};
+use super::media::{BlockInfo, MediumChange};
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
 use crate::cpu::block::CodeStats;
@@ -156,13 +156,9 @@ impl MonitorTarget for Worker {
         self.shared.frame.latest()
     }
 
-    fn change_medium(&mut self, drive: &str, path: Option<&Path>) -> Result<(), String> {
-        let known = self.block_info();
-        let block = known.iter().find(|block| block.name() == drive).ok_or_else(|| {
-            let names: Vec<_> = known.iter().map(BlockInfo::name).collect();
-            format!("{drive}: no such drive; there are: {}", names.join(", "))
-        })?;
-        self.machine.change_medium(block.slot, path.map(Path::to_owned))
+    fn change_medium(&mut self, drive: &str, change: MediumChange) -> Result<(), String> {
+        let slot = BlockInfo::named(&self.block_info(), drive)?.slot;
+        Worker::change_medium(self, slot, &change)
     }
 }
 

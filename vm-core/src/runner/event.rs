@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::media::BlockInfo;
 use crate::bus::signals::StopReason;
+use crate::config::DriveSlot;
 use crate::cpu::block::CodeStats;
 
 /// What a machine is doing.
@@ -65,6 +67,10 @@ pub enum Event {
     Reset,
     /// The guest was asked to shut down.
     PowerButton,
+    /// The tray of a drive moved, by the guest or a person: open or closed.
+    TrayMoved(DriveSlot, bool),
+    /// A person changed the medium of a drive; the drive as it is now.
+    MediumChanged(BlockInfo),
     /// A state is being written: done so far and in all, in bytes.
     SaveProgress(u64, u64),
     /// A save failed, in words; the machine is paused and whole.

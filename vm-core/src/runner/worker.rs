@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 
-use super::command::{BlockInfo, Command, CommandError, Reply};
+use super::command::{Command, CommandError, Reply};
 use super::event::{EndReason, Event, RunState, Statistics};
 use super::handle::{Request, Shared, VmHandle};
+use super::media::{BlockInfo, MediumChange};
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
-use crate::config::MachineConfig;
+use crate::config::{DriveSlot, MachineConfig};
 use crate::debug::monitor;
 use crate::firmware::FirmwareChoice;
 use crate::frame::FrameSlot;
 use crate::input::{Key, KeyEvent};
-use crate::machine::board::Drive;
 use crate::machine::run::{Machine, Slice};
 use crate::snapshot;
 
@@ -250,6 +250,7 @@ impl Worker {
             if self.running {
                 let slice = self.machine.slice();
                 self.worked += now.elapsed();
+                self.tell_tray_moves();
                 self.after(&slice);
             } else {
                 self.machine.signals().wait(PAUSED_WAIT);
@@ -313,8 +314,8 @@ impl Worker {
                 self.save_and_go_on(&folder).map_err(CommandError::Refused)?;
             }
             Command::Blocks => return Ok(Reply::Blocks(self.block_info())),
-            Command::ChangeMedium { slot, path } => {
-                self.machine.change_medium(slot, path).map_err(CommandError::Refused)?;
+            Command::ChangeMedium { slot, change } => {
+                self.change_medium(slot, &change).map_err(CommandError::Refused)?;
             }
             Command::Screen => {
                 self.show_frame();
@@ -433,7 +434,29 @@ impl Worker {
     }
 
     pub(super) fn block_info(&mut self) -> Vec<BlockInfo> {
-        self.machine.parts().1.drives().map(Drive::block_info).collect()
+        self.machine.parts().1.blocks()
+    }
+
+    /// Changes what is in a drive and says so.
+    pub(super) fn change_medium(&mut self, slot: DriveSlot, change: &MediumChange) -> Result<(), String> {
+        let changed = self.machine.change_medium(slot, change);
+        self.tell_tray_moves();
+        changed?;
+        match change {
+            MediumChange::Eject { .. } | MediumChange::Insert { .. } | MediumChange::Remove => {
+                if let Some(block) = self.block_info().into_iter().find(|block| block.slot == slot) {
+                    self.shared.publish(&Event::MediumChanged(block));
+                }
+            }
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
+        }
+        Ok(())
+    }
+
+    fn tell_tray_moves(&mut self) {
+        for (slot, open) in self.machine.parts().1.take_tray_moves() {
+            self.shared.publish(&Event::TrayMoved(slot, open));
+        }
     }
 
     /// A state that has been resumed and whose guest was then switched off is of no use any more.

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::QmpError;
 use super::notice::Notices;
+use super::{QmpError, media};
 use crate::bus::signals::StopReason;
-use crate::config::{DriveKind, DriveSlot};
 use crate::debug::monitor::{DEFAULT_HOLD_MS, MAX_HOLD_MS, key_numbered};
 use crate::debug::screendump::{self, Format};
 use crate::frame::Frame;
 use crate::input::{Key, KeyEvent, PointerEvent};
-use crate::runner::{BlockInfo, Command, CommandError, Reply, RunState, VmHandle};
+use crate::runner::{Command, CommandError, Reply, RunState, VmHandle};
 
 /// Most keys in one `send-key` and most events in one `input-send-event`.
 const MAX_EVENTS: usize = 256;
@@ -35,11 +34,16 @@ pub(super) struct Call<'a> {
 
 #[rustfmt::skip]
 const COMMANDS: &[Row] = &[
+    Row { name: "blockdev-change-medium", arguments: &["device", "id", "filename", "format", "force", "read-only-mode"], run: media::change_medium },
+    Row { name: "blockdev-close-tray",   arguments: &["device", "id"],                             run: media::close_tray },
+    Row { name: "blockdev-open-tray",    arguments: &["device", "id", "force"],                    run: media::open_tray },
+    Row { name: "blockdev-remove-medium", arguments: &["id"],                                      run: media::remove_medium },
     Row { name: "cont",                  arguments: &[],                                           run: |call| call.simple(Command::Resume) },
+    Row { name: "eject",                 arguments: &["device", "id", "force"],                    run: media::eject },
     Row { name: "human-monitor-command", arguments: &["command-line", "cpu-index"],                run: human_monitor_command },
     Row { name: "input-send-event",      arguments: &["device", "head", "events"],                 run: input_send_event },
     Row { name: "qmp_capabilities",      arguments: &["enable"],                                   run: |_| Ok(json!({})) },
-    Row { name: "query-block",           arguments: &[],                                           run: query_block },
+    Row { name: "query-block",           arguments: &[],                                           run: media::query_block },
     Row { name: "query-commands",        arguments: &[],                                           run: |_| Ok(COMMANDS.iter().map(|row| json!({ "name": row.name })).collect()) },
     Row { name: "query-status",          arguments: &[],                                           run: query_status },
     Row { name: "query-version",         arguments: &[],                                           run: |_| Ok(version()) },
@@ -82,8 +86,18 @@ impl Arguments {
         }
     }
 
-    fn text(&self, name: &str) -> Result<&str, QmpError> {
+    pub(super) fn text(&self, name: &str) -> Result<&str, QmpError> {
         self.0.get(name).and_then(Value::as_str).ok_or_else(|| parameter(name, "a string"))
+    }
+
+    /// A string that may be left out.
+    pub(super) fn optional_text(&self, name: &str) -> Result<Option<&str>, QmpError> {
+        self.0.get(name).map(|value| value.as_str().ok_or_else(|| parameter(name, "a string"))).transpose()
+    }
+
+    /// A truth value that may be left out.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, QmpError> {
+        self.0.get(name).map(|value| value.as_bool().ok_or_else(|| parameter(name, "a boolean"))).transpose()
     }
 
     fn list(&self, name: &str) -> Result<&[Value], QmpError> {
@@ -95,7 +109,7 @@ impl Arguments {
     }
 }
 
-fn parameter(name: &str, expected: &str) -> QmpError {
+pub(super) fn parameter(name: &str, expected: &str) -> QmpError {
     QmpError::generic(format!("Invalid parameter '{name}', expected {expected}"))
 }
 
@@ -106,7 +120,7 @@ impl From<CommandError> for QmpError {
 }
 
 impl Call<'_> {
-    fn simple(&mut self, command: Command) -> Result<Value, QmpError> {
+    pub(super) fn simple(&mut self, command: Command) -> Result<Value, QmpError> {
         self.machine.call(command)?;
         Ok(json!({}))
     }
@@ -156,33 +170,6 @@ fn query_status(call: &mut Call<'_>) -> Result<Value, QmpError> {
         RunState::Stopped(StopReason::PowerOff | StopReason::DebugExit(_)) | RunState::Ended(_) => "shutdown",
     };
     Ok(json!({ "status": status, "running": state == RunState::Running, "singlestep": false }))
-}
-
-fn query_block(call: &mut Call<'_>) -> Result<Value, QmpError> {
-    match call.machine.call(Command::Blocks)? {
-        Reply::Blocks(blocks) => Ok(blocks.iter().map(block).collect()),
-        _ => Ok(json!([])),
-    }
-}
-
-fn block(info: &BlockInfo) -> Value {
-    let mut value = json!({
-        "device": info.name(),
-        "type": "unknown",
-        "locked": false,
-        "removable": info.kind != DriveKind::Disk || matches!(info.slot, DriveSlot::Floppy(_)),
-        "io-status": "ok",
-    });
-    if let Some(path) = &info.path {
-        let path = path.to_string_lossy();
-        value["inserted"] = json!({
-            "file": path,
-            "ro": info.read_only,
-            "drv": "raw",
-            "image": { "filename": path, "format": "raw", "virtual-size": info.bytes },
-        });
-    }
-    value
 }
 
 fn screendump(call: &mut Call<'_>) -> Result<Value, QmpError> {

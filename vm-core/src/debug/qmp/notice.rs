@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::bus::signals::StopReason;
+use crate::config::DriveKind;
 use crate::runner::Event;
 use crate::runner::event::{EndReason, RunState};
 
@@ -28,7 +29,12 @@ impl Notices {
                 vec![json!({ "event": "RESET", "data": { "guest": !asked, "reason": reason } })]
             }
             Event::PowerButton => vec![json!({ "event": "POWERDOWN" })],
-            Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
+            Event::TrayMoved(slot, open) => {
+                // Only CD-ROM drives have one.
+                let name = slot.monitor_name(DriveKind::Cd);
+                vec![json!({ "event": "DEVICE_TRAY_MOVED", "data": { "device": name, "id": name, "tray-open": open } })]
+            }
+            Event::MediumChanged(_) | Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
         }
     }
 

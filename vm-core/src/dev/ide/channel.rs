@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ata::{Disk, DiskState};
-use super::atapi::{Cd, CdState};
+use super::atapi::{Cd, CdState, Tray};
 use super::buffer::DataBuffer;
 use super::bus_master::{BusMaster, Direction, MasterEnable};
 use super::{CONTROL_HOB, CONTROL_NIEN, CONTROL_SRST, DEVICE_1, EXECUTE_DIAGNOSTIC, FLOATING, status};
@@ -114,23 +114,65 @@ impl IdeChannel {
         each!(self.drives[unit & 1].as_mut()?, drive => drive.slot.medium())
     }
 
-    /// Puts another disc into the CD-ROM drive at `unit`, or takes it out.
-    ///
-    /// # Errors
-    /// In words: where there is no such drive, or the guest has locked it (it is asked to let go).
-    pub fn change_medium(&mut self, unit: usize, medium: Option<Box<dyn BlockBackend>>) -> Result<(), String> {
+    /// The CD-ROM drive at `unit`.
+    fn cd(&mut self, unit: usize) -> Result<&mut Cd, String> {
         match &mut self.drives[unit & 1] {
-            Some(Drive::Cd(cd)) => cd.change_medium(medium),
-            Some(Drive::Disk(_)) => {
-                Err("a hard disk cannot be changed while the machine runs: power it off first".to_owned())
-            }
-            None => Err("there is no such drive in this machine".to_owned()),
+            Some(Drive::Cd(cd)) => Ok(cd),
+            Some(Drive::Disk(_)) | None => Err("there is no CD drive in this place of the machine".to_owned()),
         }
     }
 
-    /// Whether the guest has opened the tray of the CD-ROM drive at `unit`.
-    pub fn is_tray_open(&self, unit: usize) -> bool {
-        matches!(&self.drives[unit & 1], Some(Drive::Cd(cd)) if cd.is_tray_open())
+    /// A person opens the tray of the CD-ROM drive at `unit`; one that the guest has locked only with `force`.
+    ///
+    /// # Errors
+    /// In words: where there is no such drive, or the guest has locked it (it is asked to let go).
+    pub fn open_tray(&mut self, unit: usize, force: bool) -> Result<(), String> {
+        self.cd(unit)?.open_tray(force)?;
+        self.update_irq();
+        Ok(())
+    }
+
+    /// A person closes the tray of the CD-ROM drive at `unit`, with what lies in it.
+    ///
+    /// # Errors
+    /// In words: where there is no such drive.
+    pub fn close_tray(&mut self, unit: usize) -> Result<(), String> {
+        self.cd(unit)?.close_tray();
+        Ok(())
+    }
+
+    /// A person takes the disc out of the open tray of the CD-ROM drive at `unit`.
+    ///
+    /// # Errors
+    /// In words: where there is no such drive, or its tray is closed.
+    pub fn remove_medium(&mut self, unit: usize) -> Result<(), String> {
+        self.cd(unit)?.remove_medium()
+    }
+
+    /// A person puts another disc into the CD-ROM drive at `unit`: the tray opens and closes.
+    ///
+    /// # Errors
+    /// In words: where there is no such drive, or the guest has locked it and this is not forced.
+    pub fn change_medium(&mut self, unit: usize, medium: Box<dyn BlockBackend>, force: bool) -> Result<(), String> {
+        self.cd(unit)?.change_medium(medium, force)?;
+        self.update_irq();
+        Ok(())
+    }
+
+    /// The tray of the drive at `unit`; `None`: it has none.
+    pub fn tray(&self, unit: usize) -> Option<Tray> {
+        match &self.drives[unit & 1] {
+            Some(Drive::Cd(cd)) => Some(cd.tray()),
+            Some(Drive::Disk(_)) | None => None,
+        }
+    }
+
+    /// How the tray of the drive at `unit` has moved since the last call: true is open.
+    pub fn take_tray_moves(&mut self, unit: usize) -> Vec<bool> {
+        match &mut self.drives[unit & 1] {
+            Some(Drive::Cd(cd)) => cd.take_tray_moves(),
+            Some(Drive::Disk(_)) | None => Vec::new(),
+        }
     }
 
     /// Whether a request to a medium is under way: a save waits until it is not. One that failed on the host and waits for

@@ -355,9 +355,10 @@ impl Crtc {
         u32::from(self.data[0x13]) * 2
     }
 
-    /// The memory counter at the cursor.
+    /// The memory counter at the cursor, which shows up to three characters later (bits 5 and 6 of cursor end).
     pub fn cursor(&self) -> u32 {
-        u32::from(self.data[0x0e]) << 8 | u32::from(self.data[0x0f])
+        let at = u32::from(self.data[0x0e]) << 8 | u32::from(self.data[0x0f]);
+        at.wrapping_add(u32::from(self.data[0x0b] >> 5 & 3)) & 0xffff
     }
 
     /// The scan lines of the cursor, where it is on.

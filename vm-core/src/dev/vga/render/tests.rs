@@ -2,8 +2,19 @@ use super::*;
 use crate::dev::vga::tests::{mode_3, mode_12h, mode_13h};
 
 fn draw(registers: &Registers, vram: &Vram) -> Arc<Frame> {
+    draw_at(registers, vram, 0)
+}
+
+/// The picture at a guest time.
+fn draw_at(registers: &Registers, vram: &Vram, now: Nanos) -> Arc<Frame> {
     let mut renderer = Renderer::new();
-    renderer.render(registers, &Vbe::default(), vram, 0).expect("the first picture is new")
+    renderer.render(registers, &Vbe::default(), vram, now).expect("the first picture is new")
+}
+
+/// The points that are not black, as (x, y).
+fn lit(frame: &Frame) -> Vec<(u32, u32)> {
+    let places = (0..frame.height).flat_map(|y| (0..frame.width).map(move |x| (x, y)));
+    places.filter(|&(x, y)| pixel(frame, x, y) != BLACK).collect()
 }
 
 fn pixel(frame: &Frame, x: u32, y: u32) -> [u8; 3] {
@@ -85,6 +96,124 @@ fn split_screen_and_panning_move_the_picture() {
     assert!(lines[0].starts_with("first row"));
     assert!(lines[10].starts_with("top of memory"));
     assert_eq!(lines.len(), 25);
+}
+
+#[test]
+fn panning_moves_by_bytes_and_pixels_and_may_stop_at_the_split() {
+    let mut registers = mode_12h();
+    let mut vram = Vram::new();
+    // One point: the first pixel of the second byte.
+    vram.bytes_mut()[4] = 0x80;
+    assert_eq!(lit(&draw(&registers, &vram)), [(8, 0)]);
+    registers.attribute.data[19] = 3;
+    assert_eq!(lit(&draw(&registers, &vram)), [(5, 0)], "three pixels");
+    registers.crtc.data[8] = 1 << 5;
+    registers.attribute.data[19] = 0;
+    assert_eq!(lit(&draw(&registers, &vram)), [(0, 0)], "one byte");
+    // Lines from 100 on begin at address 0 again.
+    registers.crtc.data[0x18] = 99;
+    registers.crtc.data[7] &= !0x10;
+    registers.crtc.data[9] &= !0x40;
+    assert_eq!(lit(&draw(&registers, &vram)), [(0, 0), (0, 100)]);
+    registers.attribute.data[16] |= 0x20;
+    assert_eq!(lit(&draw(&registers, &vram)), [(0, 0), (8, 100)], "the lower part stands still");
+    registers.attribute.data[19] = 7;
+    vram.bytes_mut()[4 * 2] = 0x01;
+    assert_eq!(lit(&draw(&registers, &vram)), [(8, 0), (8, 100), (23, 100)], "eight and seven");
+
+    let mut registers = mode_13h();
+    let mut vram = Vram::new();
+    vram.bytes_mut()[5] = 7;
+    for (register, x) in [(0, 5), (2, 4), (4, 3), (6, 2)] {
+        registers.attribute.data[19] = register;
+        assert_eq!(lit(&draw(&registers, &vram)), [(x, 0)], "two steps are a pixel of 256 colours");
+    }
+    registers.crtc.data[8] = 1 << 5;
+    registers.attribute.data[19] = 0;
+    assert_eq!(lit(&draw(&registers, &vram)), [(1, 0)], "a byte of each plane is four pixels");
+}
+
+/// A text screen with one character, a bar in the given scan line, in the second cell.
+fn bar(registers: &mut Registers, row: usize, colors: u8) -> Vram {
+    registers.crtc.data[0x0a] = 0x20;
+    let mut vram = Vram::new();
+    // Blanks do not shine.
+    print(&mut vram, 1, b"A", colors);
+    vram.bytes_mut()[(0x41 * 32 + row) * 4 + 2] = 0x80;
+    vram
+}
+
+#[test]
+fn text_is_panned_over_eight_or_nine_dots_and_begins_at_any_scan_line() {
+    let mut registers = mode_3();
+    let vram = bar(&mut registers, 5, 0x07);
+    for (panning, x) in [(8, 9), (0, 8), (3, 5), (7, 1)] {
+        registers.attribute.data[19] = panning;
+        assert_eq!(lit(&draw(&registers, &vram)), [(x, 5)], "nine dots, {panning}");
+    }
+    registers.sequencer.data[1] |= 1;
+    for (panning, x) in [(0, 8), (3, 5), (7, 1)] {
+        registers.attribute.data[19] = panning;
+        let frame = draw(&registers, &vram);
+        assert_eq!((frame.width, lit(&frame)), (640, vec![(x, 5)]), "eight dots, {panning}");
+    }
+    registers.attribute.data[19] = 0;
+    registers.crtc.data[8] = 3;
+    assert_eq!(lit(&draw(&registers, &vram)), [(8, 2)], "the third scan line is the first");
+    registers.crtc.data[8] = 1 << 5;
+    assert_eq!(lit(&draw(&registers, &vram)), [(0, 5)], "a character further");
+}
+
+#[test]
+fn the_cursor_has_its_shape_place_and_delay() {
+    let mut registers = mode_3();
+    let mut vram = Vram::new();
+    print(&mut vram, 0, &[b' '; 160], 0x07);
+    registers.crtc.data[0x0f] = 82;
+    let mut shape = |start: u8, end: u8| {
+        registers.crtc.data[0x0a] = start;
+        registers.crtc.data[0x0b] = end;
+        let points = lit(&draw(&registers, &vram));
+        (points.first().copied(), points.last().copied(), points.len())
+    };
+    assert_eq!(shape(13, 14), (Some((18, 29)), Some((26, 30)), 18), "two lines of nine dots");
+    assert_eq!(shape(0, 15), (Some((18, 16)), Some((26, 31)), 144), "a block");
+    assert_eq!(shape(7, 7).2, 9);
+    assert_eq!(shape(14, 13).2, 0, "it ends before it begins");
+    assert_eq!(shape(0x20 | 13, 14).2, 0, "off");
+    assert_eq!(shape(13, 2 << 5 | 14).0, Some((36, 29)), "two characters later");
+}
+
+#[test]
+fn attributes_blink_or_brighten_and_planes_and_mask_take_colors_away() {
+    let mut registers = mode_3();
+    let vram = bar(&mut registers, 5, 0x87);
+    let dark_phase = 300_000_000;
+    assert_eq!(lit(&draw(&registers, &vram)), [(9, 5)]);
+    assert!(lit(&draw_at(&registers, &vram, dark_phase)).is_empty(), "blinking");
+    registers.attribute.data[16] &= !0x08;
+    let frame = draw_at(&registers, &vram, dark_phase);
+    assert_eq!((pixel(&frame, 9, 5), pixel(&frame, 10, 5)), (GREY, [0x55; 3]), "a bright background");
+    registers.attribute.data[18] = 0x01;
+    let frame = draw(&registers, &vram);
+    assert_eq!((pixel(&frame, 9, 5), pixel(&frame, 10, 5)), ([0, 0, 0xaa], BLACK), "plane 0 alone");
+    registers.attribute.data[18] = 0x0f;
+    registers.attribute.data[7] = 0x02;
+    assert_eq!(pixel(&draw(&registers, &vram), 9, 5), [0, 0xaa, 0], "another entry of the palette");
+    registers.dac.mask = 0;
+    assert!(lit(&draw(&registers, &vram)).is_empty(), "every index is 0");
+}
+
+#[test]
+fn attribute_bit_3_chooses_between_two_fonts() {
+    let mut registers = mode_3();
+    let mut vram = bar(&mut registers, 5, 0x07);
+    // Map select A: the second 16 KiB of plane 2.
+    registers.sequencer.data[3] = 1 << 2;
+    vram.bytes_mut()[(0x4000 + 0x41 * 32 + 9) * 4 + 2] = 0x80;
+    assert_eq!(lit(&draw(&registers, &vram)), [(9, 5)]);
+    print(&mut vram, 1, b"A", 0x0f);
+    assert_eq!(lit(&draw(&registers, &vram)), [(9, 9)]);
 }
 
 #[test]
