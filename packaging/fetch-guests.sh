@@ -9,20 +9,30 @@
 #   busybox-i386           a static busybox
 #   initrd.gz              that busybox with tests/guests/init (needs cpio)
 #   initrd-storage.gz      the same with vmlinuz-686's modules for IDE, CD, floppy and their file systems
+#   ipxe.lkrn ipxe.iso     iPXE, by the Linux boot protocol and as a CD
 #
-# Without names, all. Packages are downloaded and unpacked, never installed; apt works on lists of its own in FOLDER, so
+# And only where they are named, for the long tests:
+#   installer-linux        the kernel of Debian 12's installer
+#   installer-text.gz      its initrd for text screens
+#   installer-gtk.gz       and the one for graphics
+#   debian-12.img          Debian on a disk, made by tests/guests/debian-disk.sh; root does that
+#
+# Packages are downloaded and unpacked, never installed; apt works on lists of its own in FOLDER, so
 # that neither the host's packages nor its architectures change. What is there already is kept.
 set -eu
 
-[ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 vmlinuz-686-pae busybox-i386 initrd.gz initrd-storage.gz
+[ $# -gt 0 ] || set -- invaders.exec memtest86+.bin grub-rescue-floppy.img grub-rescue-cdrom.iso vmlinuz-686 vmlinuz-686-pae busybox-i386 initrd.gz initrd-storage.gz \
+    ipxe.lkrn ipxe.iso
 
-# Tests of several processes may ask at once.
-exec 9>"$folder/.lock"
+# Tests of several processes may ask at once. The disk takes minutes, and who does not need it need not wait for it.
+lock=.lock
+[ "$*" != debian-12.img ] || lock=.lock-disk
+exec 9>"$folder/$lock"
 if command -v flock >/dev/null; then flock 9; fi
 
 state=$folder/.apt
@@ -124,6 +134,15 @@ fetch() {
         package=$(kernel_package "$flavour")
         unpack "${package:-linux-image-$flavour:i386}" && keep "$(find "$scratch/root/boot" -name 'vmlinuz-*' | head -n 1)" "$1" ;;
     busybox-i386) unpack busybox-static:i386 && keep "$scratch/root/bin/busybox" "$1" ;;
+    ipxe.lkrn | ipxe.iso) unpack ipxe && keep "$(find "$scratch/root" -name "$1" | head -n 1)" "$1" ;;
+    installer-linux | installer-text.gz | installer-gtk.gz)
+        # One package, and kernel and modules of one version: all three at once.
+        images=$scratch/root/usr/lib/debian-installer/images/12/i386
+        unpack debian-installer-12-netboot-i386 &&
+            keep "$images/text/debian-installer/i386/linux" installer-linux &&
+            keep "$images/text/debian-installer/i386/initrd.gz" installer-text.gz &&
+            keep "$images/gtk/debian-installer/i386/initrd.gz" installer-gtk.gz ;;
+    debian-12.img) "$here/../tests/guests/debian-disk.sh" "$folder" ;;
     initrd.gz) build_initrd "$1" ;;
     initrd-storage.gz) build_storage_initrd "$1" ;;
     *) echo "fetch-guests: $1: not known" >&2; return 1 ;;
@@ -132,10 +151,11 @@ fetch() {
 
 result=0
 for name in "$@"; do
-    # An initrd is made anew when its script has changed, and so is the one with modules when the kernel is another.
+    # An initrd and a disk are made anew when their script has changed, and so is the initrd with modules when the kernel is another.
     stale=
     case $name in
     initrd*.gz) [ "$here/../tests/guests/init" -nt "$folder/$name" ] && stale=yes ;;
+    debian-12.img) [ "$here/../tests/guests/debian-disk.sh" -nt "$folder/$name" ] && stale=yes ;;
     esac
     [ "$name" = initrd-storage.gz ] && [ "$folder/vmlinuz-686" -nt "$folder/$name" ] && stale=yes
     [ -s "$folder/$name" ] && [ -z "$stale" ] && continue

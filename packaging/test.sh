@@ -18,8 +18,10 @@ done
 need_packages ca-certificates gcc libc6-dev seabios \
     libegl1 libgl1 libgl1-mesa-dri libwayland-client0 libwayland-egl1 \
     libx11-6 libx11-xcb1 libxcursor1 libxi6 libxkbcommon0 libxkbcommon-x11-0 libxrandr2 mesa-vulkan-drivers \
-    xvfb openbox xdotool x11-utils x11-xserver-utils imagemagick xkb-data \
+    xvfb openbox xdotool x11-utils x11-xserver-utils xkb-data \
     cpio e2fsprogs fdisk mtools qemu-utils xorriso grub-common grub-pc-bin nasm procps
+# The long tests make a disk with Debian on it.
+[ -z "$long" ] || need_packages debootstrap e2fsprogs fdisk
 need_rust "$root"
 
 HAKO_GUESTS=${HAKO_GUESTS:-${XDG_CACHE_HOME:-$HOME/.cache}/hako/guests}

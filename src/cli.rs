@@ -8,6 +8,7 @@ mod drive;
 mod keyval;
 mod options;
 mod run;
+mod snapshot;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ Hako makes, runs, saves and goes back to PC virtual machines.
 hako                 open the manager
 hako run [OPTIONS]   run one machine; “hako run --help” lists the options
 hako disk …          make disk images, resize, convert, look at them; “hako disk --help” says how
+hako snapshot …      the snapshots of a machine; “hako snapshot --help” says what one can do
 hako --capabilities  what the machine's processor and devices lack so far
 hako --help          this text
 hako --version       the version
@@ -57,13 +59,16 @@ fn carry_out(arguments: Vec<OsString>) -> Result<ExitCode, CliError> {
     match first {
         "run" => run::run(rest),
         "disk" => disk::run(rest),
+        "snapshot" => snapshot::run(rest),
         "--help" | "-help" | "-h" | "help" => alone(HELP.to_owned()),
         "--version" | "-version" | "-V" => alone(format!("hako {}\n", env!("CARGO_PKG_VERSION"))),
         "--capabilities" => alone(capabilities::TEXT.to_owned()),
         option if option.starts_with('-') && options::known(option) => {
             refuse(format!("{option} belongs to “hako run”: try “hako run {}”", arguments.join(" ")))
         }
-        other => refuse(format!("{other}: not known; there are run, disk, --capabilities, --help and --version")),
+        other => {
+            refuse(format!("{other}: not known; there are run, disk, snapshot, --capabilities, --help and --version"))
+        }
     }
 }
 

@@ -2,13 +2,21 @@
 
 mod closing;
 mod confirm;
+mod insert;
 mod new_machine;
 mod palette;
 mod refused;
+mod snapshot;
+
+use std::path::PathBuf;
 
 use eframe::egui;
+use vm_core::snapshot::tree::SnapshotId;
+
+pub use snapshot::NewSnapshot;
 
 use crate::app::App;
+use crate::library::Place;
 use crate::ui_command::UiCommand;
 use crate::widget::machine_form::{Field, MachineForm};
 
@@ -19,6 +27,8 @@ pub enum FormOf {
     New,
     /// The settings of the selected machine.
     Settings,
+    /// "Put a medium into …".
+    Insert,
 }
 
 /// How far closing the window has come.
@@ -42,6 +52,66 @@ pub enum Dialog {
         wrong: Vec<String>,
         /// Files are being looked at and made.
         busy: bool,
+    },
+    /// Choosing an image for a drive.
+    Insert {
+        /// The machine.
+        id: String,
+        /// The drive.
+        place: Place,
+        /// As typed.
+        path: String,
+        /// What is wrong with it.
+        wrong: Vec<String>,
+        /// The machine is being asked.
+        busy: bool,
+        /// It was just opened.
+        fresh: bool,
+    },
+    /// The guest holds the tray of a drive shut.
+    Locked {
+        /// The machine.
+        id: String,
+        /// The drive.
+        place: Place,
+        /// What was to be put in; `None`: it was to be emptied.
+        path: Option<PathBuf>,
+        /// The engine's words.
+        words: String,
+    },
+    /// Taking a snapshot.
+    TakeSnapshot {
+        /// The machine.
+        id: String,
+        /// What is typed.
+        new: NewSnapshot,
+        /// What was not possible.
+        wrong: Option<String>,
+        /// It is being taken.
+        busy: bool,
+    },
+    /// Going back to a snapshot.
+    Restore {
+        /// The machine.
+        id: String,
+        /// Where to.
+        snapshot: SnapshotId,
+        /// Keep the present first.
+        keep: bool,
+    },
+    /// Deleting a snapshot.
+    DeleteSnapshot {
+        /// The machine.
+        id: String,
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// Something to read.
+    Told {
+        /// What about.
+        title: String,
+        /// A line each.
+        words: Vec<String>,
     },
     /// Something that cannot be undone.
     Confirm {
@@ -88,6 +158,14 @@ impl App {
         let Some(dialog) = self.dialog.take() else { return };
         let left = match dialog {
             Dialog::New { form, wrong, busy } => self.new_machine_ui(context, form, wrong, busy),
+            Dialog::Insert { id, place, path, wrong, busy, fresh } => {
+                self.insert_ui(context, id, place, (path, wrong, busy, fresh))
+            }
+            Dialog::Locked { id, place, path, words } => self.locked_ui(context, id, place, (path, words)),
+            Dialog::TakeSnapshot { id, new, wrong, busy } => self.take_snapshot_ui(context, id, new, (wrong, busy)),
+            Dialog::Restore { id, snapshot, keep } => self.restore_ui(context, (id, snapshot), keep),
+            Dialog::DeleteSnapshot { id, snapshot } => self.delete_snapshot_ui(context, id, snapshot),
+            Dialog::Told { title, words } => self.told_ui(context, title, words),
             Dialog::Confirm { command, id } => self.confirm_ui(context, command, id),
             Dialog::Refused { id, words } => self.refused_ui(context, id, words),
             Dialog::Closing(stage) => self.closing_ui(context, stage),
@@ -119,7 +197,8 @@ impl App {
                 match (form, &mut app.dialog, &mut app.editing) {
                     (FormOf::New, Some(Dialog::New { form, .. }), _) => form.set_path(field, path),
                     (FormOf::Settings, _, Some(editing)) => editing.form.set_path(field, path),
-                    (FormOf::New | FormOf::Settings, _, _) => {}
+                    (FormOf::Insert, Some(Dialog::Insert { path: typed, .. }), _) => *typed = path,
+                    (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
                 }
             },
         );
@@ -129,7 +208,8 @@ impl App {
         match (form, &mut self.dialog, &mut self.editing) {
             (FormOf::New, Some(Dialog::New { wrong, .. }), _) => *wrong = vec![words.to_owned()],
             (FormOf::Settings, _, Some(editing)) => editing.wrong = vec![words.to_owned()],
-            (FormOf::New | FormOf::Settings, _, _) => {}
+            (FormOf::Insert, Some(Dialog::Insert { wrong, .. }), _) => *wrong = vec![words.to_owned()],
+            (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
         }
     }
 }

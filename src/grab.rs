@@ -2,11 +2,14 @@
 //!
 //! Keys go from the window system straight to the machine, in order, without waiting for a picture to be drawn. Ctrl-Alt gives
 //! everything back when both come up and no other key was pressed with them; with a third key they belong to the guest.
+//!
+//! A guest with an ordinary mouse gets motion, and the pointer is kept in the window meanwhile. A guest that takes places of the
+//! pointer gets those while the pointer is over its picture, and nothing is kept.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
-use vm_core::input::{Key, KeyEvent, PointerEvent};
+use vm_core::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
 use vm_core::runner::{Command, VmHandle};
 use winit::event::{ElementState, MouseButton, MouseScrollDelta, WindowEvent};
 use winit::window::{CursorGrabMode, Window};
@@ -18,11 +21,17 @@ const PIXELS_PER_STEP: f64 = 40.0;
 pub trait Receiver {
     /// Sends a command to the machine; never waits.
     fn send(&self, command: Command);
+    /// Whether the guest takes the places that the pointer is at.
+    fn takes_places(&self) -> bool;
 }
 
 impl Receiver for VmHandle {
     fn send(&self, command: Command) {
         VmHandle::send(self, command);
+    }
+
+    fn takes_places(&self) -> bool {
+        self.takes_absolute_pointer()
     }
 }
 
@@ -36,7 +45,38 @@ pub struct Grab<R: Receiver = VmHandle> {
     buttons: u8,
     motion: (f64, f64),
     wheel: f64,
+    /// Where the guest's picture is on the window, and where the pointer is, in pixels of the window.
+    picture: Option<Area>,
+    at: (f64, f64),
     chord: Chord,
+}
+
+/// A part of the window, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Area {
+    /// From the window's left edge.
+    pub left: f64,
+    /// From its upper edge.
+    pub top: f64,
+    /// At least 1.
+    pub width: f64,
+    /// At least 1.
+    pub height: f64,
+}
+
+impl Area {
+    fn contains(&self, (x, y): (f64, f64)) -> bool {
+        (self.left..self.left + self.width).contains(&x) && (self.top..self.top + self.height).contains(&y)
+    }
+
+    /// Where a point lies in the area, from 0 to 65535 each way; one outside counts as one at the edge.
+    fn place(&self, (x, y): (f64, f64)) -> (u16, u16) {
+        let part = |at: f64, start: f64, length: f64| {
+            // From the middle of the first pixel to the middle of the last.
+            (((at - start) / (length - 1.0).max(1.0)).clamp(0.0, 1.0) * 65535.0).round() as u16
+        };
+        (part(x, self.left, self.width), part(y, self.top, self.height))
+    }
 }
 
 /// Where Ctrl-Alt stands.
@@ -61,6 +101,8 @@ impl<R: Receiver> Default for Grab<R> {
             buttons: 0,
             motion: (0.0, 0.0),
             wheel: 0.0,
+            picture: None,
+            at: (0.0, 0.0),
             chord: Chord::Idle,
         }
     }
@@ -82,8 +124,24 @@ impl<R: Receiver> Grab<R> {
         self.pointer
     }
 
-    /// Gives the keyboard to a guest, and the pointer too where `pointer` says so.
+    /// Whether the guest that has the keyboard gets the places of the pointer.
+    pub fn places(&self) -> bool {
+        !self.pointer && self.guest.as_ref().is_some_and(|(_, guest)| guest.takes_places())
+    }
+
+    /// Whether the pointer is the guest's now because it is over its picture: the host's own picture of it is in the way there.
+    pub fn over_picture(&self) -> bool {
+        self.places() && self.picture.is_some_and(|picture| picture.contains(self.at))
+    }
+
+    /// Where the guest's picture is on the window now.
+    pub fn set_picture(&mut self, picture: Option<Area>) {
+        self.picture = picture;
+    }
+
+    /// Gives the keyboard to a guest, and the pointer too where `pointer` says so and the guest takes no places.
     pub fn give(&mut self, id: &str, guest: R, pointer: bool) {
+        let pointer = pointer && !guest.takes_places();
         if self.keyboard() != Some(id) {
             self.release();
             self.guest = Some((id.to_owned(), guest));
@@ -112,7 +170,7 @@ impl<R: Receiver> Grab<R> {
             guest.send(Command::Key(KeyEvent { key, down: false }));
         }
         if buttons != 0 {
-            guest.send(Command::Pointer(PointerEvent::default()));
+            self.send_pointer(0, 0, 0);
         }
     }
 
@@ -135,8 +193,14 @@ impl<R: Receiver> Grab<R> {
 
     /// Looks at an event of the window before anybody else. True: it was for the guest, and nobody else should see it.
     pub fn window_event(&mut self, event: &WindowEvent) -> bool {
-        if self.guest.is_none() {
-            return false;
+        if let WindowEvent::CursorMoved { position, .. } = event {
+            self.at = (position.x, position.y);
+        }
+        let Some((_, guest)) = &self.guest else { return false };
+        if self.pointer && guest.takes_places() {
+            // It has learnt to take places since it got the pointer.
+            self.lift_buttons();
+            self.confine(false);
         }
         match event {
             WindowEvent::KeyboardInput { event, is_synthetic, .. } => {
@@ -157,7 +221,23 @@ impl<R: Receiver> Grab<R> {
                 self.button(*button, *state == ElementState::Pressed);
                 true
             }
-            WindowEvent::MouseWheel { delta, .. } if self.pointer => {
+            WindowEvent::MouseInput { state: ElementState::Pressed, button, .. } if self.over_picture() => {
+                self.button(*button, true);
+                true
+            }
+            WindowEvent::MouseInput { state: ElementState::Released, button, .. } if self.buttons != 0 => {
+                self.button(*button, false);
+                // The window may have seen it go down.
+                false
+            }
+            WindowEvent::CursorMoved { .. } if self.places() => {
+                // A drag goes on beside the picture, at its edge.
+                if self.buttons != 0 || self.over_picture() {
+                    self.send_pointer(0, 0, 0);
+                }
+                false
+            }
+            WindowEvent::MouseWheel { delta, .. } if self.pointer || self.over_picture() => {
                 // A positive delta is away from the person.
                 self.wheel -= match *delta {
                     MouseScrollDelta::LineDelta(_, lines) => f64::from(lines),
@@ -192,12 +272,28 @@ impl<R: Receiver> Grab<R> {
         }
     }
 
+    /// The click that gave the guest the keyboard is the guest's too, where it takes places.
+    pub fn click_too(&mut self) {
+        if self.over_picture() {
+            self.button(MouseButton::Left, true);
+            self.button(MouseButton::Left, false);
+        }
+    }
+
+    fn lift_buttons(&mut self) {
+        if std::mem::take(&mut self.buttons) != 0 {
+            self.send_pointer(0, 0, 0);
+        }
+    }
+
     fn button(&mut self, button: MouseButton, down: bool) {
         let bit = match button {
             MouseButton::Left => 1,
             MouseButton::Right => 2,
             MouseButton::Middle => 4,
-            MouseButton::Back | MouseButton::Forward | MouseButton::Other(_) => return,
+            MouseButton::Back => 8,
+            MouseButton::Forward => 16,
+            MouseButton::Other(_) => return,
         };
         if down {
             self.buttons |= bit;
@@ -208,8 +304,14 @@ impl<R: Receiver> Grab<R> {
     }
 
     fn send_pointer(&self, dx: i32, dy: i32, wheel: i32) {
-        if let Some((_, guest)) = &self.guest {
-            guest.send(Command::Pointer(PointerEvent { dx, dy, wheel, buttons: self.buttons }));
+        let Some((_, guest)) = &self.guest else { return };
+        let buttons = self.buttons;
+        match self.picture {
+            Some(picture) if !self.pointer && guest.takes_places() => {
+                let (x, y) = picture.place(self.at);
+                guest.send(Command::AbsolutePointer(AbsolutePointerEvent { x, y, wheel, buttons }));
+            }
+            _ => guest.send(Command::Pointer(PointerEvent { dx, dy, wheel, buttons })),
         }
     }
 
@@ -251,20 +353,75 @@ impl<R: Receiver> Grab<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
+
+    use winit::dpi::PhysicalPosition;
+    use winit::event::DeviceId;
 
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Ear(Rc<RefCell<Vec<(Key, bool)>>>);
+    struct Ear(Rc<RefCell<Vec<(Key, bool)>>>, Rc<RefCell<Vec<AbsolutePointerEvent>>>, Rc<Cell<bool>>);
 
     impl Receiver for Ear {
         fn send(&self, command: Command) {
-            if let Command::Key(event) = command {
-                self.0.borrow_mut().push((event.key, event.down));
+            match command {
+                Command::Key(event) => self.0.borrow_mut().push((event.key, event.down)),
+                Command::AbsolutePointer(event) => self.1.borrow_mut().push(event),
+                _ => {}
             }
         }
+
+        fn takes_places(&self) -> bool {
+            self.2.get()
+        }
+    }
+
+    fn moved(x: f64, y: f64) -> WindowEvent {
+        WindowEvent::CursorMoved { device_id: DeviceId::dummy(), position: PhysicalPosition::new(x, y) }
+    }
+
+    fn left(state: ElementState) -> WindowEvent {
+        WindowEvent::MouseInput { device_id: DeviceId::dummy(), state, button: MouseButton::Left }
+    }
+
+    #[test]
+    fn a_guest_that_takes_places_gets_them_over_its_picture_and_the_pointer_stays_free() {
+        let ear = Ear::default();
+        ear.2.set(true);
+        let mut grab = Grab::default();
+        grab.set_picture(Some(Area { left: 100.0, top: 50.0, width: 101.0, height: 101.0 }));
+        grab.give("m", ear.clone(), true);
+        assert!(!grab.pointer() && grab.places());
+        assert!(!grab.window_event(&moved(99.0, 60.0)) && !grab.over_picture());
+        assert!(!grab.window_event(&left(ElementState::Pressed)), "beside the picture it is the window's");
+        assert!(ear.1.borrow().is_empty());
+        assert!(!grab.window_event(&moved(150.0, 100.0)), "the window follows the pointer too");
+        assert!(grab.window_event(&left(ElementState::Pressed)));
+        grab.window_event(&moved(900.0, 100.0));
+        grab.window_event(&left(ElementState::Released));
+        let heard: Vec<_> = ear.1.borrow().iter().map(|event| (event.x, event.y, event.buttons)).collect();
+        assert_eq!(heard, [(32768, 32768, 0), (32768, 32768, 1), (65535, 32768, 1), (65535, 32768, 0)]);
+        // Ctrl-Alt gives the keyboard back, and with it the places.
+        for (key, down) in
+            [(Key::ControlLeft, true), (Key::AltLeft, true), (Key::AltLeft, false), (Key::ControlLeft, false)]
+        {
+            grab.key(key, down, false);
+        }
+        grab.window_event(&moved(150.0, 100.0));
+        assert_eq!(ear.1.borrow().len(), heard.len());
+    }
+
+    #[test]
+    fn a_guest_that_learns_to_take_places_lets_the_pointer_go() {
+        let (mut grab, ear) = grabbed();
+        grab.set_picture(Some(Area { left: 0.0, top: 0.0, width: 10.0, height: 10.0 }));
+        assert!(grab.pointer() && grab.window_event(&moved(5.0, 5.0)));
+        ear.2.set(true);
+        assert!(!grab.window_event(&moved(9.0, 0.0)));
+        assert!(!grab.pointer() && grab.keyboard().is_some());
+        assert_eq!(ear.1.borrow().last().map(|event| (event.x, event.y)), Some((65535, 0)));
     }
 
     fn grabbed() -> (Grab<Ear>, Ear) {

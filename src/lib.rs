@@ -19,6 +19,17 @@ pub mod window;
 
 use std::process::ExitCode;
 
+/// Lets a write beyond the host's limit on file sizes (`ulimit -f`) fail like one to a full disk, where it would end the program.
+pub fn outlive_file_limits() {
+    #[cfg(unix)]
+    {
+        let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag) {
+            tracing::warn!("SIGXFSZ: {error}");
+        }
+    }
+}
+
 /// Opens the manager's window and stays until it is closed.
 pub fn manager() -> ExitCode {
     match app::run() {

@@ -7,6 +7,7 @@ mod atomic;
 mod file;
 mod machine;
 mod picture;
+mod presence;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use vm_core::disk::image::ImageInfo;
 
 pub use atomic::write_atomically;
 pub use machine::{Accelerator, Drive, Machine, Place};
-pub(crate) use machine::{memory_words, size_words};
+pub(crate) use machine::{file_words, memory_words, size_words};
 pub use picture::Picture;
+pub use presence::{Hold, Left, Presence};
 
 /// The newest format of `machine.ron` that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -55,6 +57,8 @@ pub struct Entry {
     pub picture: Option<Picture>,
     /// What the images of its hard disks are, as far as they can be opened.
     pub disks: Vec<(Place, ImageInfo)>,
+    /// Whether another window has it, or left it.
+    pub presence: Presence,
 }
 
 impl Entry {
@@ -141,7 +145,8 @@ impl Library {
         let saved = saved_at(&folder.join("state"));
         let picture = Picture::read(&folder.join("screen.png"));
         let disks = machine.as_ref().map_or_else(|_| Vec::new(), |machine| machine.disks(&folder));
-        Entry { id: id.to_string_lossy().into_owned(), folder, machine, attention, saved, picture, disks }
+        let presence = Presence::of(&folder);
+        Entry { id: id.to_string_lossy().into_owned(), folder, machine, attention, saved, picture, disks, presence }
     }
 
     /// Makes a folder for a new machine and writes its definition; says its id.

@@ -1,6 +1,5 @@
 //! A machine that runs in the manager: its handle, what it said, its picture on the graphics card.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +10,11 @@ use vm_core::bus::signals::StopReason;
 use vm_core::config::MachineConfig;
 use vm_core::frame::Frame;
 use vm_core::runner::event::EndReason;
-use vm_core::runner::{Command, CommandError, Event, Reply, RunState, StartOptions, Statistics, VmHandle};
+use vm_core::runner::{
+    Command, CommandError, Event, Reply, RunState, SnapshotAction, SnapshotEvent, StartOptions, Statistics, VmHandle,
+};
+
+use crate::library::Hold;
 
 /// How often a shown machine is asked for a new picture.
 const SHOWN_INTERVAL: Duration = Duration::from_millis(16);
@@ -33,8 +36,30 @@ pub enum Banner {
     PoweredOff,
     /// A save failed; the machine is paused and whole.
     SaveFailed(String),
+    /// Memory that was being loaded is damaged; the words are the engine's.
+    Damaged(String),
     /// Words without a next step.
     Notice(String),
+}
+
+/// A snapshot that is being taken, restored or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotJob {
+    /// What is done.
+    pub action: SnapshotAction,
+    /// Bytes done, and in all.
+    pub progress: (u64, u64),
+}
+
+impl SnapshotJob {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self.action {
+            SnapshotAction::Take => "Writing the snapshot",
+            SnapshotAction::Restore => "Keeping what was before",
+            SnapshotAction::Delete => "Freeing what only the deleted snapshot needed",
+        }
+    }
 }
 
 /// The console of the monitor tab.
@@ -94,6 +119,8 @@ pub struct Session {
     pub resumed: bool,
     /// It has run since it was started.
     pub has_run: bool,
+    /// The machine is this window's, and not closed yet.
+    pub hold: Option<Hold>,
     /// What it does.
     pub state: RunState,
     /// Figures of about the last second.
@@ -102,6 +129,10 @@ pub struct Session {
     pub banners: Vec<Banner>,
     /// Bytes of a state written, and in all.
     pub progress: Option<(u64, u64)>,
+    /// What is being done with its snapshots.
+    pub snapshot_job: Option<SnapshotJob>,
+    /// Its snapshots are others than before.
+    pub other_snapshots: bool,
     /// The picture on the graphics card.
     pub texture: Option<egui::TextureHandle>,
     /// The newest picture.
@@ -114,24 +145,16 @@ pub struct Session {
     sharp: bool,
 }
 
-/// Starts the engine. Returns at once; what keeps it from starting comes as [`RunState::Ended`].
-fn start_engine(config: MachineConfig, resume_from: Option<PathBuf>) -> std::io::Result<VmHandle> {
-    vm_core::runner::start(config, StartOptions { resume_from, ..StartOptions::default() })
-}
-
 impl Session {
-    /// Starts a machine, from a saved state where there is one.
+    /// Starts a machine, from a saved state or a snapshot where `from` says so. What keeps it from starting comes as
+    /// [`RunState::Ended`].
     ///
     /// # Errors
     /// Where the host gives no thread.
-    pub fn start(
-        config: MachineConfig,
-        resume_from: Option<PathBuf>,
-        context: &egui::Context,
-    ) -> std::io::Result<Self> {
-        let resumed = resume_from.is_some();
+    pub fn start(config: MachineConfig, from: StartOptions, context: &egui::Context) -> std::io::Result<Self> {
+        let resumed = from.resume_from.is_some() || from.snapshot.is_some();
         let name = config.name.clone();
-        let handle = start_engine(config, resume_from)?;
+        let handle = vm_core::runner::start(config, from)?;
         let (teller, events) = crossbeam_channel::unbounded();
         let shown = Arc::new(AtomicBool::new(true));
         let watch = Watch { handle: handle.clone(), teller, context: context.clone(), shown: Arc::clone(&shown) };
@@ -140,10 +163,13 @@ impl Session {
             state: handle.state(),
             handle,
             resumed,
+            hold: None,
             has_run: false,
             statistics: Statistics::default(),
             banners: Vec::new(),
             progress: None,
+            snapshot_job: None,
+            other_snapshots: false,
             texture: None,
             frame: None,
             monitor: Monitor::default(),
@@ -162,7 +188,8 @@ impl Session {
     /// Takes what the engine has said since, and the newest picture. Says why the machine ended, once it has.
     pub fn update(&mut self, context: &egui::Context) -> Option<EndReason> {
         self.state = self.handle.state();
-        for event in self.events.try_iter() {
+        let events: Vec<Event> = self.events.try_iter().collect();
+        for event in events {
             match event {
                 Event::State(state) => {
                     self.banners.retain(|banner| matches!(banner, Banner::Notice(_) | Banner::SaveFailed(_)));
@@ -174,6 +201,7 @@ impl Session {
                         RunState::Stopped(reason) => self.banners.push(match reason {
                             StopReason::TripleFault => Banner::TripleFault,
                             StopReason::DiskError(text) => Banner::DiskError(text.clone()),
+                            StopReason::Damaged(text) => Banner::Damaged(text.clone()),
                             StopReason::PowerOff | StopReason::DebugExit(_) => Banner::PoweredOff,
                         }),
                         RunState::Starting | RunState::Paused | RunState::Saving | RunState::Ended(_) => {}
@@ -190,7 +218,12 @@ impl Session {
                         self.banners.push(banner);
                     }
                 }
-                Event::Reset | Event::PowerButton | Event::TrayMoved(..) | Event::MediumChanged(_) => {}
+                Event::Snapshot(event) => self.heard_of_snapshot(event),
+                Event::Reset
+                | Event::PowerButton
+                | Event::AbsolutePointer(_)
+                | Event::TrayMoved(..)
+                | Event::MediumChanged(_) => {}
             }
         }
         if matches!(self.state, RunState::Running | RunState::Paused) {
@@ -210,6 +243,22 @@ impl Session {
         match &self.state {
             RunState::Ended(reason) => Some(reason.clone()),
             RunState::Starting | RunState::Running | RunState::Paused | RunState::Stopped(_) | RunState::Saving => None,
+        }
+    }
+
+    fn heard_of_snapshot(&mut self, event: SnapshotEvent) {
+        match event {
+            SnapshotEvent::Started { action, .. } => self.snapshot_job = Some(SnapshotJob { action, progress: (0, 0) }),
+            SnapshotEvent::Progress { done, all, .. } => {
+                if let Some(job) = &mut self.snapshot_job {
+                    job.progress = (done, all);
+                }
+            }
+            SnapshotEvent::Done { .. } => (self.snapshot_job, self.other_snapshots) = (None, true),
+            SnapshotEvent::Failed { text, .. } => {
+                (self.snapshot_job, self.other_snapshots) = (None, true);
+                self.banners.push(Banner::Notice(text));
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use eframe::egui::{Key, KeyboardShortcut, Modifiers};
 
+use crate::library::Place;
+
 /// Something that a person can do in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "`text` and `tooltip` say what each is")]
@@ -17,6 +19,12 @@ pub enum UiCommand {
     DiscardState,
     TypeIntoGuest,
     CtrlAltDelete,
+    Insert(Place),
+    Eject(Place),
+    TakeSnapshot,
+    RestoreSnapshot,
+    CompareSnapshot,
+    DeleteSnapshot,
     FullScreen,
     OneToOne,
     TabScreen,
@@ -40,7 +48,7 @@ const ALT: Modifiers = Modifiers::ALT;
 
 impl UiCommand {
     /// All of them, in the palette's order.
-    pub const ALL: [UiCommand; 25] = [
+    pub const ALL: [UiCommand; 41] = [
         UiCommand::Start,
         UiCommand::Resume,
         UiCommand::SaveAndClose,
@@ -51,6 +59,22 @@ impl UiCommand {
         UiCommand::DiscardState,
         UiCommand::TypeIntoGuest,
         UiCommand::CtrlAltDelete,
+        UiCommand::TakeSnapshot,
+        UiCommand::RestoreSnapshot,
+        UiCommand::CompareSnapshot,
+        UiCommand::DeleteSnapshot,
+        UiCommand::Insert(Place::FloppyA),
+        UiCommand::Eject(Place::FloppyA),
+        UiCommand::Insert(Place::FloppyB),
+        UiCommand::Eject(Place::FloppyB),
+        UiCommand::Insert(Place::Ide0),
+        UiCommand::Eject(Place::Ide0),
+        UiCommand::Insert(Place::Ide1),
+        UiCommand::Eject(Place::Ide1),
+        UiCommand::Insert(Place::Ide2),
+        UiCommand::Eject(Place::Ide2),
+        UiCommand::Insert(Place::Ide3),
+        UiCommand::Eject(Place::Ide3),
         UiCommand::FullScreen,
         UiCommand::OneToOne,
         UiCommand::NewMachine,
@@ -97,6 +121,12 @@ impl UiCommand {
             UiCommand::DiscardState    => ("Discard saved state…", "Throw the saved state away; the next start is from power-on",             None),
             UiCommand::TypeIntoGuest   => ("Type into the guest",  "Give the keyboard to the guest; Ctrl-Alt gives it back",                  Some((CTRL, Key::G))),
             UiCommand::CtrlAltDelete   => ("Send Ctrl-Alt-Delete", "Press Ctrl, Alt and Delete in the guest",                                 None),
+            UiCommand::Insert(place)   => (insert_text(place),     "Put another image into this drive",                                        None),
+            UiCommand::Eject(place)    => (eject_text(place),      "Take out what is in this drive",                                          None),
+            UiCommand::TakeSnapshot    => ("Snapshot…",            "Keep memory and all disks of this instant; the guest goes on",             Some((CTRL_SHIFT, Key::S))),
+            UiCommand::RestoreSnapshot => ("Go back to this…",     "Go back to the selected snapshot",                                         None),
+            UiCommand::CompareSnapshot => ("Compare with…",        "Say how the selected snapshot differs from another",                       None),
+            UiCommand::DeleteSnapshot  => ("Delete snapshot…",     "Delete the selected snapshot and free what only it needs",                 None),
             UiCommand::FullScreen      => ("Full screen",          "Show only the guest's screen; Ctrl-Alt, then F11, comes back",            Some((PLAIN, Key::F11))),
             UiCommand::OneToOne        => ("Actual size",          "One pixel of the guest is one pixel here, instead of filling the window", Some((CTRL, Key::Num0))),
             UiCommand::TabScreen       => ("Screen",               "The guest's screen",                                                      Some((ALT, Key::Num1))),
@@ -112,6 +142,30 @@ impl UiCommand {
             UiCommand::Palette         => ("All commands…",        "Find a command by its name",                                              Some((CTRL_SHIFT, Key::K))),
             UiCommand::Quit            => ("Quit",                 "Close Hako",                                                              Some((CTRL, Key::Q))),
         }
+    }
+}
+
+#[rustfmt::skip]
+fn insert_text(place: Place) -> &'static str {
+    match place {
+        Place::FloppyA => "Insert into floppy drive A…",
+        Place::FloppyB => "Insert into floppy drive B…",
+        Place::Ide0    => "Insert into CD drive (hda)…",
+        Place::Ide1    => "Insert into CD drive (hdb)…",
+        Place::Ide2    => "Insert into CD drive (hdc)…",
+        Place::Ide3    => "Insert into CD drive (hdd)…",
+    }
+}
+
+#[rustfmt::skip]
+fn eject_text(place: Place) -> &'static str {
+    match place {
+        Place::FloppyA => "Eject floppy drive A",
+        Place::FloppyB => "Eject floppy drive B",
+        Place::Ide0    => "Eject CD drive (hda)",
+        Place::Ide1    => "Eject CD drive (hdb)",
+        Place::Ide2    => "Eject CD drive (hdc)",
+        Place::Ide3    => "Eject CD drive (hdd)",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The parts of the window, one a file; this one puts them together.
 
 mod actions;
+mod drives;
 mod insight;
 mod library;
 mod monitor;
@@ -15,6 +16,8 @@ use crate::app::{App, Tab};
 use crate::theme;
 use crate::ui_command::UiCommand;
 
+pub(crate) use library::{fit, full_uv};
+
 impl App {
     /// The whole window.
     pub(crate) fn window_ui(&mut self, ui: &mut egui::Ui) {
@@ -22,13 +25,17 @@ impl App {
         self.shortcuts(ui.ctx());
         let selected = self.selected.clone().filter(|id| self.entry(id).is_some());
         self.screen_rect.set(None);
+        self.grab.borrow_mut().set_picture(None);
         if self.full_screen
             && let Some(id) = &selected
             && self.sessions.contains_key(id)
         {
             egui::CentralPanel::no_frame().show(ui, |ui| self.screen_ui(ui, id));
         } else {
-            self.full_screen = false;
+            if std::mem::take(&mut self.full_screen) {
+                // The machine has ended, or another is selected.
+                ui.ctx().send_viewport_cmd(egui::ViewportCommand::Fullscreen(false));
+            }
             let folded = ui.available_width() < theme::FOLD_BELOW;
             let width = if folded { theme::LIBRARY_FOLDED } else { theme::LIBRARY_WIDTH };
             egui::Panel::left("library")
@@ -62,7 +69,8 @@ impl App {
         let context = ui.ctx().clone();
         self.dialogs_ui(&context);
         self.carry_out_wishes(&context);
-        if self.grab.borrow().pointer() {
+        let grab = self.grab.borrow();
+        if grab.pointer() || grab.over_picture() {
             context.set_cursor_icon(egui::CursorIcon::None);
         }
     }
@@ -128,7 +136,7 @@ pub(crate) fn page_ui(ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::cell::RefCell;
     use std::path::PathBuf;
     use std::rc::Rc;
@@ -141,7 +149,8 @@ mod tests {
     use crate::grab::Grab;
     use crate::library::{Library, Machine};
 
-    fn data(test: &str) -> PathBuf {
+    /// A library's folder without examples.
+    pub(crate) fn data(test: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("hako-view-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         // Tests make their own machines; the examples of the first start are not wanted.
@@ -150,7 +159,8 @@ mod tests {
         folder
     }
 
-    fn manager(data: PathBuf) -> Harness<'static, Option<App>> {
+    /// The manager of that library, drawn a few times.
+    pub(crate) fn manager(data: PathBuf) -> Harness<'static, Option<App>> {
         let mut harness = Harness::builder().with_size([1120.0, 740.0]).build_ui_state(
             move |ui, app: &mut Option<App>| {
                 let app = app.get_or_insert_with(|| {
@@ -166,7 +176,7 @@ mod tests {
     }
 
     /// Draws until `done`; the worker thread may need a moment.
-    fn until(harness: &mut Harness<'static, Option<App>>, done: impl Fn(&App) -> bool) {
+    pub(crate) fn until(harness: &mut Harness<'static, Option<App>>, done: impl Fn(&App) -> bool) {
         let start = Instant::now();
         while !done(harness.state().as_ref().unwrap()) {
             assert!(start.elapsed() < Duration::from_secs(10), "it never happened");
@@ -220,6 +230,49 @@ mod tests {
         harness.key_press(egui::Key::F5);
         until(&mut harness, |app| app.entries[0].trouble().is_none());
         harness.get_by_label("Odd, off");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn everything_is_reached_with_the_tab_key() {
+        let data = data("tab-key");
+        Library::new(data.clone()).create(&Machine { name: "One".into(), ..Machine::default() }).unwrap();
+        let mut harness = manager(data.clone());
+        let mut left: Vec<&str> = vec![
+            "New machine",
+            "One, off",
+            "Start",
+            "Screen",
+            "Snapshots",
+            "Settings",
+            "Monitor",
+            "Insight",
+            "More actions",
+        ];
+        for _ in 0..40 {
+            harness.key_press(egui::Key::Tab);
+            harness.run_steps(2);
+            left.retain(|label| !harness.query_all_by_label(label).any(|node| node.is_focused()));
+        }
+        assert!(left.is_empty(), "never reached: {left:?}");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn the_palette_finds_a_command_and_says_why_others_cannot_be_had() {
+        let data = data("palette");
+        Library::new(data.clone()).create(&Machine { name: "One".into(), ..Machine::default() }).unwrap();
+        let mut harness = manager(data.clone());
+        harness.key_press_modifiers(egui::Modifiers::COMMAND.plus(egui::Modifiers::SHIFT), egui::Key::K);
+        harness.run_steps(3);
+        assert!(harness.query_by_label("Insert into floppy drive A…").is_none(), "the machine has no such drive");
+        harness.event(egui::Event::Text("dark".into()));
+        harness.run_steps(2);
+        let before = harness.ctx.theme();
+        harness.key_press(egui::Key::Enter);
+        harness.run_steps(3);
+        assert_ne!(harness.ctx.theme(), before);
+        assert!(harness.state().as_ref().unwrap().dialog.is_none());
         std::fs::remove_dir_all(data).unwrap();
     }
 

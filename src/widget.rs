@@ -4,4 +4,5 @@ pub mod banner;
 pub mod button;
 pub mod machine_form;
 pub mod path_field;
+pub mod snapshot_tree;
 pub mod state_dot;

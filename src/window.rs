@@ -13,7 +13,7 @@ use winit::event::{DeviceEvent, DeviceId, ElementState, MouseButton, StartCause,
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::window::{Icon, Window, WindowId};
 
-use crate::grab::Grab;
+use crate::grab::{Area, Grab};
 
 /// How often a new picture is looked for.
 const INTERVAL: Duration = Duration::from_millis(16);
@@ -132,6 +132,13 @@ impl Shell {
         let kept = self.shown.filter(|&(_, shown)| shown == shape && !again);
         let since = kept.map_or(0, |(sequence, _)| sequence);
         self.shown = Some((frame.sequence, shape));
+        let (left, top, width, height) = placed(screen.size.width, screen.size.height, frame.aspect);
+        self.grab.set_picture(Some(Area {
+            left: left.into(),
+            top: top.into(),
+            width: width.into(),
+            height: height.into(),
+        }));
         paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame, since);
         if let Err(error) = screen.pixels.render() {
             // A surface may be lost for a moment (another resolution, a locked screen); the next picture tries again.
@@ -186,6 +193,7 @@ impl ApplicationHandler<()> for Shell {
             _ => Ok(()),
         };
         if let Some(screen) = &self.screen {
+            screen.window.set_cursor_visible(!self.grab.pointer() && !self.grab.over_picture());
             let caption = self.caption();
             if screen.window.title() != caption {
                 screen.window.set_title(&caption);
@@ -222,6 +230,17 @@ impl ApplicationHandler<()> for Shell {
     }
 }
 
+/// Left edge, upper edge, width and height of a picture of this shape in a window of this size.
+fn placed(width: u32, height: u32, aspect: f32) -> (u32, u32, u32, u32) {
+    let aspect = if aspect.is_finite() && aspect > 0.0 { aspect } else { 4.0 / 3.0 };
+    let (wide, high) = if width as f32 / height as f32 > aspect {
+        (((height as f32 * aspect) as u32).clamp(1, width), height)
+    } else {
+        (width, ((width as f32 / aspect) as u32).clamp(1, height))
+    };
+    ((width - wide) / 2, (height - high) / 2, wide, high)
+}
+
 /// Scales the picture into the middle of a window of `width` × `height` pixels, in its own shape. `since`: the window shows
 /// that picture already (0: none), so that only rows that changed after it are drawn.
 fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame, since: u64) {
@@ -233,13 +252,7 @@ fn paint(into: &mut [u8], width: u32, height: u32, frame: &Frame, since: u64) {
     {
         return;
     }
-    let aspect = if frame.aspect.is_finite() && frame.aspect > 0.0 { frame.aspect } else { 4.0 / 3.0 };
-    let (wide, high) = if width as f32 / height as f32 > aspect {
-        (((height as f32 * aspect) as u32).clamp(1, width), height)
-    } else {
-        (width, ((width as f32 / aspect) as u32).clamp(1, height))
-    };
-    let (left, top) = ((width - wide) / 2, (height - high) / 2);
+    let (left, top, wide, high) = placed(width, height, frame.aspect);
     let sources: Vec<usize> = (0..wide as usize).map(|x| x * columns / wide as usize * 4).collect();
     for y in 0..high {
         let row = y as usize * rows / high as usize;

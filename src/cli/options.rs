@@ -56,9 +56,9 @@ struct Row {
 const OPTIONS: &[Row] = &[
     Row { names: &["-help", "-h"],      argument: "",                      help: "this list",                                                 set: |request, _| { request.help = true; Ok(()) } },
     Row { names: &["-name"],            argument: "NAME",                  help: "the machine's name, in titles and messages",                set: name },
-    Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=jit",                    set: machine },
+    Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=jit,hpet=on|off",        set: machine },
     Row { names: &["-accel"],           argument: "interp|jit|jit=template", help: "the engine; jit makes native code",                    set: |request, text| accel(request, "-accel", text) },
-    Row { names: &["-cpu"],             argument: "pentium2",              help: "the processor; also pentium, 486",                                           set: cpu },
+    Row { names: &["-cpu"],             argument: "pentium-m",             help: "the processor; also 486, pentium, pentium2, pentium3, max", set: cpu },
     Row { names: &["-smp"],             argument: "1",                     help: "the number of processors",                                  set: smp },
     Row { names: &["-m"],               argument: "[size=]MEGS",           help: "memory in MiB, or with k, M or G",                          set: |request, text| { request.config.memory_mib = device::memory(text)?; Ok(()) } },
     Row { names: &["-bios"],            argument: "FILE",                  help: "this firmware instead of SeaBIOS",                          set: |request, text| { request.bios = Some(text.into()); Ok(()) } },
@@ -91,6 +91,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-monitor"],         argument: "BACKEND",               help: "the monitor for people",                                    set: |request, text| { request.monitors.push(Target::parse("-monitor", text)?); Ok(()) } },
     Row { names: &["-qmp"],             argument: "BACKEND",               help: "the monitor for programs: unix:PATH,server=on,wait=off or stdio", set: |request, text| { request.qmps.push(Target::parse("-qmp", text)?); Ok(()) } },
     Row { names: &["-rtc"],             argument: "base=",                 help: "the clock: utc, localtime or a date",                       set: |request, text| { request.config.rtc = device::rtc(text)?; Ok(()) } },
+    Row { names: &["-no-hpet"],         argument: "",                      help: "without high precision event timers",                       set: |request, _| { request.config.hpet = false; Ok(()) } },
     Row { names: &["-no-reboot"],       argument: "",                      help: "end where the guest resets",                                set: |request, _| { request.config.no_reboot = true; Ok(()) } },
     Row { names: &["-no-shutdown"],     argument: "",                      help: "pause where the guest switches the power off",              set: |request, _| { request.config.no_shutdown = true; Ok(()) } },
     Row { names: &["-S"],               argument: "",                      help: "wait at the first instruction for “cont”",                  set: |request, _| { request.paused = true; Ok(()) } },
@@ -181,7 +182,10 @@ fn machine(request: &mut Request, text: &str) -> Result<(), CliError> {
     if let Some(engine) = pairs.take("accel") {
         accel(request, "-machine accel", &engine)?;
     }
-    pairs.finish("type, accel")
+    if let Some(there) = pairs.switch("hpet")? {
+        request.config.hpet = there;
+    }
+    pairs.finish("type, accel, hpet")
 }
 
 fn accel(request: &mut Request, option: &str, text: &str) -> Result<(), CliError> {
@@ -259,13 +263,14 @@ mod tests {
     #[test]
     fn a_line_as_one_types_it() {
         let request = parse(&words(
-            "-M pc -m 64 -smp 1 -accel interp -cpu pentium2 -fda a.img -cdrom b.iso -boot d -snapshot -vga std \
+            "-M pc,hpet=off -m 64 -smp 1 -accel interp -cpu pentium2 -fda a.img -cdrom b.iso -boot d -snapshot -vga std \
              -display none -nodefaults -nic none -net none -serial mon:stdio -qmp unix:/tmp/q,server,nowait \
              -debugcon file:/tmp/log -device isa-debug-exit,iobase=0xf4,iosize=0x04 -rtc base=utc -name test \
              --no-reboot -no-shutdown -S -kernel k -initrd i -append quiet",
         ))
         .unwrap();
         assert_eq!(request.config.memory_mib, 64);
+        assert!(!request.config.hpet);
         assert_eq!(request.config.debug_exit, Some((0xf4, 4)));
         assert_eq!(request.config.boot, "d");
         assert!(request.config.no_reboot && request.config.no_shutdown && request.paused && request.temporary);
@@ -283,8 +288,9 @@ mod tests {
             ("-accel tcg", "interp"),
             ("-accel jit=cranelift", "interp"),
             ("-M q35", "q35"),
+            ("-M pc,hpet=maybe", "hpet=maybe"),
             ("-smp 4", "-smp 1"),
-            ("-cpu host", "pentium2"),
+            ("-cpu host", "pentium-m"),
             ("-vga qxl", "qxl"),
             ("-display gtk", "gtk"),
             ("-nic user", "network"),

@@ -13,7 +13,8 @@ use vm_core::config::{DriveKind, DriveSlot, KernelConfig, MachineConfig};
 use vm_core::debug::{monitor, qmp};
 use vm_core::firmware::FirmwareChoice;
 use vm_core::runner::event::EndReason;
-use vm_core::runner::{Command, Event, RunState, StartOptions, VmHandle, start};
+use vm_core::runner::{Command, Event, RunState, SnapshotEvent, StartOptions, VmHandle, start};
+use vm_core::snapshot::tree::{SnapshotId, SnapshotTree};
 
 use super::chardev::{Attended, Backend, Target, open, open_attended, open_shared};
 use super::drive::{DriveRequest, place};
@@ -56,15 +57,22 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
     // Somebody who can say “cont” or “system_reset”.
     let attended = display == Display::Window || !monitors.is_empty() || !qmps.is_empty();
     let states = states_folder(&config.name);
+    let (snapshot, resume_from) = match request.load.as_deref() {
+        None => (None, None),
+        Some(name) => start_from(name, states.as_deref())?,
+    };
     let options = StartOptions {
         signals,
         firmware: firmware(&request),
         serial,
         debug_ports,
-        resume_from: request.load.as_deref().map(|name| state_folder(name, states.as_deref())).transpose()?,
+        resume_from,
         // Nothing runs before every server listens to its events.
         paused: true,
+        home: states.clone(),
+        snapshot,
         states,
+        ..StartOptions::default()
     };
     let title = config.name.clone();
     let machine = start(config, options).map_err(|error| CliError(format!("the machine's thread: {error}")))?;
@@ -145,6 +153,17 @@ fn states_folder(name: &str) -> Option<PathBuf> {
         None => directories::ProjectDirs::from("", "", "hako")?.data_dir().to_owned(),
     };
     Some(data.join("states").join(safe))
+}
+
+/// What `-loadvm` means: a snapshot of this machine, else the folder of a state.
+fn start_from(name: &str, states: Option<&Path>) -> Result<(Option<SnapshotId>, Option<PathBuf>), CliError> {
+    if let Some(home) = states {
+        let tree = SnapshotTree::read(home).map_err(|error| CliError(error.to_string()))?;
+        if let Some(found) = tree.find(name) {
+            return Ok((Some(found.id), None));
+        }
+    }
+    state_folder(name, states).map(|folder| (None, Some(folder)))
 }
 
 /// The folder of a state: a path with a slash in it, or a name.
@@ -320,7 +339,9 @@ fn watch(machine: &VmHandle, events: &Receiver<Event>, attended: bool) -> EndRea
         let Ok(event) = events.recv_timeout(Duration::from_millis(500)) else { continue };
         tell(&event, attended);
         match event {
-            Event::State(RunState::Stopped(StopReason::TripleFault | StopReason::DiskError(_))) if !attended => {
+            Event::State(RunState::Stopped(
+                StopReason::TripleFault | StopReason::DiskError(_) | StopReason::Damaged(_),
+            )) if !attended => {
                 machine.send(Command::PowerOff);
                 return EndReason::Failed(String::new());
             }
@@ -339,6 +360,8 @@ fn tell(event: &Event, attended: bool) {
                 next("“system_reset” starts it again, “quit” ends it")
             );
         }
+        Event::State(RunState::Stopped(StopReason::Damaged(text))) => eprintln!("hako: {text}"),
+        Event::Snapshot(SnapshotEvent::Failed { text, .. }) => eprintln!("hako: {text}"),
         Event::State(RunState::Stopped(StopReason::DiskError(text))) => {
             eprintln!("hako: {text}{}", next("“cont” tries again"));
         }

@@ -12,7 +12,8 @@ impl App {
         let wanted = query.to_lowercase();
         let mut rows: Vec<UiCommand> = UiCommand::ALL
             .into_iter()
-            .filter(|command| *command != UiCommand::Palette && command.text().to_lowercase().contains(&wanted))
+            .filter(|command| *command != UiCommand::Palette && self.offered(*command, &id))
+            .filter(|command| command.text().to_lowercase().contains(&wanted))
             .collect();
         rows.sort_by_key(|command| self.available(*command, &id).is_err());
         let (down, up, enter) = context.input_mut(|input| {

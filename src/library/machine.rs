@@ -97,6 +97,17 @@ impl Drive {
         Self { place, cd, path, format: None, read_only: cd, temporary: false, unknown: Vec::new() }
     }
 
+    /// The drive for people: “CD drive (hdc)”.
+    pub fn words(&self) -> String {
+        match self.kind() {
+            DriveKind::Floppy => {
+                self.place.label().to_lowercase().replace("drive a", "drive A").replace("drive b", "drive B")
+            }
+            DriveKind::Cd => format!("CD drive ({})", self.place.name()),
+            DriveKind::Disk => format!("hard disk ({})", self.place.name()),
+        }
+    }
+
     /// Hard disk, CD or floppy.
     pub fn kind(&self) -> DriveKind {
         if self.place.is_floppy() {
@@ -130,6 +141,8 @@ pub struct Machine {
     pub initrd: Option<PathBuf>,
     /// Its command line.
     pub append: String,
+    /// Minutes between snapshots that are taken by themselves; 0: none are.
+    pub checkpoint_minutes: u32,
     pub(crate) unknown: Vec<Field>,
 }
 
@@ -138,13 +151,14 @@ impl Default for Machine {
         Self {
             name: String::new(),
             memory_mib: 128,
-            processor: "pentium2".into(),
+            processor: "pentium-m".into(),
             accelerator: Accelerator::default(),
             boot: "cad".into(),
             drives: Vec::new(),
             kernel: None,
             initrd: None,
             append: String::new(),
+            checkpoint_minutes: 0,
             unknown: Vec::new(),
         }
     }
@@ -179,6 +193,17 @@ impl Machine {
             }
         }
         found
+    }
+
+    /// Whether the guest can change what is on one of its media.
+    pub fn writes_to_media(&self) -> bool {
+        let writes = |drive: &Drive| drive.kind() != DriveKind::Cd && !drive.read_only && !drive.temporary;
+        self.drives.iter().any(|drive| drive.path.is_some() && writes(drive))
+    }
+
+    /// The drives whose media can be changed.
+    pub fn removable(&self) -> impl Iterator<Item = &Drive> {
+        self.drives.iter().filter(|drive| drive.kind() != DriveKind::Disk)
     }
 
     /// Every file that it needs, with what it is.
@@ -313,6 +338,7 @@ impl Machine {
             kernel: file::take::<Option<PathBuf>>(&mut fields, "kernel")?.flatten(),
             initrd: file::take::<Option<PathBuf>>(&mut fields, "initrd")?.flatten(),
             append: file::take(&mut fields, "append")?.unwrap_or_default(),
+            checkpoint_minutes: file::take(&mut fields, "checkpoint_minutes")?.unwrap_or_default(),
             unknown: Vec::new(),
         };
         machine.drives.sort_by_key(|drive| drive.place);
@@ -370,6 +396,7 @@ impl Machine {
         line("kernel", &option(self.kernel.as_deref()));
         line("initrd", &option(self.initrd.as_deref()));
         line("append", &quoted(&self.append));
+        line("checkpoint_minutes", &self.checkpoint_minutes.to_string());
         for field in &self.unknown {
             line(&field.name, &field.value);
         }

@@ -50,8 +50,10 @@ impl App {
                     self.wish(command);
                 }
             }
-            ui.add_enabled(false, egui::Button::new("Snapshot"))
-                .on_disabled_hover_text("Snapshots of a running machine are a later step; Save & Close works today");
+            let snapshot = self.available(UiCommand::TakeSnapshot, id);
+            if button::command_ui(ui, UiCommand::TakeSnapshot, false, snapshot) {
+                self.wish(UiCommand::TakeSnapshot);
+            }
             let typing = self.available(UiCommand::CtrlAltDelete, id);
             ui.add_enabled_ui(typing.is_ok(), |ui| {
                 let menu = ui.menu_button(button::MENU_KEYS, |ui| {
@@ -70,6 +72,7 @@ impl App {
                     .on_hover_text("Press keys in the guest that your desktop would take")
                     .accessible_name("Send keys");
             });
+            self.drives_menu_ui(ui, id);
             if button::command_ui(ui, UiCommand::FullScreen, false, self.available(UiCommand::FullScreen, id)) {
                 self.wish(UiCommand::FullScreen);
             }

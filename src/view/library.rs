@@ -151,12 +151,12 @@ impl App {
 }
 
 /// The whole of a texture.
-pub(super) fn full_uv() -> egui::Rect {
+pub(crate) fn full_uv() -> egui::Rect {
     egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0))
 }
 
 /// The largest rectangle of this shape in the middle of `space`.
-pub(super) fn fit(space: egui::Rect, aspect: f32) -> egui::Rect {
+pub(crate) fn fit(space: egui::Rect, aspect: f32) -> egui::Rect {
     let aspect = if aspect.is_finite() && aspect > 0.0 { aspect } else { 4.0 / 3.0 };
     let size = if space.width() / space.height() > aspect {
         egui::vec2(space.height() * aspect, space.height())

@@ -4,7 +4,9 @@ use eframe::egui::{self, Role, Sense, WidgetInfo};
 use vm_core::runner::{Command, RunState};
 
 use super::library::{fit, full_uv};
-use crate::app::{App, Status, Tab};
+use crate::app::{App, Status, Tab, local_time};
+use crate::grab::Area;
+use crate::library::{Entry, Machine, Presence};
 use crate::session::Banner;
 use crate::theme::{self, Tone};
 use crate::ui_command::UiCommand;
@@ -77,6 +79,14 @@ impl App {
                                 self.forget(id, &banner);
                                 self.send(id, Command::Resume);
                             }
+                            None => {}
+                        }
+                    }
+                    Banner::Damaged(words) => {
+                        let steps = ["Snapshots", "Power off…"];
+                        match banner_ui(ui, "The guest's memory could not be loaded; it stands still", words, &steps) {
+                            Some(0) => self.tab = Tab::Snapshots,
+                            Some(_) => self.wish(UiCommand::PowerOff),
                             None => {}
                         }
                     }
@@ -156,10 +166,24 @@ impl App {
         let response = ui.interact(rect, ui.scope_id().with("guest"), Sense::click());
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Guest's screen"));
         self.screen_rect.set(Some(rect));
+        self.tell_grab_where(ui, rect);
         if response.has_focus() {
             ui.painter().rect_stroke(rect, 0, ui.visuals().selection.stroke, egui::StrokeKind::Outside);
         }
         response.clicked()
+    }
+
+    /// The guest that takes places of the pointer needs to know where its picture is, in pixels of the window.
+    fn tell_grab_where(&self, ui: &egui::Ui, rect: egui::Rect) {
+        let scale = f64::from(ui.ctx().pixels_per_point());
+        let seen = rect.intersect(ui.clip_rect());
+        let area = (seen.width() >= 1.0 && seen.height() >= 1.0).then(|| Area {
+            left: f64::from(rect.left()) * scale,
+            top: f64::from(rect.top()) * scale,
+            width: f64::from(rect.width()) * scale,
+            height: f64::from(rect.height()) * scale,
+        });
+        self.grab.borrow_mut().set_picture(area);
     }
 
     /// In full screen there is no status line: how to get out is said for a moment.
@@ -193,6 +217,9 @@ impl App {
             let by_pointer = ui.input(|input| input.pointer.any_released());
             let context = ui.ctx().clone();
             self.give_keyboard(id, by_pointer, &context);
+            if by_pointer {
+                self.grab.borrow_mut().click_too();
+            }
         }
     }
 
@@ -209,6 +236,7 @@ impl App {
         let readable = entry.machine.is_ok();
         let lines = entry.machine.as_ref().map(describe).unwrap_or_default();
         let saved = entry.saved.is_some();
+        let note = left_words(entry);
         let status = self.status(id);
         ui.vertical_centered(|ui| {
             ui.add_space((ui.available_height() * 0.22).clamp(8.0, 200.0));
@@ -224,6 +252,10 @@ impl App {
                         ui.add_space(4.0);
                         ui.colored_label(theme::colour(ui, Tone::Attention), &trouble.what);
                         ui.label(&trouble.next);
+                    }
+                    if let Some(note) = &note {
+                        ui.add_space(4.0);
+                        ui.label(note);
                     }
                     ui.add_space(4.0);
                     for line in &lines {
@@ -253,6 +285,28 @@ impl App {
     }
 }
 
+/// What it means that a machine was not closed when it was last on, and what is safe now.
+fn left_words(entry: &Entry) -> Option<String> {
+    let Presence::Left(left) = entry.presence else { return None };
+    let since = local_time(left.since);
+    let writes = entry.machine.as_ref().is_ok_and(Machine::writes_to_media);
+    let mut words = format!(
+        "It was {} at {since} and never closed: Hako or the computer ended under it. ",
+        if left.resumed { "resumed" } else { "switched on" }
+    );
+    words.push_str(match (entry.saved.is_some(), writes) {
+        (false, _) => "For the guest it was as if the plug had been pulled; what it had written is on its disks.",
+        (true, false) => {
+            "Resume goes back to the saved state once more. No disk of it can have gone on since, so that is safe."
+        }
+        (true, true) => {
+            "Resume goes back to the saved state once more, if its disks are still as they were then. If the guest has written \
+             to one since, Resume says which and changes nothing."
+        }
+    });
+    Some(words)
+}
+
 /// What a machine is, a line each.
 fn describe(machine: &crate::library::Machine) -> Vec<String> {
     let mut lines = vec![format!("{} MiB of memory, {} processor, interpreter", machine.memory_mib, machine.processor)];
@@ -272,4 +326,52 @@ fn describe(machine: &crate::library::Machine) -> Vec<String> {
         lines.push(format!("Kernel: {}", shorten(kernel)));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use egui_kittest::kittest::Queryable as _;
+
+    use crate::library::{Drive, Hold, Library, Machine, Place};
+    use crate::view::tests::{data, manager};
+
+    /// What the window says of a machine that was left behind.
+    fn left(test: &str, saved: bool, writes: bool, words: &str) {
+        let data = data(test);
+        let library = Library::new(data.clone());
+        let mut machine = Machine { name: "One".into(), ..Machine::default() };
+        std::fs::write(data.join("a.img"), [0; 512]).unwrap();
+        let drive = Drive { read_only: !writes, ..Drive::new(Place::FloppyA, false, Some(data.join("a.img"))) };
+        machine.set_drive(Place::FloppyA, Some(drive));
+        let id = library.create(&machine).unwrap();
+        let folder = library.folder(&id);
+        if saved {
+            std::fs::create_dir(folder.join("state")).unwrap();
+            std::fs::write(folder.join("state/state.ron"), "").unwrap();
+        }
+        drop(Hold::take(&folder, saved).unwrap());
+        let harness = manager(data.clone());
+        assert!(harness.query_by_label_contains(words).is_some(), "{words}");
+        std::fs::remove_dir_all(data).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_was_left_behind_says_what_is_safe() {
+        left("left-off", false, true, "as if the plug had been pulled");
+        left("left-safe", true, false, "so that is safe");
+        left("left-writes", true, true, "Resume says which and changes nothing");
+    }
+
+    #[test]
+    fn a_machine_of_another_window_is_not_started_here() {
+        let data = data("elsewhere");
+        let library = Library::new(data.clone());
+        let id = library.create(&Machine { name: "One".into(), ..Machine::default() }).unwrap();
+        let hold = Hold::take(&library.folder(&id), false).unwrap();
+        let harness = manager(data.clone());
+        harness.get_by_label("One, on in another window");
+        assert!(harness.state().as_ref().unwrap().available(crate::ui_command::UiCommand::Start, &id).is_err());
+        hold.close();
+        std::fs::remove_dir_all(data).unwrap();
+    }
 }

@@ -2,16 +2,14 @@
 
 use eframe::egui;
 use vm_core::disk::image::ImageInfo;
-use vm_core::runner::{Command, MediumChange};
 
-use crate::app::{App, Editing, Tab};
+use crate::app::{App, Editing};
 use crate::dialog::FormOf;
-use crate::library::{Drive, Machine, Place, Trouble, size_words};
-use crate::session::Banner;
+use crate::library::{Machine, Place, Trouble, size_words};
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
 use crate::widget::button;
-use crate::widget::machine_form::{Field, MachineForm};
+use crate::widget::machine_form::MachineForm;
 
 /// What a hard disk's image is.
 fn disk_words(place: Place, info: &ImageInfo) -> String {
@@ -153,73 +151,23 @@ impl App {
 
     /// Changing CD and floppy while the machine is on.
     fn media_ui(&mut self, ui: &mut egui::Ui, id: &str) {
-        let Some(Ok(machine)) = self.entry(id).map(|entry| entry.machine.clone()) else { return };
-        let mut wanted = None;
-        let mut change = None;
-        let Some(editing) = &mut self.editing else { return };
-        for drive in machine.drives.iter().filter(|drive| drive.cd || drive.place.is_floppy()) {
-            let field = Field::Drive(drive.place);
-            ui.label(if drive.cd { format!("CD in {}", drive.place.label()) } else { drive.place.label().to_owned() });
-            let mut path = editing.form.path_of(field);
-            if crate::widget::path_field::path_field_ui(
-                ui,
-                &format!("medium in {}", drive.place.label()),
-                &mut path,
-                "image",
-            ) {
-                wanted = Some(field);
-            }
-            editing.form.set_path(field, path.clone());
+        for drive in self.removable_drives(id) {
             ui.horizontal(|ui| {
-                let path = path.trim().to_owned();
-                if ui.add_enabled(!path.is_empty(), egui::Button::new("Insert")).clicked() {
-                    change = Some((drive.place, Some(path)));
-                }
-                if ui.button("Take out").clicked() {
-                    change = Some((drive.place, None));
+                ui.label(format!("{}: {}", drive.words(), super::drives::medium_words(&drive)));
+                for (command, short) in
+                    [(UiCommand::Insert(drive.place), "Insert…"), (UiCommand::Eject(drive.place), "Eject")]
+                {
+                    let available = self.available(command, id);
+                    if ui
+                        .add_enabled(available.is_ok(), egui::Button::new(short))
+                        .accessible_name(command.text())
+                        .clicked()
+                    {
+                        self.wish_for(command, id);
+                    }
                 }
             });
         }
-        if let Some(field) = wanted {
-            self.choose_file(FormOf::Settings, field);
-        }
-        if let Some((place, path)) = change {
-            self.change_medium(id, place, path.as_deref());
-        }
         ui.add_space(12.0);
-    }
-
-    /// Asks the engine, and writes the definition once it has said yes: the next start must find the same media.
-    fn change_medium(&mut self, id: &str, place: Place, path: Option<&str>) {
-        let Some(session) = self.sessions.get(id) else { return };
-        let library = self.library.clone();
-        let handle = session.handle.clone();
-        let id = id.to_owned();
-        let folder = library.folder(&id);
-        let path = path.map(std::path::PathBuf::from);
-        let work = move || {
-            let change = match &path {
-                Some(path) => MediumChange::insert(folder.join(path)),
-                None => MediumChange::Eject { force: false },
-            };
-            handle.call(Command::ChangeMedium { slot: place.slot(), change }).map_err(|error| error.to_string())?;
-            let file = folder.join("machine.ron");
-            let mut machine = Machine::read(&file).map_err(|trouble| trouble.what)?;
-            if let Some(drive) = machine.drive(place).cloned() {
-                machine.set_drive(place, Some(Drive { path, ..drive }));
-            }
-            machine.write(&file).map_err(|trouble| trouble.what)
-        };
-        let changed = id.clone();
-        self.jobs.run_beside(work, move |app, _, done: Result<(), String>| {
-            if let Err(words) = done
-                && let Some(session) = app.sessions.get_mut(&changed)
-            {
-                session.banners.push(Banner::Notice(words));
-                app.tab = Tab::Screen;
-            }
-            app.editing = None;
-            app.refresh(&changed);
-        });
     }
 }

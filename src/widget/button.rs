@@ -8,6 +8,8 @@ use crate::ui_command::UiCommand;
 /// Labels of menus, with room for the arrow.
 pub const MENU_KEYS: &str = "Keys    ";
 /// The same.
+pub const MENU_DRIVES: &str = "Drives    ";
+/// The same.
 pub const MENU_MORE: &str = "More    ";
 
 /// Draws the arrow of a menu over the end of its button (the fonts have no such letter).
@@ -66,7 +68,12 @@ pub fn command_ui(ui: &mut egui::Ui, command: UiCommand, primary: bool, availabl
 
 /// The row of an action in a menu.
 pub fn menu_row_ui(ui: &mut egui::Ui, command: UiCommand, available: Result<(), &str>) -> bool {
-    let mut button = egui::Button::new(command.text());
+    menu_row_named_ui(ui, command, command.text(), available)
+}
+
+/// The same under a shorter name, where the menu says what it is about.
+pub fn menu_row_named_ui(ui: &mut egui::Ui, command: UiCommand, name: &str, available: Result<(), &str>) -> bool {
+    let mut button = egui::Button::new(name);
     if let Some(shortcut) = command.shortcut() {
         button = button.shortcut_text(ui.ctx().format_shortcut(&shortcut));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use eframe::egui;
+use vm_core::cpu::cpuid::CpuModel;
 
 use super::path_field::path_field_ui;
 use crate::library::{Accelerator, Drive, Machine, Place};
@@ -64,6 +65,7 @@ pub enum NewDisk {
 pub struct MachineForm {
     name: String,
     memory: String,
+    processor: String,
     boot: String,
     accelerator: Accelerator,
     rows: Vec<Row>,
@@ -105,6 +107,7 @@ impl MachineForm {
         Self {
             name: machine.name.clone(),
             memory: machine.memory_mib.to_string(),
+            processor: machine.processor.clone(),
             boot: machine.boot.clone(),
             accelerator: machine.accelerator,
             rows,
@@ -165,6 +168,10 @@ impl MachineForm {
                 wrong.extend(crate::library::memory_words(mib));
             }
             Err(_) => wrong.push(format!("Memory is a number of MiB, such as 128; “{}” is none.", self.memory.trim())),
+        }
+        self.processor.clone_into(&mut machine.processor);
+        if let Err(error) = CpuModel::from_name(&self.processor) {
+            wrong.push(format!("Processor: {error}."));
         }
         let boot = self.boot.trim().to_lowercase();
         if boot.is_empty() || boot.chars().any(|letter| !"acdn".contains(letter)) {
@@ -237,6 +244,7 @@ impl MachineForm {
                 ui.end_row();
             }
             wanted = self.kernel_ui(ui).or(wanted);
+            processor_ui(ui, &mut self.processor);
             accelerator_ui(ui, &mut self.accelerator);
         });
         wanted
@@ -272,6 +280,7 @@ impl MachineForm {
         ui.strong("Machine");
         grid(ui, "machine", |ui| {
             self.basics_ui(ui);
+            processor_ui(ui, &mut self.processor);
             accelerator_ui(ui, &mut self.accelerator);
             ui.label("Boot order");
             ui.horizontal(|ui| {
@@ -297,7 +306,7 @@ impl MachineForm {
         for (what, why) in [
             ("Network card", "the virtual network is a later step; guests have no network today"),
             ("Sound card", "sound is a later step"),
-            ("64-bit processor", "the interpreter executes 32-bit code of a Pentium II today"),
+            ("64-bit processor", "the interpreter executes 32-bit code today"),
         ] {
             ui.horizontal_wrapped(|ui| {
                 let mut off = false;
@@ -393,6 +402,22 @@ fn row_ui(ui: &mut egui::Ui, row: &mut Row) -> bool {
     wanted
 }
 
+fn processor_ui(ui: &mut egui::Ui, processor: &mut String) {
+    ui.label("Processor");
+    let shown = CpuModel::from_name(processor).map_or(processor.as_str(), CpuModel::description).to_owned();
+    egui::ComboBox::from_id_salt("processor")
+        .selected_text(shown)
+        .width(280.0)
+        .show_ui(ui, |ui| {
+            for model in CpuModel::ALL {
+                ui.selectable_value(processor, model.name().to_owned(), model.description());
+            }
+        })
+        .response
+        .accessible_name("Processor");
+    ui.end_row();
+}
+
 fn accelerator_ui(ui: &mut egui::Ui, chosen: &mut Accelerator) {
     ui.label("Accelerator");
     ui.horizontal_wrapped(|ui| {
@@ -411,7 +436,8 @@ fn accelerator_ui(ui: &mut egui::Ui, chosen: &mut Accelerator) {
     ui.end_row();
 }
 
-fn path(text: &str) -> Option<PathBuf> {
+/// The path that somebody typed; `None` where the field is empty.
+pub fn path(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     if text.is_empty() {
         return None;
@@ -432,6 +458,7 @@ mod tests {
     #[test]
     fn a_machine_goes_through_the_form_unchanged() {
         let mut machine = Machine { name: "x".into(), memory_mib: 64, append: "quiet".into(), ..Machine::default() };
+        machine.processor = "pentium".into();
         machine.kernel = Some("/boot/k".into());
         machine.set_drive(
             Place::Ide1,
@@ -445,11 +472,12 @@ mod tests {
     fn wrong_fields_are_said_in_words() {
         let mut form = MachineForm::new_machine();
         form.memory = "lots".into();
+        form.processor = "z80".into();
         form.initrd = "/x".into();
         form.new_disk = NewDisk::Create;
         form.disk_size = "-1".into();
         assert!(form.settle_new_disk("disk.img").is_err());
         let wrong = form.machine(&Machine::default()).unwrap_err();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
     }
 }

@@ -1,19 +1,30 @@
 //! A display of the test's own, with a window manager, keyboard and mouse, and eyes that read the guest's letters.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::files::{Folder, tool};
-use crate::guest::{Guest, HAKO, PATIENCE, read_png, wait_until, word};
+use crate::files::Folder;
+use crate::guest::{Guest, HAKO, PATIENCE, wait_until, word};
 
 /// Cells of the text modes.
 const CELL: (usize, usize) = (9, 16);
 /// What the guest's letters are drawn with on a black ground.
 const INK: [u8; 3] = [0xaa; 3];
+
+/// Colours of the dark look, as `src/theme.rs` has them.
+pub mod theme {
+    pub const ACCENT: [u8; 3] = [0x4c, 0x8d, 0xff];
+    pub const ATTENTION: [u8; 3] = [0xff, 0x8a, 0x70];
+    pub const BANNER: [u8; 3] = [0x33, 0x30, 0x2a];
+    pub const BUTTON: [u8; 3] = [0x30, 0x35, 0x3c];
+    pub const FIELD: [u8; 3] = [0x16, 0x18, 0x1b];
+}
 
 /// Rows of the picture of a character, bit 0 left.
 type Glyph = [u16; CELL.1];
@@ -79,6 +90,19 @@ impl Picture {
         self.rgb.chunks(3).enumerate().filter(|(_, pixel)| close(pixel)).map(|(index, _)| index % self.width).min()
     }
 
+    /// The first place, in reading order, from which `size` pixels are all of this colour.
+    pub fn area_of(&self, colour: [u8; 3], from: (usize, usize), size: (usize, usize)) -> Option<(usize, usize)> {
+        let close = |x: usize, y: usize| {
+            let at = (y * self.width + x) * 3;
+            self.rgb[at..at + 3].iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 4)
+        };
+        (from.1..self.height.saturating_sub(size.1)).find_map(|y| {
+            (from.0..self.width.saturating_sub(size.0))
+                .find(|&x| (0..size.1).all(|dy| (0..size.0).all(|dx| close(x + dx, y + dy))))
+                .map(|x| (x, y))
+        })
+    }
+
     /// Where `text` stands in the guest's letters, grey on black, one pixel of the guest for each pixel of the display.
     pub fn find(&self, text: &str) -> Option<(usize, usize)> {
         let shapes: Vec<Glyph> = text.chars().map(|character| glyphs()[&character]).collect();
@@ -111,7 +135,49 @@ pub struct Desktop {
     manager: Child,
     programs: Vec<Child>,
     display: String,
+    /// Takes commands for mouse and keys on its standard input.
+    hand: Child,
+    screen: Screen,
     pub folder: Folder,
+}
+
+/// The display's own memory, a file in the format of xwd: a look costs nothing and waits for nobody.
+struct Screen {
+    file: File,
+    /// Where pixels begin, and bytes from row to row.
+    start: u64,
+    pitch: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Screen {
+    fn open(path: &Path) -> Self {
+        let file = File::open(path).unwrap();
+        let mut header = [0; 100];
+        file.read_exact_at(&mut header, 0).unwrap();
+        let word = |index: usize| u32::from_be_bytes(header[index * 4..index * 4 + 4].try_into().unwrap()) as usize;
+        assert_eq!((word(1), word(11)), (7, 32), "xwd's version and bits of a pixel");
+        let (colours, bytes_of_a_colour) = (word(19), 12);
+        Self {
+            file,
+            start: (word(0) + colours * bytes_of_a_colour) as u64,
+            pitch: word(12),
+            width: word(4),
+            height: word(5),
+        }
+    }
+
+    /// Red, green and blue of the pixels of a rectangle, row by row.
+    fn part(&self, (x, y): (usize, usize), (width, height): (usize, usize)) -> Vec<u8> {
+        let mut rgb = Vec::with_capacity(width * height * 3);
+        let mut row = vec![0; width * 4];
+        for y in y..y + height {
+            self.file.read_exact_at(&mut row, self.start + (y * self.pitch + x * 4) as u64).unwrap();
+            rgb.extend(row.chunks_exact(4).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]));
+        }
+        rgb
+    }
 }
 
 impl Desktop {
@@ -120,7 +186,8 @@ impl Desktop {
         let folder = Folder::new(name);
         // Without -noreset the display starts anew, and refuses for a moment, whenever its last client goes.
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset"])
+            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset", "-fbdir"])
+            .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -141,7 +208,18 @@ impl Desktop {
             .spawn()
             .expect("openbox starts (packaging/test.sh installs it)");
         wait_until("the window manager", || ready.exists().then_some(()));
-        Self { server, manager, programs: Vec::new(), display, folder }
+        let hand = Command::new("xdotool")
+            .arg("-")
+            .env("DISPLAY", &display)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("xdotool runs (packaging/test.sh installs it)");
+        let screen = Screen::open(&folder.join("Xvfb_screen0"));
+        let mut desktop = Self { server, manager, programs: Vec::new(), display, hand, screen, folder };
+        // The pointer's picture is part of the display's: out of the way.
+        desktop.hand("mousemove 1279 899");
+        desktop
     }
 
     /// The library's folder.
@@ -166,9 +244,9 @@ impl Desktop {
         std::fs::write(self.data().join("preferences.ron"), text).unwrap();
     }
 
-    /// Starts hako and waits for its window, which then has the keyboard.
-    pub fn start(&mut self, arguments: &[&str], guests: &Path) {
-        let errors = std::fs::File::create(self.folder.join("stderr")).unwrap();
+    /// Starts hako, with more variables of the environment, and waits for nothing. Says its process.
+    pub fn launch(&mut self, arguments: &[&str], guests: &Path, variables: &[(&str, &str)]) -> u32 {
+        let errors = File::create(self.folder.join("stderr")).unwrap();
         let child = Command::new(HAKO)
             .args(arguments)
             .env("DISPLAY", &self.display)
@@ -176,13 +254,22 @@ impl Desktop {
             .env("HAKO_DATA", self.data())
             .env("HAKO_GUESTS", guests)
             .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            // A desktop without portals: whatever the tests run on has no say.
+            .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
             .unwrap();
-        let pid = child.id().to_string();
+        let pid = child.id();
         self.programs.push(child);
+        pid
+    }
+
+    /// Starts hako and waits for its window, which then has the keyboard.
+    pub fn start(&mut self, arguments: &[&str], guests: &Path) {
+        let pid = self.launch(arguments, guests, &[]).to_string();
         let window = wait_until("hako's window", || {
             if let Some(status) = self.programs.last_mut().unwrap().try_wait().unwrap() {
                 panic!("hako ended with {status}: {}", self.errors());
@@ -196,11 +283,11 @@ impl Desktop {
         });
     }
 
-    fn errors(&self) -> String {
+    pub fn errors(&self) -> String {
         std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }
 
-    fn xdotool(&self, arguments: &[&str]) -> String {
+    pub fn xdotool(&self, arguments: &[&str]) -> String {
         let output = Command::new("xdotool").args(arguments).env("DISPLAY", &self.display).output();
         let output = output.expect("xdotool runs (packaging/test.sh installs it)");
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -228,15 +315,70 @@ impl Desktop {
         }
     }
 
+    /// A command of xdotool, done at once: `mousemove 10 20`, `click 1`.
+    pub fn hand(&mut self, command: &str) {
+        writeln!(self.hand.stdin.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    /// Clicks at a place of the display.
+    pub fn click(&mut self, (x, y): (usize, usize)) {
+        self.hand(&format!("mousemove {x} {y} click 1"));
+    }
+
+    /// Waits until a machine of the library was closed in order.
+    pub fn wait_for_end(&self, id: &str) {
+        let running = self.data().join("machines").join(id).join("running.ron");
+        wait_until("the machine to be closed", || (std::fs::metadata(&running).ok()?.len() == 0).then_some(()));
+    }
+
+    /// The display's name, for other programs.
+    pub fn display(&self) -> &str {
+        &self.display
+    }
+
+    /// The process started last.
+    pub fn process(&self) -> u32 {
+        self.programs.last().unwrap().id()
+    }
+
+    /// Kills the process started last, as a crash does.
+    pub fn kill(&mut self) {
+        let program = self.programs.last_mut().unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+
+    /// The place of the window's upper left corner on the display.
+    pub fn corner(&self) -> (usize, usize) {
+        let told = self.xdotool(&["getactivewindow", "getwindowgeometry", "--shell"]);
+        let number = |name: &str| {
+            let line = told.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {told}"))
+        };
+        (number("X="), number("Y="))
+    }
+
+    /// One pixel of the display.
+    pub fn pixel(&self, at: (usize, usize)) -> [u8; 3] {
+        self.screen.part(at, (1, 1)).try_into().unwrap()
+    }
+
     /// What is on the display, as a file.
     pub fn dump(&self, name: &str) -> PathBuf {
         let path = self.folder.join(name);
-        tool("import", &["-display", &self.display, "-window", "root", &format!("png:{}", path.display())]);
+        let (width, height) = (self.screen.width, self.screen.height);
+        let file = std::io::BufWriter::new(File::create(&path).unwrap());
+        let mut encoder = png::Encoder::new(file, width as u32, height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&self.screen.part((0, 0), (width, height))).unwrap();
+        writer.finish().unwrap();
         path
     }
 
     pub fn picture(&self) -> Picture {
-        Picture::of(read_png(&self.dump("display.png")))
+        let (width, height) = (self.screen.width, self.screen.height);
+        Picture::of((width as u32, height as u32, self.screen.part((0, 0), (width, height))))
     }
 
     /// Waits until `text` stands in the guest's picture, and says where.
@@ -250,12 +392,13 @@ impl Desktop {
             if let Some(seen) = look(&self.picture()) {
                 return seen;
             }
-            assert!(
-                Instant::now() < until,
-                "waited in vain for {what}; the display: {}\n{}",
-                self.folder.join("display.png").display(),
-                self.errors()
-            );
+            if Instant::now() > until {
+                panic!(
+                    "waited in vain for {what}; the display: {}\n{}",
+                    self.dump("display.png").display(),
+                    self.errors()
+                );
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -278,7 +421,7 @@ impl Desktop {
 
 impl Drop for Desktop {
     fn drop(&mut self) {
-        for child in self.programs.iter_mut().chain([&mut self.manager, &mut self.server]) {
+        for child in self.programs.iter_mut().chain([&mut self.hand, &mut self.manager, &mut self.server]) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,6 +1,6 @@
 //! Real-mode systems from floppies: `FreeDOS` and `MikeOS`.
 
-use crate::files::{Folder, shared, tool, writable};
+use crate::files::{Folder, assembled, shared, tool, writable};
 use crate::guest::{Guest, word};
 
 /// The last line that is not empty.
@@ -31,6 +31,20 @@ fn freedos_lists_its_floppy_and_a_copied_file_is_on_the_image() {
     let copied = tool("mtype", &["-i", word(&image), "::HAKO.TXT"]);
     assert_eq!(copied, tool("mtype", &["-i", word(&image), "::README"]));
     assert!(copied.contains("Ripcord"), "{copied}");
+}
+
+#[test]
+fn freedos_fills_extended_memory_and_finds_it_again() {
+    let folder = Folder::new("xms");
+    let image = writable(&shared("freedos722.img"), &folder);
+    tool("mcopy", &["-i", word(&image), word(&assembled("xms.asm", &folder)), "::XMS.COM"]);
+    let mut guest = Guest::start_in(folder, &["-m", "64", "-fda", word(&image), "-boot", "a"]);
+    guest.wait_for_screen("FreeDOS's prompt", at_prompt);
+    guest.type_text("cls\nxms\n");
+    let lines = guest.wait_for("XMS: ");
+    assert!(lines.iter().any(|line| line == "XMS: 40 MB hold what was written"), "{lines:?}");
+    guest.wait_for_screen("the prompt after it", at_prompt);
+    guest.quit();
 }
 
 #[test]

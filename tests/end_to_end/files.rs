@@ -41,6 +41,11 @@ impl Drop for Folder {
     }
 }
 
+/// Whether the tests that take minutes run, too (`packaging/test.sh --long`).
+pub fn long() -> bool {
+    std::env::var_os("HAKO_LONG").is_some()
+}
+
 /// A guest from Debian's packages, fetched where it is not there yet.
 ///
 /// # Panics
@@ -77,6 +82,14 @@ pub fn writable(image: &Path, folder: &Folder) -> PathBuf {
     let copy = folder.join(image.file_name().unwrap().to_str().unwrap());
     std::fs::write(&copy, std::fs::read(image).unwrap()).unwrap();
     copy
+}
+
+/// Assembles a program of `tests/guests` into the folder.
+pub fn assembled(source: &str, folder: &Folder) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let program = folder.join(source.file_stem().unwrap().to_str().unwrap());
+    tool("nasm", &["-f", "bin", "-o", program.to_str().unwrap(), source.to_str().unwrap()]);
+    program
 }
 
 /// Runs a tool of the host and returns what it printed.

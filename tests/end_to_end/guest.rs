@@ -87,6 +87,8 @@ pub struct Guest {
     child: Option<Child>,
     qmp: Option<Qmp>,
     pub folder: Folder,
+    /// How long the screen and the end may take.
+    pub patience: Duration,
 }
 
 impl Guest {
@@ -97,7 +99,7 @@ impl Guest {
 
     /// The same, with a folder that is there already.
     pub fn start_in(folder: Folder, arguments: &[&str]) -> Self {
-        let mut guest = Self { child: None, qmp: None, folder };
+        let mut guest = Self { child: None, qmp: None, folder, patience: PATIENCE };
         guest.launch(arguments);
         guest
     }
@@ -150,6 +152,11 @@ impl Guest {
         value.as_str().unwrap_or_default().to_owned()
     }
 
+    /// The process of the machine.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("a machine that runs").id()
+    }
+
     fn status(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().unwrap())
     }
@@ -180,7 +187,7 @@ impl Guest {
 
     /// Waits until the screen satisfies `wanted`.
     pub fn wait_for_screen(&mut self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             if let Some(lines) = self.text().filter(|lines| wanted(lines)) {
                 return lines;
@@ -233,7 +240,7 @@ impl Guest {
 
     /// Waits for the end and returns the exit code.
     pub fn ended(&mut self) -> i32 {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             if let Some(status) = self.status() {
                 return status.code().unwrap_or_else(|| panic!("hako was killed: {status}\n{}", self.errors()));
@@ -251,8 +258,7 @@ impl Guest {
 
     /// Ends the process as a person with Ctrl-C does.
     pub fn interrupt(&mut self) {
-        let child = self.child.as_ref().expect("a machine that runs");
-        crate::files::tool("kill", &["-INT", &child.id().to_string()]);
+        crate::files::tool("kill", &["-INT", &self.process().to_string()]);
     }
 
     /// All that helps to understand a failure.

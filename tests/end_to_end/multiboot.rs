@@ -1,6 +1,8 @@
 //! Kernels that are started directly: a multiboot game and memtest86+.
 
-use crate::files::fetched;
+use std::time::Duration;
+
+use crate::files::{fetched, long};
 use crate::guest::{Guest, word};
 
 /// Column of the ship, which is "/ \" in the last row with something in it.
@@ -71,5 +73,24 @@ fn memtest_tests_memory() {
     });
     let lines = guest.text().unwrap();
     assert!(lines.iter().any(|line| line.contains("31MB") || line.contains("32MB")), "{lines:?}");
+    guest.quit();
+}
+
+#[test]
+fn memtest_finds_no_error_in_a_whole_pass() {
+    if !long() {
+        return;
+    }
+    let kernel = fetched("memtest86+.bin");
+    let mut guest = Guest::start("pass", &["-m", "256", "-kernel", word(&kernel)]);
+    guest.patience = Duration::from_hours(3);
+    // Errors are counted beside the passes, or told in a red line.
+    let status =
+        |lines: &[String]| lines.iter().find_map(|line| line.split_once("Pass: ").map(|(_, rest)| rest.to_owned()));
+    let lines = guest.wait_for_screen("the end of the pass, or an error", |lines| {
+        status(lines).is_some_and(|rest| !rest.trim_start().starts_with("0 ") || !rest.contains("Errors: 0"))
+    });
+    let rest = status(&lines).unwrap();
+    assert!(rest.trim_start().starts_with("1 ") && rest.contains("Errors: 0"), "{lines:?}");
     guest.quit();
 }

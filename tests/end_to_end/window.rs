@@ -1,7 +1,8 @@
 //! Guests in the manager's window, and in a window of their own.
 
+use crate::desktop::theme::{ACCENT, ATTENTION, BUTTON, FIELD};
 use crate::desktop::{Desktop, Picture};
-use crate::files::{fetched, shared, writable};
+use crate::files::{fetched, shared, tool, writable};
 use crate::guest::{wait_until, word};
 
 /// A library of one machine with a floppy, started.
@@ -73,15 +74,15 @@ fn freedos_in_the_window_lists_sleeps_and_goes_on() {
     desktop.press("ctrl+s");
     let state = desktop.data().join("machines/freedos/state");
     wait_until("the saved state", || state.join("state.ron").is_file().then_some(()));
+    desktop.wait_for_end("freedos");
     // The picture of a machine that is asleep is dimmed, and nothing of it is found.
     wait_until("the machine to be asleep", || {
         let picture = desktop.picture();
         ["COM", "EXE", "bytes"].iter().all(|word| picture.find(word).is_none()).then_some(())
     });
-    wait_until("the machine to be awake", || {
-        desktop.press("ctrl+Return");
-        desktop.picture().find("bytes free").is_some().then_some(())
-    });
+    // Once: what is pressed too often would fill the guest's small buffer of keys.
+    desktop.press("ctrl+Return");
+    desktop.wait_for("bytes free");
     desktop.press("ctrl+g");
     desktop.type_text("cls\necho awake\n");
     desktop.wait_for("awake");
@@ -147,4 +148,125 @@ fn a_machine_of_the_command_line_has_a_window_of_its_own() {
     wait_until("a picture in the window", || (desktop.picture().lit() > 500).then_some(()));
     desktop.press("alt+F4");
     assert_eq!(desktop.ended(), 0);
+}
+
+#[test]
+fn a_window_of_its_own_says_what_it_needs_where_there_is_no_vulkan() {
+    let mut desktop = Desktop::new("novulkan");
+    let nowhere = std::path::Path::new("/nonexistent");
+    let none = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
+    desktop.launch(&["run", "-display", "window", "-m", "16"], nowhere, &none);
+    assert_eq!(desktop.ended(), 1);
+    assert!(desktop.errors().contains("mesa-vulkan-drivers"), "{}", desktop.errors());
+}
+
+#[test]
+fn another_floppy_is_put_in_and_taken_out_while_the_guest_runs() {
+    let mut desktop = Desktop::new("insert");
+    let first = writable(&shared("freedos722.img"), &desktop.folder);
+    let second = desktop.folder.join("second.img");
+    tool("mformat", &["-C", "-f", "1440", "-v", "SECOND", "-i", word(&second), "::"]);
+    let letter = desktop.folder.write("letter", b"from the second floppy\r\n");
+    tool("mcopy", &["-i", word(&second), word(&letter), "::LETTER.TXT"]);
+    desktop.machine(
+        "insert",
+        &format!(
+            "    boot: \"a\",\n    drives: [(slot: \"fda\", kind: \"floppy\", path: Some({:?}))],\n",
+            word(&first)
+        ),
+    );
+    let nowhere = desktop.folder.join("nowhere");
+    desktop.start(&[], &nowhere);
+    desktop.press("ctrl+Return");
+    desktop.wait_for("A:\\>");
+    // By its name in the palette, and the path typed.
+    desktop.press("ctrl+alt");
+    desktop.press("ctrl+shift+k");
+    desktop.type_text("insert into floppy\n");
+    desktop.wait_for_picture("the dialog", |picture| picture.area_of(FIELD, (320, 100), (200, 3)));
+    desktop.press("ctrl+a");
+    desktop.type_text(&format!("{}\n", word(&second)));
+    let definition = desktop.data().join("machines/insert/machine.ron");
+    let says = |text: &str| std::fs::read_to_string(&definition).unwrap().contains(text);
+    wait_until("the definition to name it", || says("second.img").then_some(()));
+    desktop.press("ctrl+g");
+    desktop.type_text("cls\ntype letter.txt\n");
+    desktop.wait_for("from the second floppy");
+    desktop.press("ctrl+alt");
+    desktop.press("ctrl+shift+k");
+    desktop.type_text("eject floppy\n");
+    wait_until("the definition to name none", || says("path: None").then_some(()));
+    desktop.press("ctrl+g");
+    desktop.type_text("cls\ndir\n");
+    desktop.wait_for("ot ready");
+}
+
+#[test]
+fn a_machine_with_a_kernel_is_made_by_clicks_and_comes_to_a_shell() {
+    let mut desktop = Desktop::new("made");
+    let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
+    desktop.prefer(None);
+    let nowhere = desktop.folder.join("nowhere");
+    desktop.start(&[], &nowhere);
+    desktop.press("ctrl+n");
+    // The fields that are as wide as a path, from the top: name, CD, floppy, kernel, RAM disk, command line.
+    let fields = |picture: &Picture| {
+        let mut fields = Vec::new();
+        let mut from = 0;
+        while let Some((x, y)) = picture.area_of(FIELD, (320, from), (200, 4)) {
+            fields.push((x + 20, y + 10));
+            from = y + 30;
+        }
+        (fields.len() == 6).then_some(fields)
+    };
+    let fields = desktop.wait_for_picture("the form", fields);
+    // No file chooser here: that is said, and paths are typed.
+    let (x, y) = fields[3];
+    let choose = desktop.wait_for_picture("its button", |picture| picture.area_of(BUTTON, (x + 200, y), (20, 4)));
+    desktop.click((choose.0 + 8, choose.1 + 2));
+    desktop.wait_for_picture("the words", |picture| picture.area_of(ATTENTION, (320, 100), (1, 5)));
+    for (field, text) in [(0, "Linux by clicks"), (3, word(&kernel)), (4, word(&initrd))] {
+        desktop.click(fields[field]);
+        desktop.type_text(text);
+    }
+    desktop.keep("new-machine.png");
+    let (x, y) = desktop.wait_for_picture("Create", |picture| picture.area_of(ACCENT, (320, 300), (30, 4)));
+    desktop.click((x + 10, y + 10));
+    let definition = desktop.data().join("machines/linux-by-clicks/machine.ron");
+    wait_until("the machine", || definition.is_file().then_some(()));
+    wait_until("the dialog to close", || {
+        desktop.picture().area_of(FIELD, (320, 100), (200, 4)).is_none().then_some(())
+    });
+    desktop.press("ctrl+Return");
+    desktop.wait_for("guest#");
+}
+
+#[test]
+fn full_screen_comes_and_goes_and_ends_with_the_machine() {
+    let mut desktop = with_floppy("whole", &shared("freedos722.img"));
+    desktop.wait_for("A:\\>");
+    let size = |desktop: &Desktop| {
+        let told = desktop.xdotool(&["getactivewindow", "getwindowgeometry", "--shell"]);
+        told.contains("WIDTH=1280\n") && told.contains("HEIGHT=900\n")
+    };
+    let becomes = |desktop: &Desktop, whole: bool| {
+        wait_until("the window's size", || (size(desktop) == whole).then_some(()));
+    };
+    desktop.press("ctrl+alt");
+    desktop.press("F11");
+    becomes(&desktop, true);
+    desktop.wait_for("A:\\>");
+    // The guest types on in full screen; then Ctrl-Alt and F11 come back.
+    desktop.press("ctrl+g");
+    desktop.type_text("cls\necho whole\n");
+    desktop.wait_for("whole");
+    desktop.press("ctrl+alt");
+    desktop.press("F11");
+    becomes(&desktop, false);
+    desktop.press("F11");
+    becomes(&desktop, true);
+    desktop.press("ctrl+s");
+    becomes(&desktop, false);
+    // The pointer is free again.
+    desktop.hand("mousemove 10 10");
 }

@@ -37,6 +37,18 @@ impl Width {
     }
 }
 
+/// The registers that a chip may read and write where IN asks for more than a number (see [`Bus::port_in_registers`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is named in the manual")]
+pub struct PortRegisters {
+    pub eax: u32,
+    pub ebx: u32,
+    pub ecx: u32,
+    pub edx: u32,
+    pub esi: u32,
+    pub edi: u32,
+}
+
 /// How code on a physical page may be cached by the processor's block cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodePolicy {
@@ -74,6 +86,12 @@ pub trait Bus {
     fn write(&mut self, address: u64, width: Width, value: u64);
     /// IN. `width` is at most `Dword`.
     fn port_in(&mut self, port: u16, width: Width) -> u32;
+    /// IN EAX, before [`Bus::port_in`] is asked: a chip that talks by way of the registers, as VMware's port does, changes them and says
+    /// true. Everything else says false and leaves them alone.
+    fn port_in_registers(&mut self, port: u16, registers: &mut PortRegisters) -> bool {
+        let _ = (port, registers);
+        false
+    }
     /// OUT. `width` is at most `Dword`.
     fn port_out(&mut self, port: u16, width: Width, value: u32);
     /// The level of the processor's INTR pin.
@@ -88,6 +106,10 @@ pub trait Bus {
     /// processor flushes its TLB itself.
     fn set_smi_active(&mut self, active: bool) {
         let _ = active;
+    }
+    /// 64 random bits for RDRAND and RDSEED; `None` where the host has none to give now.
+    fn random(&mut self) -> Option<u64> {
+        None
     }
     /// Attention flag, A20, map generation, SMI#.
     fn signals(&self) -> &Signals;

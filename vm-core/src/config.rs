@@ -182,7 +182,7 @@ pub struct MachineConfig {
     pub name: String,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// The processor's model name (`pentium2`).
+    /// The processor's model name (`pentium-m`, see [`CpuModel`](crate::cpu::cpuid::CpuModel)).
     pub cpu: String,
     /// What executes it; no part of the hardware.
     #[serde(default)]
@@ -195,6 +195,9 @@ pub struct MachineConfig {
     pub kernel: Option<KernelConfig>,
     /// With a display adapter.
     pub vga: bool,
+    /// With high precision event timers.
+    #[serde(default = "present")]
+    pub hpet: bool,
     /// The clock.
     pub rtc: RtcBase,
     /// `isa-debug-exit` at this port, so many bytes wide.
@@ -205,17 +208,23 @@ pub struct MachineConfig {
     pub no_shutdown: bool,
 }
 
+/// A machine has what its file says nothing of.
+fn present() -> bool {
+    true
+}
+
 impl Default for MachineConfig {
     fn default() -> Self {
         Self {
             name: "hako".to_owned(),
             memory_mib: 128,
-            cpu: "pentium2".to_owned(),
+            cpu: "pentium-m".to_owned(),
             accelerator: Accelerator::default(),
             drives: Vec::new(),
             boot: "cad".to_owned(),
             kernel: None,
             vga: true,
+            hpet: true,
             rtc: RtcBase::Utc,
             debug_exit: None,
             no_reboot: false,

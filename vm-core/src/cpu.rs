@@ -41,7 +41,7 @@ pub mod vector;
 use cpuid::CpuModel;
 use fault::Fault;
 use fpu::Fpu;
-use state::CpuState;
+use state::{CpuState, cr0};
 use tlb::Tlb;
 
 use crate::bus::Bus;
@@ -94,6 +94,8 @@ pub struct Cpu {
     /// Translated code.
     pub code: block::Cache,
     exec: interp::Exec,
+    /// The host's flags gather exceptions that MXCSR does not have yet.
+    floats_lent: bool,
     /// What the debug registers wait for.
     armed: debug::Armed,
 }
@@ -109,6 +111,7 @@ impl Cpu {
             retired: 0,
             code: block::Cache::default(),
             exec: interp::Exec::default(),
+            floats_lent: false,
             armed: debug::Armed::default(),
         }
     }
@@ -127,6 +130,21 @@ impl Cpu {
     pub fn reset(&mut self) {
         self.state = CpuState::reset(self.model.signature());
         self.fpu = Fpu::default();
+        self.state_changed();
+    }
+
+    /// The INIT# pin: registers as after a reset; x87, vector registers, model-specific registers and SMBASE stay (Intel SDM vol. 3A,
+    /// table 9-1).
+    pub fn init(&mut self) {
+        let fresh = CpuState::reset(self.model.signature());
+        let old = std::mem::replace(&mut self.state, fresh);
+        let kept = cr0::CD | cr0::NW;
+        self.state.cr[0] = old.cr[0] & kept | cr0::ET;
+        self.state.msr = old.msr;
+        self.state.msr.efer = 0;
+        self.state.mxcsr = old.mxcsr;
+        self.state.vector = old.vector;
+        self.state.smbase = old.smbase;
         self.state_changed();
     }
 

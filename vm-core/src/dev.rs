@@ -4,15 +4,19 @@
 //! and memory. A chip gets offsets and never learns where it sits; it knows no other chip. Only
 //! [`crate::machine::board`] knows who sits where.
 
+pub mod apic;
+pub mod backlog;
 pub mod bytes;
 pub mod debug_exit;
 pub mod debug_port;
 pub mod dma;
 pub mod fdc;
 pub mod fw_cfg;
+pub mod hpet;
 pub mod i440fx;
 pub mod i8042;
 pub mod ide;
+pub mod ioapic;
 pub mod keyboard;
 pub mod medium;
 pub mod mouse;
@@ -27,6 +31,7 @@ pub mod speaker;
 #[cfg(test)]
 pub mod suite;
 pub mod vga;
+pub mod vmmouse;
 
 use crate::bus::clock::Nanos;
 use crate::snapshot::section::{LoadError, Section};

@@ -4,7 +4,7 @@
 //! collects [`Completion`]s when the machine's attention flag has been raised.
 
 pub mod convert;
-mod host_file;
+pub(crate) mod host_file;
 pub mod identity;
 pub mod image;
 mod iso;
@@ -30,6 +30,8 @@ use lock::{Lock, LockError};
 use raw::{Image, RawImage};
 use temporary::Overlay;
 use worker::Worker;
+
+pub use qcow2::chain::MAX_LAYERS;
 
 /// Bytes in a logical sector of the block interface. ATAPI groups four.
 pub const SECTOR: u64 = 512;
@@ -103,6 +105,19 @@ pub trait BlockBackend: Send {
     /// submitted before. `None`: a medium that has no identity. Dropping the receiver cancels.
     fn identify(&mut self) -> Option<Receiver<IdentityStep>> {
         None
+    }
+    /// Brings all writes so far to stable storage, after everything submitted before. `None`: there is nothing to bring.
+    fn sync(&mut self) -> Option<Receiver<io::Result<()>>> {
+        None
+    }
+    /// From now on writes go to the qcow2 image at `overlay`, which lies over this one and holds nothing yet; what was here is on stable
+    /// storage and is not written any more. On an error nothing has changed. It comes after everything submitted before, and is waited for.
+    ///
+    /// # Errors
+    /// In words.
+    fn freeze(&mut self, overlay: &Path) -> Result<(), MediumError> {
+        let error = io::ErrorKind::Unsupported.into();
+        Err(MediumError::Host { path: overlay.to_owned(), error })
     }
 }
 
@@ -238,7 +253,7 @@ struct HeldFile {
     /// Another handle of it.
     file: File,
     /// Lives until all is written.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 /// A plain image, and its file.
@@ -253,7 +268,7 @@ fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Resul
         image.keep_plain(|start| format_of(start).is_some());
     }
     let file = image.share().map_err(host)?;
-    Ok((image, HeldFile { path: path.to_owned(), file, _lock: Some(lock) }))
+    Ok((image, HeldFile { path: path.to_owned(), file, lock: Some(lock) }))
 }
 
 /// Locks the open file of an image.

@@ -152,7 +152,7 @@ keys! {
 pub struct KeyEvent {
     /// Which.
     pub key: Key,
-    /// Down (true) or up. A repeated "down" is the typematic repeat of the host.
+    /// Down (true) or up. A repeated "down" is the typematic repeat of the host, and ignored: the guest's keyboard makes its own.
     pub down: bool,
 }
 
@@ -165,6 +165,19 @@ pub struct PointerEvent {
     pub dy: i32,
     /// Wheel steps towards the person.
     pub wheel: i32,
-    /// Buttons that are down now: bit 0 left, bit 1 right, bit 2 middle.
+    /// Buttons that are down now: bit 0 left, bit 1 right, bit 2 middle, bit 3 back, bit 4 forward.
+    pub buttons: u8,
+}
+
+/// The pointer is at a place of the guest's picture, or its buttons or wheel changed there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbsolutePointerEvent {
+    /// 0 at the left edge of the picture, 65535 at the right one.
+    pub x: u16,
+    /// 0 at the upper edge, 65535 at the lower one.
+    pub y: u16,
+    /// Wheel steps towards the person.
+    pub wheel: i32,
+    /// Buttons that are down now, as in [`PointerEvent::buttons`].
     pub buttons: u8,
 }

@@ -2,5 +2,7 @@
 
 pub mod board;
 mod decode;
+mod frozen;
+mod interrupts;
 mod media;
 pub mod run;

@@ -8,10 +8,11 @@ mod console;
 pub mod event;
 pub mod handle;
 pub mod media;
+mod snapshots;
 mod worker;
 
 pub use command::{Command, CommandError, Reply};
-pub use event::{Event, RunState, Statistics};
+pub use event::{Event, RunState, SnapshotAction, SnapshotEvent, Statistics};
 pub use handle::VmHandle;
 pub use media::{BlockInfo, MediumAccess, MediumChange};
 pub use worker::{StartOptions, start};

@@ -1,13 +1,21 @@
-//! Saved states.
+//! Saved states and snapshots.
+//!
+//! Snapshots are [`keeper`]'s: a tree of them, with memory and all disks in one instant. The rest of this page is Save & Close.
 //!
 //! A state is a folder with two files: `state.ron`, readable, with the hardware, the media and every device; and
 //! a raw file of memories that it names. Writing the new `state.ron` in place of the old by rename is the one
 //! moment at which a state comes into being; before it the old state is whole, after it the new one.
 
+pub mod files;
+pub mod keeper;
 pub mod manifest;
+pub mod memory;
 pub mod section;
 mod store;
+pub mod thin;
+pub mod tree;
 
+pub(crate) use store::drain;
 pub use store::{Progress, StateError, discard, exists, load, save};
 
 use std::fs::File;

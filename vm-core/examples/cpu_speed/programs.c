@@ -117,6 +117,37 @@ static u32 machine(void) {
     return sum ^ counts[3];
 }
 
+/* Scalar doubles: comparisons, branches, dependent multiplications. */
+__attribute__((target("sse2,fpmath=sse"))) static u32 mandelbrot(void) {
+    u32 sum = 0;
+    for (int y = 0; y < 96; y++) {
+        for (int x = 0; x < 128; x++) {
+            double cr = x / 48.0 - 2.0, ci = y / 48.0 - 1.0, r = 0, i = 0;
+            u32 n = 0;
+            for (; n < 200 && r * r + i * i < 4.0; n++) {
+                double t = r * r - i * i + cr;
+                i = 2.0 * r * i + ci;
+                r = t;
+            }
+            sum = sum * 31 + n;
+        }
+    }
+    return sum;
+}
+
+/* Four singles at once, from and to memory. */
+typedef float four __attribute__((vector_size(16)));
+__attribute__((target("sse2,fpmath=sse"))) static u32 saxpy(void) {
+    four *x = (four *)words, *y = x + 1024, a = {0.5f, 0.25f, 0.125f, 2.0f};
+    for (u32 i = 0; i < 1024; i++) {
+        x[i] = (four){i, i + 1, i + 2, i + 3};
+        y[i] = (four){1, 2, 3, 4};
+    }
+    for (int round = 0; round < 2000; round++)
+        for (u32 i = 0; i < 1024; i++) y[i] = y[i] * a + x[i];
+    return ((u32 *)y)[1000] ^ ((u32 *)y)[3001];
+}
+
 u32 run(u32 which) {
     switch (which) {
     case 0: return sieve();
@@ -124,7 +155,9 @@ u32 run(u32 which) {
     case 2: return matrix();
     case 3: return quicksort();
     case 4: return fib();
-    default: return machine();
+    case 5: return machine();
+    case 6: return mandelbrot();
+    default: return saxpy();
     }
 }
 

@@ -1,12 +1,24 @@
 //! Guest RAM: one host mapping, and which of its pages hold translated code.
+//!
+//! Snapshots hook in here (`transfer`): chunks that have not come in yet, and chunks that must be saved before they are written.
+
+pub mod transfer;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
+use crossbeam_channel::Receiver;
 use memmap2::MmapMut;
 
-use super::signals::Signals;
+use super::signals::{Signals, StopReason};
+use transfer::{CHUNK, ChunkSource, Failure, Loading, Saved, Saving};
+
+/// Bits of [`GuestRam::hooks`].
+const LOADING: u8 = 1;
+const SAVING: u8 = 2;
+const FAILED: u8 = 4;
 
 /// Size of a page of guest memory in bytes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -26,12 +38,19 @@ pub struct GuestRam {
     modified: Mutex<Vec<u32>>,
     any_modified: AtomicBool,
     signals: Arc<Signals>,
+    /// What an access has to look at first: almost always nothing.
+    hooks: AtomicU8,
+    loading: RwLock<Option<Arc<Loading>>>,
+    saving: RwLock<Option<Arc<Saving>>>,
+    failure: Failure,
+    filler: Mutex<Option<JoinHandle<()>>>,
 }
 
 // SAFETY: the mapping lives as long as the value and is plain bytes; accesses are raw copies. The engine
 // uses one `GuestRam` from one thread; moving it between threads is sound.
 unsafe impl Send for GuestRam {}
-// SAFETY: as above: shared references only copy bytes in and out, racing accesses come only from the one machine thread.
+// SAFETY: as above: shared references only copy bytes in and out. Racing accesses come only from the one machine thread, and from the
+// threads that load and save, which touch only chunks that they have claimed (`transfer`).
 unsafe impl Sync for GuestRam {}
 
 impl GuestRam {
@@ -52,6 +71,11 @@ impl GuestRam {
             modified: Mutex::default(),
             any_modified: AtomicBool::new(false),
             signals: Arc::clone(signals),
+            hooks: AtomicU8::new(0),
+            loading: RwLock::default(),
+            saving: RwLock::default(),
+            failure: Failure::default(),
+            filler: Mutex::default(),
         })
     }
 
@@ -74,8 +98,169 @@ impl GuestRam {
         Some(unsafe { self.base.add(address as usize) })
     }
 
+    /// Host address of the page at `page` for reading; what is there has come in.
+    pub fn page_to_read(&self, page: u64) -> Option<NonNull<u8>> {
+        self.before_read(page, PAGE_SIZE);
+        self.host(page, PAGE_SIZE)
+    }
+
+    /// Host address of the page at `page` for writing; `None` while stores there must come by [`GuestRam::write`].
+    pub fn page_to_write(&self, page: u64) -> Option<NonNull<u8>> {
+        if self.hooks.load(Ordering::Relaxed) & SAVING != 0
+            && let Some(saving) = &*self.saving.read().unwrap_or_else(PoisonError::into_inner)
+            && !saving.is_saved((page / CHUNK) as usize)
+        {
+            return None;
+        }
+        self.page_to_read(page)
+    }
+
+    #[inline]
+    fn before_read(&self, address: u64, bytes: u64) {
+        if self.hooks.load(Ordering::Relaxed) != 0 {
+            self.bring_in(address, bytes);
+        }
+    }
+
+    #[cold]
+    fn bring_in(&self, address: u64, bytes: u64) {
+        let loading = self.loading.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(loading) = loading else { return };
+        for index in chunks(address, bytes.min(self.len.saturating_sub(address))) {
+            self.bring(&loading, index);
+        }
+    }
+
+    fn bring(&self, loading: &Loading, index: usize) {
+        let before = || {
+            let saving = self.saving.read().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(saving) = saving {
+                // Replaced, and what it replaces is still wanted.
+                saving.save_first(index, || self.chunk(index).cast_const());
+            }
+        };
+        if let Err(text) = loading.bring(index, || self.chunk(index), before) {
+            self.failure.set(text.clone());
+            self.hooks.fetch_or(FAILED, Ordering::SeqCst);
+            self.signals.request_stop(StopReason::Damaged(text));
+        }
+    }
+
+    /// Before anything is written: what is there has come in and is saved where it must be.
+    #[inline]
+    pub fn before_write(&self, address: u64, bytes: u64) {
+        if self.hooks.load(Ordering::Relaxed) != 0 {
+            self.save_first(address, bytes);
+        }
+    }
+
+    #[cold]
+    fn save_first(&self, address: u64, bytes: u64) {
+        self.bring_in(address, bytes);
+        let saving = self.saving.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(saving) = saving else { return };
+        for index in chunks(address, bytes.min(self.len.saturating_sub(address))) {
+            saving.save_first(index, || self.chunk(index).cast_const());
+        }
+    }
+
+    /// The bytes of chunk `index`.
+    fn chunk(&self, index: usize) -> *mut [u8] {
+        let start = index as u64 * CHUNK;
+        debug_assert!(start < self.len);
+        let bytes = CHUNK.min(self.len - start) as usize;
+        // SAFETY: `start` is within the mapping.
+        std::ptr::slice_from_raw_parts_mut(unsafe { self.base.as_ptr().add(start as usize) }, bytes)
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.len.div_ceil(CHUNK) as usize
+    }
+
+    /// Why what the guest sees is not right any more: a part of a snapshot could not be loaded. The machine must not go on.
+    pub fn failure(&self) -> Option<String> {
+        (self.hooks.load(Ordering::Relaxed) & FAILED != 0).then(|| self.failure.get()).flatten()
+    }
+
+    /// Whether [`GuestRam::failure`] has one.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.hooks.load(Ordering::Relaxed) & FAILED != 0
+    }
+
+    /// Replaces all of RAM by `source`: chunks come in when they are first used, or when the thread that this starts has come to them.
+    /// The processor's TLB must be flushed by the caller. `fresh`: nothing has been written to RAM before.
+    ///
+    /// # Errors
+    /// Where the host gives no thread.
+    pub fn load_from(self: &Arc<Self>, source: Arc<dyn ChunkSource>, fresh: bool) -> std::io::Result<()> {
+        let old = self.loading.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(old) = old {
+            old.stop();
+        }
+        // It must not write any more where something else is to be.
+        if let Some(filler) = self.filler.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = filler.join();
+        }
+        let loading = Arc::new(Loading::new(self.chunks(), source, fresh));
+        *self.loading.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loading));
+        self.failure.clear();
+        self.hooks.fetch_and(!FAILED, Ordering::SeqCst);
+        self.hooks.fetch_or(LOADING, Ordering::SeqCst);
+        let code: Vec<u32> = (0..self.code.len() as u32).filter(|&page| self.has_code(u64::from(page))).collect();
+        if !code.is_empty() {
+            self.modified.lock().unwrap_or_else(PoisonError::into_inner).extend(code);
+            self.any_modified.store(true, Ordering::Relaxed);
+            self.signals.raise();
+        }
+        let ram = Arc::clone(self);
+        let filler = std::thread::Builder::new().name("fill".to_owned()).spawn(move || {
+            for index in 0..ram.chunks() {
+                if loading.is_stopped() || ram.has_failed() || Arc::strong_count(&ram) == 1 {
+                    return;
+                }
+                ram.bring(&loading, index);
+            }
+            ram.end_loading(&loading);
+        })?;
+        *self.filler.lock().unwrap_or_else(PoisonError::into_inner) = Some(filler);
+        Ok(())
+    }
+
+    /// Nothing is absent any more.
+    fn end_loading(&self, done: &Arc<Loading>) {
+        let mut loading = self.loading.write().unwrap_or_else(PoisonError::into_inner);
+        if done.is_done() && loading.as_ref().is_some_and(|loading| Arc::ptr_eq(loading, done)) {
+            *loading = None;
+            self.hooks.fetch_and(!LOADING, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether parts of RAM are still in the snapshot that it was loaded from.
+    pub fn is_loading(&self) -> bool {
+        self.hooks.load(Ordering::Relaxed) & LOADING != 0
+    }
+
+    /// From this moment on RAM as it is now can be saved by [`Capture::next`], while the guest goes on. The processor's TLB must be
+    /// flushed by the caller. `None`: it is being saved already.
+    pub fn capture(self: &Arc<Self>) -> Option<Capture> {
+        let mut slot = self.saving.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return None;
+        }
+        let loading = self.loading.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let source = loading.as_ref().map(|loading| Arc::clone(&loading.source));
+        let (saving, copies) = Saving::new(self.chunks(), loading);
+        let saving = Arc::new(saving);
+        *slot = Some(Arc::clone(&saving));
+        self.hooks.fetch_or(SAVING, Ordering::SeqCst);
+        Some(Capture { ram: Arc::clone(self), saving, copies, next: 0, given: 0, source })
+    }
+
     /// Copies out of RAM. Bytes beyond its end read as ones.
     pub fn read(&self, address: u64, into: &mut [u8]) {
+        self.before_read(address, into.len() as u64);
         let inside = self.len.saturating_sub(address).min(into.len() as u64) as usize;
         let (present, absent) = into.split_at_mut(inside);
         absent.fill(0xff);
@@ -91,6 +276,7 @@ impl GuestRam {
         if inside == 0 {
             return;
         }
+        self.before_write(address, inside);
         if let Some(host) = self.host(address, inside) {
             // SAFETY: `host` has `inside` bytes, and a caller's buffer never overlaps guest RAM.
             unsafe { host.as_ptr().copy_from_nonoverlapping(from.as_ptr(), inside as usize) };
@@ -123,6 +309,67 @@ impl GuestRam {
             return Vec::new();
         }
         std::mem::take(&mut *self.modified.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The numbers of the chunks that `bytes` from `address` on lie in.
+fn chunks(address: u64, bytes: u64) -> std::ops::Range<usize> {
+    let end = address.saturating_add(bytes);
+    (address / CHUNK) as usize..end.div_ceil(CHUNK) as usize
+}
+
+/// RAM as it was at one instant, on its way to a snapshot. Dropping it ends the capture.
+#[derive(Debug)]
+pub struct Capture {
+    ram: Arc<GuestRam>,
+    saving: Arc<Saving>,
+    copies: Receiver<(usize, Saved)>,
+    next: usize,
+    given: usize,
+    source: Option<Arc<dyn ChunkSource>>,
+}
+
+impl Capture {
+    /// Chunks in all.
+    pub fn chunks(&self) -> usize {
+        self.ram.chunks()
+    }
+
+    /// The next chunk, in any order, with its number; `None`: that was all. What the guest is about to overwrite comes first.
+    pub fn take_next(&mut self) -> Option<(usize, Saved)> {
+        loop {
+            if self.given == self.chunks() {
+                return None;
+            }
+            let from_guest =
+                if self.next < self.chunks() { self.copies.try_recv().ok() } else { self.copies.recv().ok() };
+            if let Some(saved) = from_guest {
+                self.given += 1;
+                return Some(saved);
+            }
+            let index = self.next;
+            if index >= self.chunks() {
+                return None;
+            }
+            self.next += 1;
+            let saved = self.saving.save(index, || self.ram.chunk(index).cast_const());
+            if let Some(saved) = saved {
+                self.given += 1;
+                return Some((index, saved));
+            }
+        }
+    }
+
+    /// Where RAM was coming from at that instant; [`Saved::AsLoaded`] means a chunk of it.
+    pub fn source(&self) -> Option<&Arc<dyn ChunkSource>> {
+        self.source.as_ref()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.ram.hooks.fetch_and(!SAVING, Ordering::SeqCst);
+        self.ram.saving.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -16,6 +16,9 @@ pub enum StopReason {
     DebugExit(u32),
     /// A disk of the host failed or is full. The request waits; resuming tries it again. The text names the file and says what to do.
     DiskError(String),
+    /// A part of the guest's memory could not be loaded from its snapshot, or is not what was saved. The machine must not go on; the
+    /// text names the file.
+    Damaged(String),
 }
 
 /// Requests that devices and other threads leave for the processor and the run loop.
@@ -26,6 +29,8 @@ pub struct Signals {
     a20: AtomicBool,
     reset: AtomicBool,
     smi: AtomicBool,
+    nmi: AtomicBool,
+    init: AtomicBool,
     stop: Mutex<Option<StopReason>>,
     /// The machine's thread while it sleeps in [`Signals::wait`].
     sleeper: Mutex<Option<Thread>>,
@@ -128,6 +133,34 @@ impl Signals {
     /// Takes the SMI.
     pub fn take_smi(&self) -> bool {
         self.smi.swap(false, Ordering::Relaxed)
+    }
+
+    /// Pulses NMI.
+    pub fn request_nmi(&self) {
+        self.nmi.store(true, Ordering::Relaxed);
+        self.raise();
+    }
+
+    /// Whether NMI was pulsed and not yet taken.
+    #[inline]
+    pub fn nmi(&self) -> bool {
+        self.nmi.load(Ordering::Relaxed)
+    }
+
+    /// Takes the NMI.
+    pub fn take_nmi(&self) -> bool {
+        self.nmi.swap(false, Ordering::Relaxed)
+    }
+
+    /// Pulses INIT#: the processor alone starts anew.
+    pub fn request_init(&self) {
+        self.init.store(true, Ordering::Relaxed);
+        self.raise();
+    }
+
+    /// Takes the INIT#.
+    pub fn take_init(&self) -> bool {
+        self.init.swap(false, Ordering::Relaxed)
     }
 
     /// Stops the machine for `reason`; the first reason wins until it is taken.

@@ -308,6 +308,7 @@ impl Cpu {
             unsafe { bytes.as_mut_ptr().copy_from_nonoverlapping(from, in_page(physical, len)) };
             return u64::from_le_bytes(bytes);
         }
+        self.settle_floats();
         let mut value = 0;
         for (offset, width) in parts(physical, len) {
             value |= (bus.read(physical + u64::from(offset), width) & width.mask()) << (8 * offset);
@@ -326,6 +327,7 @@ impl Cpu {
             }
             return;
         }
+        self.settle_floats();
         for (offset, width) in parts(physical, len) {
             bus.write(physical + u64::from(offset), width, value >> (8 * offset) & width.mask());
         }

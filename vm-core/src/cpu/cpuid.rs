@@ -1,6 +1,7 @@
 //! Processor models and what CPUID says of them (Intel SDM vol. 2A, CPUID).
 //!
-//! A feature bit is set only where the feature is there: no model has the local APIC yet. Instructions that a model
+//! A feature bit is set only where the feature is there; that of the local APIC is also clear while `IA32_APIC_BASE` disables it. Of the
+//! Pentium's APIC nothing is seen: on boards with one processor it was strapped off. Instructions that a model
 //! lacks are found when code is translated ([`CpuModel::executes`]), so that it costs nothing when the code runs.
 
 use iced_x86::{Code, CpuidFeature, Mnemonic};
@@ -16,37 +17,28 @@ pub enum CpuModel {
     /// Pentium (P54C).
     Pentium,
     /// Pentium II (Deschutes).
-    #[default]
     Pentium2,
-    /// Pentium M (Dothan, the stepping that brought execute-disable). Not to be had by name before its vector instructions
-    /// are there.
+    /// Pentium III (Coppermine).
+    Pentium3,
+    /// Pentium M (Dothan, the stepping that brought execute-disable), with RDRAND: the kernels of today wait long for
+    /// randomness without it.
+    #[default]
     PentiumM,
+    /// The same with every other instruction that is there.
+    Max,
 }
 
-/// Why a model cannot be had.
+/// There is no model of a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ModelError {
-    /// Planned.
-    #[error("the processor “{0}” is not there yet; 486, pentium and pentium2 are")]
-    NotYet(String),
-    /// Never heard of.
-    #[error("there is no processor called “{0}”; 486, pentium and pentium2 are there")]
-    Unknown(String),
+#[error("there is no processor called “{0}”; {list} are there", list = name_list())]
+pub struct UnknownModel(String);
+
+/// All names in a sentence.
+fn name_list() -> String {
+    let names: Vec<_> = CpuModel::ALL.iter().map(|model| model.name()).collect();
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("{} and {last}", others.join(", "))
 }
-
-/// A row of the table of models: its names, and the model where it is there.
-type Row = (&'static [&'static str], Option<CpuModel>);
-
-/// The models by the names that people know.
-#[rustfmt::skip]
-const MODELS: &[Row] = &[
-    (&["486"],                  Some(CpuModel::I486)),
-    (&["pentium"],              Some(CpuModel::Pentium)),
-    (&["pentium2"],             Some(CpuModel::Pentium2)),
-    (&["pentium3"],             None),
-    (&["pentium-m"],            None),
-    (&["max"],                  None),
-];
 
 /// The bits of CR4 that every model since the Pentium II has.
 const CR4_P6: u64 = cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE | cr4::OSFXSR;
@@ -78,6 +70,24 @@ pub mod feature {
     pub const SSE2: u32 = 1 << 26;
 }
 
+/// Feature bits of leaf 1, ECX.
+pub mod feature_ecx {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const SSE3: u32 = 1 << 0;
+    pub const SSSE3: u32 = 1 << 9;
+    pub const SSE4_1: u32 = 1 << 19;
+    pub const SSE4_2: u32 = 1 << 20;
+    pub const MOVBE: u32 = 1 << 22;
+    pub const POPCNT: u32 = 1 << 23;
+    pub const RDRAND: u32 = 1 << 30;
+}
+
+/// Feature bits of leaf 7, EBX.
+pub mod feature_7 {
+    #![allow(missing_docs, reason = "each is named in the manual")]
+    pub const RDSEED: u32 = 1 << 18;
+}
+
 /// Feature bits of leaf 0x80000001, EDX.
 pub mod extended {
     #![allow(missing_docs, reason = "each is named in the manual")]
@@ -85,30 +95,38 @@ pub mod extended {
 }
 
 impl CpuModel {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 6] = [Self::I486, Self::Pentium, Self::Pentium2, Self::Pentium3, Self::PentiumM, Self::Max];
+
     /// The model called `name`.
     ///
     /// # Errors
-    /// Where there is none, or none yet.
-    pub fn from_name(name: &str) -> Result<Self, ModelError> {
-        match MODELS.iter().find(|(names, _)| names.contains(&name)) {
-            Some((_, Some(model))) => Ok(*model),
-            Some((_, None)) => Err(ModelError::NotYet(name.to_owned())),
-            None => Err(ModelError::Unknown(name.to_owned())),
-        }
+    /// Where there is none.
+    pub fn from_name(name: &str) -> Result<Self, UnknownModel> {
+        Self::ALL.into_iter().find(|model| model.name() == name).ok_or_else(|| UnknownModel(name.to_owned()))
     }
 
-    /// Every known name, and whether the model can be chosen.
-    pub fn names() -> impl Iterator<Item = (&'static str, bool)> {
-        MODELS.iter().flat_map(|(names, model)| names.iter().map(|name| (*name, model.is_some())))
-    }
-
-    /// The model's first name.
-    pub fn name(self) -> &'static str {
+    /// The model's name, as people give it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::I486 => "486",
             Self::Pentium => "pentium",
             Self::Pentium2 => "pentium2",
+            Self::Pentium3 => "pentium3",
             Self::PentiumM => "pentium-m",
+            Self::Max => "max",
+        }
+    }
+
+    /// What it is, for people who choose one.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::I486 => "486",
+            Self::Pentium => "Pentium",
+            Self::Pentium2 => "Pentium II (MMX, PAE)",
+            Self::Pentium3 => "Pentium III (SSE)",
+            Self::PentiumM => "Pentium M (SSE2, execute-disable, RDRAND)",
+            Self::Max => "Pentium M with more (SSE4.2, RDSEED)",
         }
     }
 
@@ -118,15 +136,25 @@ impl CpuModel {
             Self::I486 => 0x0435,
             Self::Pentium => 0x052c,
             Self::Pentium2 => 0x0652,
-            Self::PentiumM => 0x06d8,
+            Self::Pentium3 => 0x0683,
+            Self::PentiumM | Self::Max => 0x06d8,
+        }
+    }
+
+    /// The 48 bytes that leaves 0x80000002 to 0x80000004 spell; empty: there are no such leaves.
+    const fn brand(self) -> &'static str {
+        match self {
+            Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 => "",
+            Self::PentiumM => "Pentium M (Hako)",
+            Self::Max => "Pentium M with all that Hako has",
         }
     }
 
     /// The feature bits.
     pub const fn features(self) -> u32 {
         use feature::{
-            CLFSH, CMOV, CX8, DE, FPU, FXSR, MCA, MCE, MMX, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, SSE, SSE2, TSC,
-            VME,
+            APIC, CLFSH, CMOV, CX8, DE, FPU, FXSR, MCA, MCE, MMX, MSR, MTRR, PAE, PAT, PGE, PSE, PSE36, SEP, SSE, SSE2,
+            TSC, VME,
         };
         const P6: u32 = FPU
             | VME
@@ -137,6 +165,7 @@ impl CpuModel {
             | PAE
             | MCE
             | CX8
+            | APIC
             | SEP
             | MTRR
             | PGE
@@ -150,15 +179,34 @@ impl CpuModel {
             Self::I486 => FPU,
             Self::Pentium => FPU | VME | DE | PSE | TSC | MSR | MCE | CX8,
             Self::Pentium2 => P6,
-            Self::PentiumM => P6 | SSE | SSE2 | CLFSH,
+            Self::Pentium3 => P6 | SSE,
+            Self::PentiumM | Self::Max => P6 | SSE | SSE2 | CLFSH,
+        }
+    }
+
+    /// The feature bits of leaf 1, ECX.
+    pub const fn features_ecx(self) -> u32 {
+        use feature_ecx::{MOVBE, POPCNT, RDRAND, SSE3, SSE4_1, SSE4_2, SSSE3};
+        match self {
+            Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 => 0,
+            Self::PentiumM => RDRAND,
+            Self::Max => SSE3 | SSSE3 | SSE4_1 | SSE4_2 | MOVBE | POPCNT | RDRAND,
+        }
+    }
+
+    /// The feature bits of leaf 7, EBX.
+    pub const fn features_7(self) -> u32 {
+        match self {
+            Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 | Self::PentiumM => 0,
+            Self::Max => feature_7::RDSEED,
         }
     }
 
     /// The feature bits of the extended leaf; none: there are no extended leaves.
     pub const fn extended_features(self) -> u32 {
         match self {
-            Self::I486 | Self::Pentium | Self::Pentium2 => 0,
-            Self::PentiumM => extended::NX,
+            Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 => 0,
+            Self::PentiumM | Self::Max => extended::NX,
         }
     }
 
@@ -172,13 +220,18 @@ impl CpuModel {
         self.features() & features == features
     }
 
+    /// Whether all of these feature bits of leaf 1, ECX are there.
+    const fn has_ecx(self, features: u32) -> bool {
+        self.features_ecx() & features == features
+    }
+
     /// The bits of CR4 that can be set; none: there is no CR4.
     pub const fn cr4_mask(self) -> u64 {
         match self {
             Self::I486 => 0,
             Self::Pentium => cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::MCE,
             Self::Pentium2 => CR4_P6,
-            Self::PentiumM => CR4_P6 | cr4::OSXMMEXCPT,
+            Self::Pentium3 | Self::PentiumM | Self::Max => CR4_P6 | cr4::OSXMMEXCPT,
         }
     }
 
@@ -236,6 +289,14 @@ impl CpuModel {
             F::SSE => self.has(feature::SSE),
             F::SSE2 => self.has(feature::SSE2),
             F::CLFSH => self.has(feature::CLFSH),
+            F::SSE3 => self.has_ecx(feature_ecx::SSE3),
+            F::SSSE3 => self.has_ecx(feature_ecx::SSSE3),
+            F::SSE4_1 => self.has_ecx(feature_ecx::SSE4_1),
+            F::SSE4_2 => self.has_ecx(feature_ecx::SSE4_2),
+            F::MOVBE => self.has_ecx(feature_ecx::MOVBE),
+            F::POPCNT => self.has_ecx(feature_ecx::POPCNT),
+            F::RDRAND => self.has_ecx(feature_ecx::RDRAND),
+            F::RDSEED => self.features_7() & feature_7::RDSEED != 0,
             _ => false,
         }
     }
@@ -252,26 +313,77 @@ impl CpuModel {
     }
 
     /// EAX, EBX, ECX, EDX of a leaf.
-    pub fn cpuid(self, leaf: u32) -> [u32; 4] {
+    pub fn cpuid(self, leaf: u32, subleaf: u32) -> [u32; 4] {
         let highest = match self {
             Self::I486 | Self::Pentium => 1,
-            Self::Pentium2 | Self::PentiumM => 2,
+            Self::Pentium2 | Self::Pentium3 | Self::PentiumM => 2,
+            Self::Max => 7,
         };
-        if self.extended_features() != 0 {
+        if !self.brand().is_empty() {
             match leaf {
-                0x8000_0000 => return [0x8000_0001, 0, 0, 0],
+                0x8000_0000 => return [0x8000_0004, 0, 0, 0],
                 0x8000_0001 => return [0, 0, 0, self.extended_features()],
+                0x8000_0002..=0x8000_0004 => return self.brand_part(leaf - 0x8000_0002),
                 _ => {}
             }
         }
         // A leaf above the highest gives the highest (Intel SDM vol. 2A, CPUID).
         match leaf.min(highest) {
             0 => [highest, text("Genu"), text("ntel"), text("ineI")],
-            // CLFLUSH works on lines of 64 bytes.
-            1 => [self.signature(), if self.has(feature::CLFSH) { 8 << 8 } else { 0 }, 0, self.features()],
-            // Instruction TLB 4 KiB ×32 and 4 MiB ×2; data TLB 4 KiB ×64 and 4 MiB ×8; L2 512 KiB; L1 16 KiB each.
-            _ => [0x0302_0101, 0, 0, 0x0c04_0843],
+            1 => [self.signature(), self.miscellaneous(), self.features_ecx(), self.features()],
+            2 => self.descriptors(),
+            4 => Self::cache(subleaf),
+            7 if subleaf == 0 => [0, self.features_7(), 0, 0],
+            // No serial number, no MONITOR, no thermal sensors.
+            _ => [0; 4],
         }
+    }
+
+    /// Leaf 1, EBX: the brand index (SDM vol. 2A, table 3-14), and the lines of 64 bytes on which CLFLUSH works.
+    const fn miscellaneous(self) -> u32 {
+        match self {
+            Self::I486 | Self::Pentium | Self::Pentium2 => 0,
+            Self::Pentium3 => 0x02,
+            Self::PentiumM | Self::Max => 8 << 8 | 0x16,
+        }
+    }
+
+    /// Leaf 2: TLBs and caches, a byte each (SDM vol. 2A, table 3-12).
+    const fn descriptors(self) -> [u32; 4] {
+        match self {
+            // Neither has the leaf.
+            Self::I486 | Self::Pentium => [0; 4],
+            // Instruction TLB 4 KiB ×32 and 4 MiB ×2; data TLB 4 KiB ×64 and 4 MiB ×8; L2 512 KiB; L1 16 KiB each.
+            Self::Pentium2 => [0x0302_0101, 0, 0, 0x0c04_0843],
+            // The same with 256 KiB of L2.
+            Self::Pentium3 => [0x0302_0101, 0, 0, 0x0c04_0882],
+            // TLBs 4 KiB ×128 each and 4 MiB ×2 and ×8; 64-byte prefetching; L2 2 MiB; L1 32 KiB each.
+            Self::PentiumM | Self::Max => [0x02b3_b001, 0xf0, 0, 0x2c04_307d],
+        }
+    }
+
+    /// Leaf 4: the same caches.
+    const fn cache(number: u32) -> [u32; 4] {
+        // Eight ways, one partition, lines of 64 bytes.
+        const SHAPE: u32 = 7 << 22 | 63;
+        match number {
+            0 => [1 << 8 | 1 << 5 | 1, SHAPE, 63, 0],
+            1 => [1 << 8 | 1 << 5 | 2, SHAPE, 63, 0],
+            2 => [1 << 8 | 2 << 5 | 3, SHAPE, 4095, 0],
+            _ => [0; 4],
+        }
+    }
+
+    /// 16 bytes of the brand.
+    fn brand_part(self, part: u32) -> [u32; 4] {
+        let mut bytes = [0; 48];
+        let brand = self.brand().as_bytes();
+        bytes[..brand.len()].copy_from_slice(brand);
+        let word = |n: u32| {
+            let at = (16 * part + 4 * n) as usize;
+            bytes[at..at + 4].iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte))
+        };
+        [word(0), word(1), word(2), word(3)]
     }
 }
 
@@ -286,19 +398,57 @@ mod tests {
 
     #[test]
     fn names_lead_to_models() {
-        assert_eq!(CpuModel::from_name("pentium2"), Ok(CpuModel::Pentium2));
-        assert_eq!(CpuModel::from_name("max"), Err(ModelError::NotYet("max".to_owned())));
-        assert_eq!(CpuModel::from_name("z80"), Err(ModelError::Unknown("z80".to_owned())));
-        for (name, ready) in CpuModel::names() {
-            assert_eq!(CpuModel::from_name(name).is_ok(), ready);
+        for model in CpuModel::ALL {
+            assert_eq!(CpuModel::from_name(model.name()), Ok(model));
         }
+        let error = CpuModel::from_name("z80").map_err(|error| error.to_string());
+        let text = "there is no processor called “z80”; 486, pentium, pentium2, pentium3, pentium-m and max are there";
+        assert_eq!(error, Err(text.to_owned()));
+    }
+
+    fn letters(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
+        words.into_iter().flat_map(u32::to_le_bytes).collect()
     }
 
     #[test]
     fn the_vendor_reads_genuineintel() {
-        let [_, b, c, d] = CpuModel::Pentium2.cpuid(0);
-        let bytes: Vec<u8> = [b, d, c].into_iter().flat_map(u32::to_le_bytes).collect();
-        assert_eq!(bytes, b"GenuineIntel");
-        assert_eq!(CpuModel::Pentium2.cpuid(0x8000_0000), CpuModel::Pentium2.cpuid(2));
+        for model in CpuModel::ALL {
+            let [_, b, c, d] = model.cpuid(0, 0);
+            assert_eq!(letters([b, d, c]), b"GenuineIntel");
+        }
+        assert_eq!(CpuModel::Pentium2.cpuid(0x8000_0000, 0), CpuModel::Pentium2.cpuid(2, 0));
+    }
+
+    #[test]
+    fn the_brand_fills_three_leaves() {
+        assert_eq!(CpuModel::PentiumM.cpuid(0x8000_0000, 0)[0], 0x8000_0004);
+        for model in [CpuModel::PentiumM, CpuModel::Max] {
+            let text = letters((0x8000_0002..=0x8000_0004).flat_map(|leaf| model.cpuid(leaf, 0)));
+            assert_eq!(text[..model.brand().len()], *model.brand().as_bytes());
+            assert!(model.brand().len() < 48 && text[model.brand().len()..].iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_model_has_all_that_older_ones_have() {
+        for pair in CpuModel::ALL.windows(2) {
+            let (older, newer) = (pair[0], pair[1]);
+            assert!(newer.has(older.features()), "{older:?} and {newer:?}");
+            assert_eq!(newer.features_ecx() & older.features_ecx(), older.features_ecx());
+            assert_eq!(newer.cr4_mask() & older.cr4_mask(), older.cr4_mask());
+            assert_eq!(newer.mxcsr_mask() & older.mxcsr_mask(), older.mxcsr_mask());
+        }
+    }
+
+    #[test]
+    fn caches_are_as_large_in_both_leaves() {
+        let size = |n| {
+            let [_, b, c, _] = CpuModel::Max.cpuid(4, n);
+            ((b >> 22) + 1) * ((b & 0xfff) + 1) * (c + 1)
+        };
+        assert_eq!([size(0), size(1), size(2)], [32 << 10, 32 << 10, 2 << 20]);
+        assert_eq!(CpuModel::Max.cpuid(4, 3), [0; 4]);
+        assert_eq!(CpuModel::Max.cpuid(7, 1), [0; 4]);
+        assert_eq!(CpuModel::Max.cpuid(9, 0), CpuModel::Max.cpuid(7, 0));
     }
 }

@@ -226,6 +226,11 @@ impl Cpu {
             self.enter_smm(bus);
             self.exec.forget_link();
         }
+        match self.take_nmi(bus) {
+            Ok(false) => {}
+            Ok(true) => self.exec.link = ptr::null_mut(),
+            Err(_) => return Some(Exit::TripleFault),
+        }
         match self.take_interrupt(bus) {
             Ok(false) => {}
             Ok(true) => self.exec.link = ptr::null_mut(),
@@ -341,6 +346,7 @@ impl Cpu {
                 op = table::handler(op)(self, bus, op);
             }
         }
+        self.settle_floats();
         *left = self.exec.left.max(0) as u64;
     }
 }

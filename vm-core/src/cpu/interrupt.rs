@@ -13,6 +13,9 @@ use super::state::{SegReg, Segment, TableRegister, gpr};
 use super::task::Cause;
 use crate::bus::{Bus, Width};
 
+/// The vector of NMI.
+const NMI: u8 = 2;
+
 /// The processor has shut down: a fault came up while a double fault was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TripleFault;
@@ -212,6 +215,25 @@ impl Cpu {
             Ok(()) => Ok(()),
             Err(fault) => self.raise(bus, fault),
         }
+    }
+
+    /// Takes an NMI that waits, unless one is being served or something holds it off; true where one was taken. In system management mode
+    /// it waits for RSM.
+    ///
+    /// # Errors
+    /// Where the processor shuts down.
+    pub fn take_nmi(&mut self, bus: &mut dyn Bus) -> Result<bool, TripleFault> {
+        let state = &self.state;
+        let waits = state.nmi_pending || bus.signals().nmi();
+        if !waits || state.nmi_blocked || state.interrupt_shadow || state.smm {
+            return Ok(false);
+        }
+        bus.signals().take_nmi();
+        self.state.nmi_pending = false;
+        self.state.nmi_blocked = true;
+        self.state.halted = false;
+        self.interrupt(bus, Event::hardware(self, NMI))?;
+        Ok(true)
     }
 
     /// Takes a pending interrupt where IF and the interrupt shadow allow it; true where one was taken.
@@ -463,6 +485,24 @@ mod tests {
         assert_eq!(stack(&cpu, &bus), [0x4444, 0x08, 0x202]);
         bus.interrupt = Some(0x20);
         assert_eq!(cpu.take_interrupt(&mut bus), Ok(false), "IF is clear");
+    }
+
+    #[test]
+    fn an_nmi_waits_for_the_iret_of_the_one_before() {
+        let (mut cpu, mut bus) = protected(16);
+        gate(&mut bus, 2, system::INTERRUPT_GATE32, 0, 0x2222);
+        cpu.state.halted = true;
+        bus.signals.request_nmi();
+        assert_eq!(cpu.take_nmi(&mut bus), Ok(true), "whatever IF says");
+        assert_eq!((cpu.state.rip, cpu.state.halted), (0x2222, false));
+        bus.signals.request_nmi();
+        assert_eq!(cpu.take_nmi(&mut bus), Ok(false));
+        step(&mut cpu, &mut bus, &[0xcf]).unwrap();
+        cpu.state.smm = true;
+        assert_eq!(cpu.take_nmi(&mut bus), Ok(false));
+        cpu.state.smm = false;
+        assert_eq!(cpu.take_nmi(&mut bus), Ok(true));
+        assert_eq!(cpu.take_nmi(&mut bus), Ok(false), "it was one");
     }
 
     #[test]

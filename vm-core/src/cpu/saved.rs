@@ -37,6 +37,10 @@ struct Saved {
     smm: bool,
     #[serde(default)]
     smi_pending: bool,
+    #[serde(default)]
+    nmi_pending: bool,
+    #[serde(default)]
+    nmi_blocked: bool,
     #[serde(default = "reset_smbase")]
     smbase: u32,
     halted: bool,
@@ -93,6 +97,8 @@ impl Cpu {
             pending_debug: state.pending_debug,
             smm: state.smm,
             smi_pending: state.smi_pending,
+            nmi_pending: state.nmi_pending,
+            nmi_blocked: state.nmi_blocked,
             smbase: state.smbase,
             halted: state.halted,
             es,
@@ -142,6 +148,8 @@ impl Cpu {
         state.pending_debug = saved.pending_debug;
         state.smm = saved.smm;
         state.smi_pending = saved.smi_pending;
+        state.nmi_pending = saved.nmi_pending;
+        state.nmi_blocked = saved.nmi_blocked;
         state.smbase = saved.smbase;
         state.halted = saved.halted;
         state.seg = [saved.es, saved.cs, saved.ss, saved.ds, saved.fs, saved.gs];

@@ -170,6 +170,10 @@ pub struct CpuState {
     pub smm: bool,
     /// SMI# has come and was not yet taken.
     pub smi_pending: bool,
+    /// NMI has come and was not yet taken.
+    pub nmi_pending: bool,
+    /// An NMI is being served: the next waits for IRET.
+    pub nmi_blocked: bool,
     /// Where system management mode keeps its state and its handler.
     pub smbase: u32,
     /// HLT waits for an interrupt.
@@ -213,6 +217,8 @@ impl CpuState {
             pending_debug: 0,
             smm: false,
             smi_pending: false,
+            nmi_pending: false,
+            nmi_blocked: false,
             smbase: super::smm::RESET_BASE,
             halted: false,
             seg: [Segment::real(0); 6],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bus::clock::Nanos;
 use crate::bus::ram::{GuestRam, PAGE_SIZE};
 use crate::bus::signals::Signals;
-use crate::bus::{Bus, CodePolicy, PhysPage, Width};
+use crate::bus::{Bus, CodePolicy, PhysPage, PortRegisters, Width};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::fault::Fault;
 use crate::cpu::state::{SegReg, Segment, TableRegister, cr0, gpr};
@@ -32,6 +32,10 @@ pub(crate) struct TestBus {
     pub now: Nanos,
     /// SMIACT#.
     pub smi_active: bool,
+    /// What RDRAND gets.
+    pub random: Option<u64>,
+    /// The port whose chip talks by way of the registers: it numbers them.
+    pub exchange: Option<u16>,
 }
 
 impl TestBus {
@@ -50,6 +54,8 @@ impl TestBus {
             interrupt: None,
             now: 0,
             smi_active: false,
+            random: None,
+            exchange: None,
         }
     }
 
@@ -98,6 +104,13 @@ impl Bus for TestBus {
         self.asked.push((port, width));
         self.ins.pop_front().unwrap_or(u32::MAX) & width.mask() as u32
     }
+    fn port_in_registers(&mut self, port: u16, registers: &mut PortRegisters) -> bool {
+        let there = self.exchange == Some(port);
+        if there {
+            *registers = PortRegisters { eax: 1, ebx: 2, ecx: 3, edx: 4, esi: 5, edi: 6 };
+        }
+        there
+    }
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
         self.outs.push((port, width, value));
     }
@@ -110,6 +123,10 @@ impl Bus for TestBus {
     fn set_smi_active(&mut self, active: bool) {
         self.smi_active = active;
     }
+    fn random(&mut self) -> Option<u64> {
+        self.random
+    }
+
     fn signals(&self) -> &Signals {
         &self.signals
     }

@@ -17,6 +17,7 @@
 mod display;
 
 use super::state::gpr;
+use super::vector::float::{FloatOp, VectorTest};
 use super::vector::ops::{VectorGet, VectorOp, VectorSet};
 
 /// Operand size.
@@ -408,6 +409,10 @@ ops! {
     VectorStore { unit: Unit, width: VectorWidth, ea: Ea }
     /// Vector register `d` = `d` and `b` and `imm`, combined.
     Vector { unit: Unit, what: VectorOp }
+    /// XMM register `d` = `d` and `b` and `imm`, combined as MXCSR says. May raise #XM.
+    Float { what: FloatOp }
+    /// The arithmetic flags of a look at XMM registers `d` and `b`. May raise #XM.
+    VectorTest { test: VectorTest }
     /// Slot `d` = 32 bits made of vector register `a` and `imm`.
     VectorGet { unit: Unit, get: VectorGet }
     /// Vector register `d` = itself with slot `a` in a place that `imm` may name.
@@ -498,6 +503,8 @@ pub const T1: u8 = slot(18);
 pub const VT0: u8 = 16;
 /// Second of them.
 pub const VT1: u8 = 17;
+/// Third of them.
+pub const VT2: u8 = 18;
 /// Holds linear addresses.
 pub const TA: u8 = slot(23);
 

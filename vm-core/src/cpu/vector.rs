@@ -1,8 +1,15 @@
-//! MMX, SSE and SSE2: what vector instructions compute (Intel SDM vol. 1, chapters 9 to 11).
+//! MMX and SSE to SSE4.2: what vector instructions compute (Intel SDM vol. 1, chapters 9 to 12).
 //!
-//! [`ops`] are operations on whole numbers and bits, on 128 bits each; an MMX register is the lower half of its operand.
+//! [`ops`] are operations on whole numbers and bits, [`float`] those on single and double precision numbers, which look
+//! at MXCSR and may raise an exception. All work on 128 bits; an MMX register is the lower half of its operand.
+//! [`soft`] computes floating point without the host's help; `host` lets an x86-64 host do it.
 
+mod approximate;
+pub mod float;
+mod host;
+mod lanes;
 pub mod ops;
+pub mod soft;
 
 use super::Cpu;
 use super::cpuid::feature;
@@ -59,6 +66,19 @@ impl Cpu {
             return Err(Fault::new(Vector::DeviceNotAvailable));
         }
         Ok(())
+    }
+
+    /// MXCSR takes in what an operation has raised.
+    ///
+    /// # Errors
+    /// Where one of that is not masked: #XM, or #UD where the system has not said that it knows of #XM.
+    pub fn raise_floats(&mut self, flags: u32, faults: bool) -> Result<(), Fault> {
+        self.state.mxcsr |= flags;
+        if !faults {
+            return Ok(());
+        }
+        let known = self.state.cr[4] & cr4::OSXMMEXCPT != 0;
+        Err(if known { Fault::new(Vector::SimdFloatingPoint) } else { Fault::ud() })
     }
 
     /// Whether the model has XMM registers.

@@ -17,6 +17,7 @@ use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::runner::{BlockInfo, MediumChange, RunState};
+use crate::snapshot::tree::{SnapshotId, SnapshotTree, words};
 
 /// How long `sendkey` holds its keys, in milliseconds.
 pub const DEFAULT_HOLD_MS: u32 = 100;
@@ -55,11 +56,21 @@ pub trait MonitorTarget {
     fn power_button(&mut self);
     /// Ends the machine.
     fn quit(&mut self);
-    /// Saves the state under a name.
+    /// Takes a snapshot; without a name one is made up. `adopt`: of raw disks too, whose images are only read from then on.
     ///
     /// # Errors
     /// In words.
-    fn save_state(&mut self, name: &str) -> Result<(), String>;
+    fn save_state(&mut self, name: &str, adopt: bool) -> Result<(), String>;
+    /// Deletes a snapshot.
+    ///
+    /// # Errors
+    /// In words.
+    fn delete_state(&mut self, name: &str) -> Result<(), String>;
+    /// All snapshots.
+    ///
+    /// # Errors
+    /// In words.
+    fn snapshots(&mut self) -> Result<SnapshotTree, String>;
     /// Goes to a saved state.
     ///
     /// # Errors
@@ -89,12 +100,13 @@ struct Row {
 const COMMANDS: &[Row] = &[
     Row { name: "change",           short: "",  arguments: "DRIVE [-f] FILE [FORMAT [ACCESS]]", help: "put another medium into a drive", run: media::change },
     Row { name: "cont",             short: "c", arguments: "",                 help: "go on",                                      run: |_, machine| tell(machine, |machine| machine.resume()) },
+    Row { name: "delvm",            short: "",  arguments: "NAME",             help: "delete a snapshot",                          run: |name, machine| named(name).and_then(|name| machine.delete_state(name)).map(|()| String::new()) },
     Row { name: "eject",            short: "",  arguments: "[-f] DRIVE",       help: "take the medium out of a drive; -f: also if the guest has locked it", run: media::eject },
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
-    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit or version",        run: info },
-    Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a saved state",                        run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
+    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit, snapshots, version", run: info },
+    Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a snapshot; the present is kept as one", run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
-    Row { name: "savevm",           short: "",  arguments: "NAME",             help: "save the state under a name",                run: |name, machine| named(name).and_then(|name| machine.save_state(name)).map(|()| String::new()) },
+    Row { name: "savevm",           short: "",  arguments: "[-a] [NAME]",      help: "take a snapshot; -a: raw disks are adopted for it", run: savevm },
     Row { name: "screendump",       short: "",  arguments: "FILE [-f FORMAT]", help: "write the picture to a file, as ppm or png", run: dump },
     Row { name: "sendkey",          short: "",  arguments: "KEYS [HOLD]",      help: "press keys: ctrl-alt-delete; HOLD in ms",    run: sendkey },
     Row { name: "stop",             short: "s", arguments: "",                 help: "pause",                                      run: |_, machine| tell(machine, |machine| machine.pause()) },
@@ -152,6 +164,52 @@ fn named(name: &str) -> Result<&str, String> {
     }
 }
 
+fn savevm(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    let (name, adopt) = match arguments.strip_prefix("-a").filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
+        Some(rest) => (rest.trim(), true),
+        None => (arguments, false),
+    };
+    let name = if name.is_empty() { name } else { named(name)? };
+    machine.save_state(name, adopt).map(|()| String::new())
+}
+
+/// The tree as a table, children below their parents.
+pub fn snapshots_in_words(tree: &SnapshotTree) -> String {
+    fn below(tree: &SnapshotTree, parent: Option<SnapshotId>, depth: usize, text: &mut String) {
+        // A tree that was checked has no rings.
+        for snapshot in tree.snapshots.iter().filter(|snapshot| snapshot.parent == parent) {
+            let name = format!("{}{}", "  ".repeat(depth.min(20)), snapshot.name);
+            let now = if tree.present == Some(snapshot.id) { " ← now" } else { "" };
+            let memory = if snapshot.has_memory { "" } else { " (disks only)" };
+            let size = words(snapshot.own_bytes);
+            let _ =
+                writeln!(text, "{:<4} {name:<32} {} {size:>10}{memory}{now}", snapshot.id.0, utc(snapshot.taken_at));
+            below(tree, Some(snapshot.id), depth + 1, text);
+        }
+    }
+    if tree.snapshots.is_empty() {
+        return "there are no snapshots\n".to_owned();
+    }
+    let mut text = format!("{:<4} {:<32} {:<19} {:>10}\n", "ID", "NAME", "TAKEN (UTC)", "OWN BYTES");
+    below(tree, None, 0, &mut text);
+    text
+}
+
+/// Seconds since 1970 as date and time.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days (the calendar repeats every 146,097 days), counted from 1 March 0000.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
 fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
     match topic {
         "registers" => {
@@ -164,9 +222,12 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
         "block" => Ok(media::in_words(&machine.blocks())),
         "jit" => Ok(code_in_words(machine.code())),
+        "snapshots" => Ok(snapshots_in_words(&machine.snapshots()?)),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
-        "" => Err("info needs a topic: registers, status, block, jit or version".to_owned()),
-        other => Err(format!("info {other}: no such topic; there are registers, status, block, jit and version")),
+        "" => Err("info needs a topic: registers, status, block, jit, snapshots or version".to_owned()),
+        other => {
+            Err(format!("info {other}: no such topic; there are registers, status, block, jit, snapshots and version"))
+        }
     }
 }
 
@@ -181,6 +242,7 @@ pub fn status_in_words(state: &RunState) -> String {
         RunState::Stopped(StopReason::PowerOff) => "paused (the guest switched the power off)".to_owned(),
         RunState::Stopped(StopReason::DebugExit(value)) => format!("paused (isa-debug-exit {value})"),
         RunState::Stopped(StopReason::DiskError(text)) => format!("paused (disk error: {text})"),
+        RunState::Stopped(StopReason::Damaged(text)) => format!("paused (damaged: {text})"),
         RunState::Ended(_) => "ended".to_owned(),
     }
 }
@@ -318,9 +380,16 @@ mod tests {
         fn reset(&mut self) {}
         fn power_button(&mut self) {}
         fn quit(&mut self) {}
-        fn save_state(&mut self, name: &str) -> Result<(), String> {
-            self.said.push(format!("save {name}"));
+        fn save_state(&mut self, name: &str, adopt: bool) -> Result<(), String> {
+            self.said.push(format!("save {name}{}", if adopt { " and adopt" } else { "" }));
             Ok(())
+        }
+        fn delete_state(&mut self, name: &str) -> Result<(), String> {
+            self.said.push(format!("delete {name}"));
+            Ok(())
+        }
+        fn snapshots(&mut self) -> Result<SnapshotTree, String> {
+            Ok(SnapshotTree::default())
         }
         fn load_state(&mut self, _: &str) -> Result<(), String> {
             Err("there is none".to_owned())

@@ -4,6 +4,7 @@
 //! machine. A peer is not trusted: what it sends is bounded, and while it does not read its answers it is not read either.
 
 pub mod command;
+pub mod jobs;
 mod media;
 pub mod notice;
 pub mod wire;
@@ -78,6 +79,8 @@ struct Session {
     negotiated: bool,
     /// Pointer buttons that this peer holds.
     buttons: u8,
+    /// Where it has put the pointer.
+    place: Option<(u16, u16)>,
 }
 
 struct Server {
@@ -167,6 +170,8 @@ impl Server {
             answer["id"] = id;
         }
         self.say(&answer);
+        let pending = std::mem::take(&mut self.notices.jobs.pending);
+        self.tell_all(pending);
     }
 
     fn execute(&mut self, message: Value) -> Result<Value, QmpError> {
@@ -207,6 +212,7 @@ impl Server {
                     machine: &self.machine,
                     arguments: command::Arguments::new(row, arguments)?,
                     buttons: &mut self.session.buttons,
+                    place: &mut self.session.place,
                     notices: &mut self.notices,
                 };
                 (row.run)(&mut call)
@@ -215,7 +221,12 @@ impl Server {
     }
 
     fn tell(&mut self, event: &Event) {
-        for mut notice in self.notices.of(event) {
+        let notices = self.notices.of(event);
+        self.tell_all(notices);
+    }
+
+    fn tell_all(&mut self, notices: Vec<Value>) {
+        for mut notice in notices {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             notice["timestamp"] = json!({ "seconds": now.as_secs(), "microseconds": now.subsec_micros() });
             if self.session.negotiated && self.outbox.len() < MAX_OUTBOX {
@@ -242,6 +253,7 @@ impl Server {
 mod tests {
     use std::collections::VecDeque;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -259,6 +271,7 @@ mod tests {
         come: VecDeque<Value>,
         bytes: Vec<u8>,
         asked: Arc<Mutex<Vec<String>>>,
+        shared: Arc<Shared>,
         server: JoinHandle<()>,
     }
 
@@ -298,6 +311,7 @@ mod tests {
                 frame: FrameSlot::default(),
                 state: Mutex::new(RunState::Running),
                 statistics: Mutex::new(Statistics::default()),
+                absolute_pointer: AtomicBool::new(false),
                 listeners: Mutex::default(),
             });
             let log = Arc::new(Mutex::new(Vec::new()));
@@ -314,6 +328,7 @@ mod tests {
                         Command::Pause => tell(&Event::State(RunState::Paused)),
                         Command::Resume => tell(&Event::State(RunState::Running)),
                         Command::Reset => tell(&Event::Reset),
+                        Command::AbsolutePointer(_) => machine_shared.absolute_pointer.store(false, Ordering::Relaxed),
                         Command::PowerOff => tell(&Event::State(RunState::Ended(EndReason::PowerOff))),
                         _ => {}
                     }
@@ -324,9 +339,9 @@ mod tests {
             });
             let (waker, bell) = Waker::bell();
             let (backend, pipe) = memory::pipe(waker);
-            let server = start(Box::new(backend), bell, VmHandle { requests, shared }).unwrap();
+            let server = start(Box::new(backend), bell, VmHandle { requests, shared: Arc::clone(&shared) }).unwrap();
             pipe.send(b"");
-            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, server }
+            Self { pipe, come: VecDeque::new(), bytes: Vec::new(), asked: log, shared, server }
         }
 
         fn next(&mut self) -> Value {
@@ -396,6 +411,22 @@ mod tests {
                 "Key(KeyEvent { key: ArrowUp, down: true })",
             ]
         );
+    }
+
+    #[test]
+    fn places_of_the_pointer_reach_a_guest_that_takes_them() {
+        let mut peer = Peer::ready();
+        peer.shared.absolute_pointer.store(true, Ordering::Relaxed);
+        let events = r#"{"execute": "input-send-event", "arguments": {"events": [
+            {"type": "abs", "data": {"axis": "x", "value": 32767}}, {"type": "abs", "data": {"axis": "y", "value": 0}},
+            {"type": "btn", "data": {"button": "side", "down": true}}]}}"#;
+        assert_eq!(peer.say(events), json!({"return": {}}));
+        assert_eq!(
+            *peer.asked.lock().unwrap(),
+            ["AbsolutePointer(AbsolutePointerEvent { x: 65535, y: 0, wheel: 0, buttons: 8 })"]
+        );
+        // Its driver has gone.
+        assert!(peer.say(events)["error"]["desc"].as_str().unwrap().contains("absolute"));
     }
 
     #[test]

@@ -73,6 +73,9 @@ const FAST_A20: u8 = 1 << 1;
 /// rely on finding the same byte.
 const SCAN_CODE_TIME: Nanos = 500_000;
 
+/// How far guest time may be behind for a key to repeat.
+const HURRY: Nanos = 50_000_000;
+
 /// Answers of the controller that wait, at most.
 const MAX_ANSWERS: usize = 16;
 
@@ -163,6 +166,11 @@ impl I8042 {
     pub fn pointer(&mut self, event: PointerEvent) {
         self.state.mouse.pointer(event);
         self.pump();
+    }
+
+    /// The mouse sends a report in which nothing has moved: the pointer is another's, which has no interrupt of its own.
+    pub fn nudge(&mut self) {
+        self.pointer(PointerEvent::default());
     }
 
     /// The keyboard, to look at.
@@ -337,8 +345,11 @@ impl I8042 {
     fn next_of_devices(&mut self, now: Nanos) -> Option<Byte> {
         let state = &mut self.state;
         let keyboard_on = !state.command_byte.contains(CommandByte::KEYBOARD_OFF);
+        if keyboard_on && state.keyboard.repeat_due().is_some_and(|due| now >= due) {
+            state.keyboard.repeat(now, self.wires.clock.behind() > HURRY);
+        }
         while keyboard_on && (state.keyboard.has_answer() || now >= state.ready_at) {
-            let Some(code) = state.keyboard.take() else { break };
+            let Some(code) = state.keyboard.take(now) else { break };
             if let Some(value) = translate(state.command_byte, &mut state.release, code) {
                 return Some(Byte { value, aux: false });
             }
@@ -401,10 +412,12 @@ impl Device for I8042 {
         if state.output.is_some() {
             return None;
         }
-        let keyboard = !state.command_byte.contains(CommandByte::KEYBOARD_OFF) && state.keyboard.has_output();
+        let keyboard_on = !state.command_byte.contains(CommandByte::KEYBOARD_OFF);
+        let keyboard = keyboard_on && state.keyboard.has_output();
+        let repeat = state.keyboard.repeat_due().filter(|_| keyboard_on && !keyboard);
         let aux = !state.command_byte.contains(CommandByte::AUX_OFF);
         let mouse = if aux { state.mouse.next_event() } else { None };
-        keyboard.then_some(state.ready_at).into_iter().chain(mouse).min()
+        keyboard.then_some(state.ready_at).into_iter().chain(mouse).chain(repeat).min()
     }
 
     fn advance(&mut self, _now: Nanos) {
@@ -451,8 +464,10 @@ mod tests {
             Self { chip: I8042::new(line(1), line(12), clock.clone(), &signals), clock, lines, signals }
         }
 
+        /// Waits for the next byte, but not for the repeat of a key that is held.
         fn wait(&mut self) -> bool {
-            if let Some(at) = self.chip.next_event() {
+            let soon = self.clock.now() + SECOND / 10;
+            if let Some(at) = self.chip.next_event().filter(|at| *at < soon) {
                 self.clock.set(self.clock.now().max(at));
                 self.chip.advance(self.clock.now());
             }
@@ -513,7 +528,13 @@ mod tests {
         bench.command(0x60, Some(0x11));
         bench.key(Key::A, true);
         assert_eq!(bench.drain(), [0_u8; 0]);
-        bench.command(0xae, None);
+        assert_eq!(bench.command(0xae, None), [0x1c]);
+        // Held, it repeats; the output buffer holds one byte until it is read.
+        let due = bench.chip.next_event().expect("a repeat to come");
+        assert!(due > bench.clock.now() + SECOND / 3);
+        bench.clock.set(due);
+        bench.chip.advance(due);
+        assert_eq!((bench.chip.read(0), bench.chip.next_event().is_some()), (0x1c, true));
         bench.key(Key::A, false);
         assert_eq!(bench.drain(), [0xf0, 0x1c]);
     }

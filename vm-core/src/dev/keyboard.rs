@@ -2,12 +2,16 @@
 //!
 //! IBM PS/2 technical reference (keyboard); scan-code sets 1, 2 and 3. The keyboard controller carries bytes between it and the guest.
 //!
+//! The keyboard repeats the key that went down last (typematic), by the guest's clock and at the rate that the guest sets; repeats of the host
+//! are ignored.
+//!
 //! Key events wait here, as events, until the guest has taken all bytes of the one before: nothing is dropped when the guest is slow.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::clock::Nanos;
 use crate::input::{Key, KeyEvent};
 
 const ACK: u8 = 0xfa;
@@ -18,9 +22,7 @@ const IDENTIFICATION: [u8; 2] = [0xab, 0x83];
 
 /// Bytes of answers that wait, at most.
 const MAX_ANSWER: usize = 16;
-/// From so many waiting events on, typematic repeats are left out (a real keyboard holds 16 bytes).
-const MAX_REPEATS: usize = 8192;
-/// From so many waiting events on, new presses are left out too. Releases never are; each needs a press.
+/// From so many waiting events on, new presses are left out (a real keyboard holds 16 bytes). Releases never are; each needs a press.
 const MAX_PRESSES: usize = 1 << 18;
 
 /// What the keyboard controller makes of codes of set 2 where it translates: set 1.
@@ -63,6 +65,46 @@ enum PrintScreen {
     WithAlt,
 }
 
+/// What a key sends in scan-code set 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    #[default]
+    TypematicMakeBreak,
+    Typematic,
+    MakeBreak,
+    Make,
+}
+
+impl Kind {
+    /// The kind that a command gives to all keys (0xF7–0xFA), or to single ones (0xFB–0xFD).
+    fn of_command(command: u8) -> Self {
+        match command {
+            0xf7 | 0xfb => Self::Typematic,
+            0xf8 | 0xfc => Self::MakeBreak,
+            0xf9 | 0xfd => Self::Make,
+            _ => Self::TypematicMakeBreak,
+        }
+    }
+
+    fn repeats(self) -> bool {
+        matches!(self, Self::TypematicMakeBreak | Self::Typematic)
+    }
+
+    fn breaks(self) -> bool {
+        matches!(self, Self::TypematicMakeBreak | Self::MakeBreak)
+    }
+}
+
+/// The key that repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Repeat {
+    key: Key,
+    due: Nanos,
+}
+
+/// Delay of half a second, 10.9 characters a second.
+const TYPEMATIC_DEFAULT: u8 = 0x2b;
+
 /// A keyboard, as its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyboard {
@@ -83,6 +125,13 @@ pub struct Keyboard {
     scanning: bool,
     leds: u8,
     typematic: u8,
+    #[serde(default)]
+    repeat: Option<Repeat>,
+    /// Set 3: what keys send, and by code where single keys differ.
+    #[serde(default)]
+    kind: Kind,
+    #[serde(default)]
+    kinds: BTreeMap<u8, Kind>,
     print_screen: PrintScreen,
 }
 
@@ -99,21 +148,22 @@ impl Default for Keyboard {
             set: 2,
             scanning: true,
             leds: 0,
-            typematic: 0x2b,
+            typematic: TYPEMATIC_DEFAULT,
+            repeat: None,
+            kind: Kind::default(),
+            kinds: BTreeMap::new(),
             print_screen: PrintScreen::Alone,
         }
     }
 }
 
 impl Keyboard {
-    /// A key went down (again: the host's typematic repeat) or up.
+    /// A key went down or up. Down again is the host's repeat: the keyboard makes its own.
     pub fn key(&mut self, event: KeyEvent) {
         if event.down {
-            let repeat = self.held.contains(&event.key);
-            if self.queue.len() >= if repeat { MAX_REPEATS } else { MAX_PRESSES } {
+            if self.queue.len() >= MAX_PRESSES || !self.held.insert(event.key) {
                 return;
             }
-            self.held.insert(event.key);
         } else if !self.held.remove(&event.key) {
             // It went down before the machine was there.
             return;
@@ -155,8 +205,7 @@ impl Keyboard {
             0xf4 => self.set_scanning(true),
             0xf5 => self.set_defaults(false),
             0xf6 => self.set_defaults(true),
-            // Typematic, make and break for all keys of set 3: repeats are the host's, breaks are always sent.
-            0xf7..=0xfa => self.send(&[ACK]),
+            0xf7..=0xfa => self.set_all_kinds(Kind::of_command(value)),
             0xfe => self.send(&[self.last]),
             0xff => self.self_test(),
             _ => self.send(&[RESEND]),
@@ -186,6 +235,11 @@ impl Keyboard {
                 return;
             }
             (0xf3, _) => self.typematic = value & 0x7f,
+            (0xfb..=0xfd, code) => {
+                self.kinds.insert(code, Kind::of_command(command));
+                // More keys may follow, until the next command.
+                self.command = Some(command);
+            }
             _ => {}
         }
         self.send(&[ACK]);
@@ -196,9 +250,53 @@ impl Keyboard {
         self.send(&[ACK]);
     }
 
+    fn set_all_kinds(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.kinds.clear();
+        self.send(&[ACK]);
+    }
+
+    /// What a key sends. Only set 3 knows differences.
+    fn kind_of(&self, key: Key) -> Kind {
+        if self.set == 3 { self.kinds.get(&set_3(key)).copied().unwrap_or(self.kind) } else { Kind::default() }
+    }
+
+    /// Typematic delay: 250 ms to one second.
+    fn delay(&self) -> Nanos {
+        250_000_000 * u64::from((self.typematic >> 5 & 3) + 1)
+    }
+
+    /// Typematic period: (8 + A) × 2^B × 4.17 ms.
+    fn period(&self) -> Nanos {
+        u64::from(8 + (self.typematic & 7)) * 4_170_000 << (self.typematic >> 3 & 3)
+    }
+
+    /// When the key that is down repeats.
+    pub fn repeat_due(&self) -> Option<Nanos> {
+        self.repeat.map(|repeat| repeat.due)
+    }
+
+    /// Repeats the key that is down, where that is due and the guest has read all before it. `hurried`: guest time makes up for what the
+    /// host took, so nobody can have held the key for as long as it seems; then the repeat waits.
+    pub fn repeat(&mut self, now: Nanos, hurried: bool) {
+        let period = self.period();
+        let free = self.queue.is_empty() && self.output.is_empty() && self.scanning && self.command.is_none();
+        let Some(repeat) = self.repeat.as_mut().filter(|repeat| now >= repeat.due) else { return };
+        // Repeats that nobody read are not made up for.
+        repeat.due = now.max(repeat.due.saturating_add(period));
+        if hurried || !free {
+            repeat.due = now.saturating_add(period);
+        } else {
+            self.queue.push_back(KeyEvent { key: repeat.key, down: true });
+        }
+    }
+
     fn set_defaults(&mut self, scanning: bool) {
         self.set = 2;
-        self.typematic = 0x2b;
+        self.typematic = TYPEMATIC_DEFAULT;
+        self.repeat = None;
+        self.kind = Kind::default();
+        self.kinds.clear();
         self.scanning = scanning;
         self.send(&[ACK]);
     }
@@ -224,27 +322,29 @@ impl Keyboard {
     }
 
     /// Takes the next byte.
-    pub fn take(&mut self) -> Option<u8> {
+    pub fn take(&mut self, now: Nanos) -> Option<u8> {
         if !self.has_output() {
             return None;
         }
-        let byte = self.answer.pop_front().or_else(|| self.take_scan_code())?;
+        let byte = self.answer.pop_front().or_else(|| self.take_scan_code(now))?;
         self.last = byte;
         Some(byte)
     }
 
-    fn take_scan_code(&mut self) -> Option<u8> {
+    fn take_scan_code(&mut self, now: Nanos) -> Option<u8> {
         while self.output.is_empty() {
             let event = self.queue.pop_front()?;
             let bytes = self.encode(event);
             self.output.extend(bytes);
             if event.down {
                 // Pause goes up by itself.
-                if event.key != Key::Pause {
-                    self.sent.insert(event.key);
+                if event.key != Key::Pause && self.sent.insert(event.key) {
+                    let due = now.saturating_add(self.delay());
+                    self.repeat = self.kind_of(event.key).repeats().then_some(Repeat { key: event.key, due });
                 }
             } else {
                 self.sent.remove(&event.key);
+                self.repeat = self.repeat.filter(|repeat| repeat.key != event.key);
             }
         }
         self.output.pop_front()
@@ -253,7 +353,11 @@ impl Keyboard {
     fn encode(&mut self, event: KeyEvent) -> Vec<u8> {
         if self.set == 3 {
             let code = set_3(event.key);
-            return if event.down { vec![code] } else { vec![0xf0, code] };
+            return match event.down {
+                true => vec![code],
+                false if self.kind_of(event.key).breaks() => vec![0xf0, code],
+                false => Vec::new(),
+            };
         }
         let codes = self.set_1(event);
         if self.set == 1 { codes } else { to_set_2(&codes) }
@@ -338,9 +442,10 @@ fn set_3(key: Key) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::clock::SECOND;
 
     fn drain(keyboard: &mut Keyboard) -> Vec<u8> {
-        std::iter::from_fn(|| keyboard.take()).collect()
+        std::iter::from_fn(|| keyboard.take(0)).collect()
     }
 
     fn type_keys(keyboard: &mut Keyboard, events: &[(Key, bool)]) -> Vec<u8> {
@@ -397,6 +502,56 @@ mod tests {
         assert_eq!(say(&mut keyboard, &[0xf5]), [ACK]);
         assert_eq!(type_keys(&mut keyboard, &[(Key::B, true)]), [0_u8; 0]);
         assert_eq!(say(&mut keyboard, &[0xf4]), [ACK, 0x32], "what was typed meanwhile is not lost");
+    }
+
+    #[test]
+    fn a_key_repeats_at_the_rate_that_the_guest_sets() {
+        const MS: Nanos = 1_000_000;
+        let mut keyboard = Keyboard::default();
+        let count = |keyboard: &mut Keyboard, from: Nanos, to: Nanos| {
+            (from / MS..to / MS)
+                .filter(|ms| {
+                    keyboard.repeat(ms * MS, false);
+                    !drain(keyboard).is_empty()
+                })
+                .count()
+        };
+        type_keys(&mut keyboard, &[(Key::A, true)]);
+        assert_eq!(count(&mut keyboard, 0, 500 * MS), 0);
+        assert_eq!(count(&mut keyboard, 500 * MS, 1500 * MS), 11, "10.9 a second");
+        type_keys(&mut keyboard, &[(Key::A, true)]);
+        assert_eq!(keyboard.repeat_due().map(|due| due / MS), Some(1509), "the host's repeat is nothing");
+        type_keys(&mut keyboard, &[(Key::A, false)]);
+        assert_eq!(count(&mut keyboard, 1500 * MS, 3000 * MS), 0);
+        // The fastest: 250 ms, 30 a second.
+        say(&mut keyboard, &[0xf3, 0x00]);
+        type_keys(&mut keyboard, &[(Key::A, true), (Key::B, true)]);
+        assert_eq!(count(&mut keyboard, 250 * MS, 1250 * MS), 30);
+        assert_eq!(say(&mut keyboard, &[0xf5, 0xf4]), [ACK, ACK]);
+        assert_eq!(keyboard.repeat_due(), None);
+        // Only what has been read is followed by a repeat, and never in a hurry.
+        type_keys(&mut keyboard, &[(Key::B, false), (Key::B, true)]);
+        keyboard.repeat(SECOND, true);
+        assert_eq!(drain(&mut keyboard), [0_u8; 0]);
+        keyboard.repeat(2 * SECOND, false);
+        keyboard.repeat(3 * SECOND, false);
+        assert_eq!(drain(&mut keyboard), [0x32]);
+    }
+
+    #[test]
+    fn keys_of_set_3_have_kinds() {
+        let mut keyboard = Keyboard::default();
+        let both = |key| [(key, true), (key, false)];
+        say(&mut keyboard, &[0xf0, 3, 0xf9]);
+        assert_eq!(type_keys(&mut keyboard, &both(Key::A)), [0x1c]);
+        assert_eq!(keyboard.repeat_due(), None);
+        assert_eq!(say(&mut keyboard, &[0xfc, 0x1c, 0x32, 0xfb, 0x21, 0xf4]), [ACK; 6]);
+        assert_eq!(type_keys(&mut keyboard, &both(Key::B)), [0x32, 0xf0, 0x32]);
+        assert_eq!(type_keys(&mut keyboard, &[(Key::C, true)]), [0x21]);
+        assert!(keyboard.repeat_due().is_some());
+        assert_eq!(type_keys(&mut keyboard, &[(Key::C, false), (Key::D, true), (Key::D, false)]), [0x23]);
+        say(&mut keyboard, &[0xfa]);
+        assert_eq!(type_keys(&mut keyboard, &both(Key::D)), [0x23, 0xf0, 0x23]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! PS/2 mouse with a wheel.
+//! PS/2 mouse with a wheel and five buttons.
 //!
 //! IBM PS/2 technical reference (mouse); the wheel protocol is that of the IntelliMouse: sample rates 200, 100, 80 in a row switch it on.
+//! After that 200, 200, 80 switch on the two buttons more of the IntelliMouse Explorer.
 //! The keyboard controller carries bytes between it and the guest.
 
 use std::collections::VecDeque;
@@ -13,9 +14,12 @@ use crate::input::PointerEvent;
 const ACK: u8 = 0xfa;
 const RESEND: u8 = 0xfe;
 const SELF_TEST_PASSED: u8 = 0xaa;
-/// Identifications: standard mouse, and with a wheel.
+/// Identifications: standard mouse, with a wheel, with five buttons too.
 const ID_STANDARD: u8 = 0;
 const ID_WHEEL: u8 = 3;
+const ID_EXPLORER: u8 = 4;
+/// The buttons that there are.
+const BUTTONS: u8 = 0x1f;
 /// Changes of buttons that wait, at most; motion between them is summed up.
 const MAX_WAITING: usize = 64;
 /// Bytes of answers that wait, at most.
@@ -38,6 +42,9 @@ pub struct Mouse {
     /// The last three sample rates set.
     knock: [u8; 3],
     wheel_mode: bool,
+    /// In wheel mode: with buttons four and five.
+    #[serde(default)]
+    explorer: bool,
     /// Motion not yet reported; a new entry for each change of buttons.
     waiting: VecDeque<PointerEvent>,
     /// Buttons as last reported.
@@ -60,6 +67,7 @@ impl Default for Mouse {
             rate: 100,
             knock: [0; 3],
             wheel_mode: false,
+            explorer: false,
             waiting: VecDeque::new(),
             buttons: 0,
             report_at: 0,
@@ -70,7 +78,7 @@ impl Default for Mouse {
 impl Mouse {
     /// The person moved it or pressed something. While the guest is slow, motion is summed up; no click is lost.
     pub fn pointer(&mut self, event: PointerEvent) {
-        let event = PointerEvent { buttons: event.buttons & 7, ..event };
+        let event = PointerEvent { buttons: event.buttons & BUTTONS, ..event };
         let full = self.waiting.len() >= MAX_WAITING;
         match self.waiting.back_mut() {
             // Motion joins the last entry where the buttons are the same.
@@ -105,7 +113,7 @@ impl Mouse {
             0xec => self.set_wrap(false),
             0xee => self.set_wrap(true),
             0xf0 => self.set_remote(true),
-            0xf2 => self.send(&[ACK, if self.wheel_mode { ID_WHEEL } else { ID_STANDARD }]),
+            0xf2 => self.send(&[ACK, self.identification()]),
             0xf4 => self.set_reporting(true),
             0xf5 => self.set_reporting(false),
             0xf6 => self.set_defaults(),
@@ -118,6 +126,14 @@ impl Mouse {
     fn send(&mut self, bytes: &[u8]) {
         self.output.extend(bytes);
         self.output.truncate(MAX_ANSWER);
+    }
+
+    fn identification(&self) -> u8 {
+        match (self.wheel_mode, self.explorer) {
+            (false, _) => ID_STANDARD,
+            (true, false) => ID_WHEEL,
+            (true, true) => ID_EXPLORER,
+        }
     }
 
     fn set_scaling(&mut self, on: bool) {
@@ -145,8 +161,10 @@ impl Mouse {
     fn set_rate(&mut self, rate: u8) {
         self.rate = rate;
         self.knock = [self.knock[1], self.knock[2], rate];
-        if self.knock == [200, 100, 80] {
-            self.wheel_mode = true;
+        match self.knock {
+            [200, 100, 80] => self.wheel_mode = true,
+            [200, 200, 80] if self.wheel_mode => self.explorer = true,
+            _ => {}
         }
     }
 
@@ -175,7 +193,8 @@ impl Mouse {
     }
 
     fn set_defaults(&mut self) {
-        *self = Self { wheel_mode: self.wheel_mode, last: self.last, report_at: self.report_at, ..Self::default() };
+        let Self { last, wheel_mode, explorer, report_at, .. } = *self;
+        *self = Self { last, wheel_mode, explorer, report_at, ..Self::default() };
         self.send(&[ACK]);
     }
 
@@ -206,9 +225,12 @@ impl Mouse {
         }
         let scale = |value| if self.scaling && !remote { double(value) } else { value };
         let (x, y) = (scale(dx), scale(dy));
-        let first = self.buttons | 1 << 3 | u8::from(x < 0) << 4 | u8::from(y < 0) << 5;
+        let first = self.buttons & 7 | 1 << 3 | u8::from(x < 0) << 4 | u8::from(y < 0) << 5;
         let mut packet = vec![first, x as u8, y as u8];
-        if self.wheel_mode {
+        if self.explorer {
+            // Four bits of wheel, then buttons four and five.
+            packet.push(wheel as u8 & 0x0f | self.buttons << 1 & 0x30);
+        } else if self.wheel_mode {
             packet.push(wheel as u8);
         }
         packet
@@ -245,9 +267,10 @@ impl Mouse {
     pub fn is_possible(&self) -> bool {
         self.output.len() <= MAX_ANSWER
             && self.waiting.len() <= MAX_WAITING
-            && self.waiting.iter().all(|event| event.buttons <= 7)
-            && self.buttons <= 7
+            && self.waiting.iter().all(|event| event.buttons <= BUTTONS)
+            && self.buttons <= BUTTONS
             && self.resolution <= 3
+            && (self.wheel_mode || !self.explorer)
             && (10..=200).contains(&self.rate)
     }
 }
@@ -293,6 +316,22 @@ mod tests {
         assert_eq!(say(&mut mouse, &[0xe8, 3, 0xe7, 0xf4, 0xe9]), [ACK, ACK, ACK, ACK, ACK, 0x30, 3, 80]);
         assert_eq!(say(&mut mouse, &[0xf3, 33, 0x55]), [ACK, RESEND, RESEND]);
         assert_eq!(say(&mut mouse, &[0xee, 0x12, 0xf4, 0xec]), [ACK, 0x12, 0xf4, ACK]);
+    }
+
+    #[test]
+    fn five_buttons_come_after_the_wheel() {
+        let mut mouse = Mouse::default();
+        let explorer = [0xf3, 200, 0xf3, 200, 0xf3, 80];
+        say(&mut mouse, &explorer);
+        assert_eq!(say(&mut mouse, &[0xf2]), [ACK, 0], "only a mouse with its wheel on has them");
+        say(&mut mouse, &[0xf3, 200, 0xf3, 100, 0xf3, 80]);
+        say(&mut mouse, &explorer);
+        assert_eq!(say(&mut mouse, &[0xf2, 0xf6, 0xf2, 0xf4]), [ACK, 4, ACK, ACK, 4, ACK]);
+        mouse.pointer(PointerEvent { dx: 1, wheel: -1, buttons: 0x18, ..Default::default() });
+        assert_eq!(report(&mut mouse, 0), [0x08, 1, 0, 0x3f]);
+        mouse.pointer(PointerEvent { wheel: 2, buttons: 0x0c, ..Default::default() });
+        assert_eq!(report(&mut mouse, SECOND), [0x0c, 0, 0, 0x12]);
+        assert_eq!(say(&mut mouse, &[0xff, 0xf2]), [ACK, 0xaa, 0, ACK, 0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::irq::{IrqLines, PirqRoutes};
+use crate::bus::irq::{IrqLines, IrqRoutes};
 use crate::dev::Device;
 use crate::snapshot::section::{LoadError, Section};
 
@@ -233,7 +233,7 @@ impl PicState {
 #[derive(Debug)]
 struct PicWires {
     lines: Arc<IrqLines>,
-    routes: PirqRoutes,
+    routes: IrqRoutes,
 }
 
 /// Both 8259As.
@@ -245,7 +245,7 @@ pub struct Pic {
 
 impl Pic {
     /// Controllers fed by lines 0–15 of `lines`, and by lines 16–19 as `routes` steers them. Input 2 is the cascade.
-    pub fn new(lines: &Arc<IrqLines>, routes: &PirqRoutes) -> Self {
+    pub fn new(lines: &Arc<IrqLines>, routes: &IrqRoutes) -> Self {
         let wires = PicWires { lines: Arc::clone(lines), routes: routes.clone() };
         Self { state: PicState::after_reset(), wires }
     }
@@ -271,7 +271,8 @@ impl Pic {
         }
         let open = |chip: &Chip| u32::from(chip.irr & !chip.imr);
         let slave = if state.master.imr & 1 << CASCADE == 0 { open(&state.slave) } else { 0 };
-        self.wires.lines.set_pending(slave << 8 | open(&state.master) & !(1 << CASCADE));
+        let inputs = slave << 8 | open(&state.master) & !(1 << CASCADE);
+        self.wires.lines.set_pending(self.wires.routes.lines_of_inputs(inputs));
     }
 
     /// The level of INT, the processor's INTR pin.
@@ -408,14 +409,14 @@ mod tests {
     struct Bench {
         pic: Pic,
         lines: Arc<IrqLines>,
-        routes: PirqRoutes,
+        routes: IrqRoutes,
         signals: Arc<Signals>,
     }
 
     impl Bench {
         /// Set up as a PC's firmware does: vectors 8 and 0x70, nothing masked.
         fn new() -> Self {
-            let (lines, routes) = (Arc::new(IrqLines::default()), PirqRoutes::default());
+            let (lines, routes) = (Arc::new(IrqLines::default()), IrqRoutes::default());
             let mut pic = Pic::new(&lines, &routes);
             for (offset, value) in
                 [(0, 0x11), (1, 0x08), (1, 0x04), (1, 0x01), (2, 0x11), (3, 0x70), (3, 0x02), (3, 0x01)]

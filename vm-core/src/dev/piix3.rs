@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pci::{Identity, PciConfig, PciFunction, PciLayout, register};
 use crate::bus::Width;
-use crate::bus::irq::PirqRoutes;
+use crate::bus::irq::IrqRoutes;
 use crate::bus::signals::Signals;
 use crate::dev::Device;
 use crate::snapshot::section::{LoadError, Section};
@@ -25,10 +25,12 @@ const ROUTE_NONE: u8 = 1 << 7;
 /// Inputs that a PIRQ can be steered to: 3–7, 9–12, 14, 15.
 const ROUTABLE: u16 = 0xdef8;
 
-/// Reset control, bit 2: its rise resets the processor.
+/// Reset control, bit 2 (`RCPU`): its rise is a reset.
 const RESET_CPU: u8 = 1 << 2;
-/// Reset control bits that are kept: system reset, and the reset bit itself.
-const RESET_BITS: u8 = 0x06;
+/// Bit 1 (`SRST`): of the whole system, not only of the processor.
+const RESET_SYSTEM: u8 = 1 << 1;
+/// Reset control bits that are kept.
+const RESET_BITS: u8 = RESET_CPU | RESET_SYSTEM;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Piix3State {
@@ -39,7 +41,7 @@ struct Piix3State {
 #[derive(Debug)]
 struct Piix3Wires {
     layout: PciLayout,
-    routes: PirqRoutes,
+    routes: IrqRoutes,
     signals: Arc<Signals>,
 }
 
@@ -52,7 +54,7 @@ pub struct Piix3 {
 
 impl Piix3 {
     /// A bridge that steers with `routes` and asks `signals` for resets.
-    pub fn new(routes: &PirqRoutes, signals: &Arc<Signals>) -> Self {
+    pub fn new(routes: &IrqRoutes, signals: &Arc<Signals>) -> Self {
         let layout = PciLayout::new(Identity { vendor: 0x8086, device: 0x7000, revision: 0, class: 0x060100 })
             .multifunction()
             .value(register::COMMAND, &[0x07])
@@ -105,12 +107,14 @@ impl Piix3 {
         self.state.reset_control
     }
 
-    /// Writes port 0xCF9: a rise of bit 2 resets the machine.
+    /// Writes port 0xCF9: a rise of bit 2 is a hard reset where bit 1 is set, else a soft one, which pulses the processor's INIT#.
     pub fn write_reset_control(&mut self, value: u8) {
         let rises = value & !self.state.reset_control & RESET_CPU != 0;
         self.state.reset_control = value & RESET_BITS;
-        if rises {
+        if rises && value & RESET_SYSTEM != 0 {
             self.wires.signals.request_reset();
+        } else if rises {
+            self.wires.signals.request_init();
         }
     }
 }
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn pirqs_go_where_they_are_steered() {
-        let (routes, signals) = (PirqRoutes::default(), Arc::new(Signals::new()));
+        let (routes, signals) = (IrqRoutes::default(), Arc::new(Signals::new()));
         let mut bridge = Piix3::new(&routes, &signals);
         assert_eq!(bridge.config_read(0x0e, Width::Byte), 0x80, "several functions");
         assert_eq!(routes.apply(0xf_0002), 2);
@@ -176,18 +180,21 @@ mod tests {
     #[test]
     fn the_reset_control_resets_on_a_rise() {
         let signals = Arc::new(Signals::new());
-        let mut bridge = Piix3::new(&PirqRoutes::default(), &signals);
+        let mut bridge = Piix3::new(&IrqRoutes::default(), &signals);
         bridge.write_reset_control(0x02);
         assert!(!signals.take_reset());
         bridge.write_reset_control(0x06);
         assert!(signals.take_reset());
         bridge.write_reset_control(0x06);
         assert!(!signals.take_reset());
+        bridge.write_reset_control(0x00);
+        bridge.write_reset_control(0x04);
+        assert!(signals.take_init() && !signals.take_reset(), "a soft reset is the processor's alone");
     }
 
     #[test]
     fn any_guest_and_any_file() {
-        let make = || Piix3::new(&PirqRoutes::default(), &Arc::new(Signals::new()));
+        let make = || Piix3::new(&IrqRoutes::default(), &Arc::new(Signals::new()));
         suite::check(make, |bridge| bridge.config_write(0x60, Width::Dword, 0x0b0a_0905));
         suite::hammer(make(), 10_000, |bridge, random, _| {
             bridge.config_write(random.next() as u8, Width::Dword, random.next() as u32);

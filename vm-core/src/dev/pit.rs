@@ -587,7 +587,7 @@ impl Device for Pit {
 mod tests {
     use super::*;
     use crate::bus::clock::SECOND;
-    use crate::bus::irq::{IrqLines, PirqRoutes};
+    use crate::bus::irq::{IrqLines, IrqRoutes};
     use crate::bus::signals::Signals;
     use crate::dev::pic::Pic;
     use crate::dev::suite;
@@ -730,7 +730,7 @@ mod tests {
     #[test]
     fn a_tick_that_the_processor_has_not_taken_is_owed() {
         let mut bench = Bench::new();
-        let mut pic = Pic::new(&bench.lines, &PirqRoutes::default());
+        let mut pic = Pic::new(&bench.lines, &IrqRoutes::default());
         bench.program(0, 3, 1000);
         pic.sync();
         pic.acknowledge();

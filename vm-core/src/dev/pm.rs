@@ -38,10 +38,15 @@ const PMBA: u8 = 0x40;
 const DEVACTB: u8 = 0x58;
 /// In that: a command at port 0xB2 makes an SMI.
 const APMC_EN: u32 = 1 << 25;
-/// In the global status register: a command came.
+/// In the global status register: the operating system released the global lock; a command came.
+const BIOS_STS: u16 = 1 << 0;
 const APM_STS: u16 = 1 << 5;
+/// In the global enable register: a release of the global lock makes an SMI.
+const BIOS_EN: u16 = 1 << 1;
 /// In the global control register: SMI# is driven at all.
 const SMI_EN: u32 = 1 << 0;
+/// In the same: the firmware releases the global lock (write only).
+const BIOS_RLS: u32 = 1 << 1;
 /// Config: bit 0 opens the PM ports.
 const PMREGMISC: u8 = 0x80;
 /// Config: base of the SMBus ports.
@@ -77,6 +82,8 @@ const ENABLES: Pm1 = Pm1::TIMER.union(Pm1::GLOBAL).union(Pm1::POWER_BUTTON).unio
 
 /// PM1 control: events go to SCI.
 const SCI_EN: u16 = 1 << 0;
+/// PM1 control: the operating system releases the global lock (write only).
+const GBL_RLS: u16 = 1 << 2;
 /// PM1 control: go to sleep (write only).
 const SLP_EN: u16 = 1 << 13;
 /// PM1 control bits that are kept: SCI enable, bus master reload, sleep type.
@@ -225,8 +232,11 @@ impl Pm {
                 0x20 => self.state.global_enable = self.state.global_enable & keep | shifted,
                 0x28 | 0x2a => {
                     let place = 8 * (at & 3);
-                    let control = self.state.global_control & !(0xff << place);
-                    self.state.global_control = control | u32::from(byte) << place;
+                    let control = self.state.global_control & !(0xff << place) | u32::from(byte) << place;
+                    self.state.global_control = control & !BIOS_RLS;
+                    if control & BIOS_RLS != 0 {
+                        self.state.status |= Pm1::GLOBAL;
+                    }
                 }
                 _ => {}
             }
@@ -237,6 +247,12 @@ impl Pm {
     fn write_control(&mut self, value: u16) {
         // On this chip the guest switches SCI_EN like any other bit.
         self.state.control = value & CONTROL_BITS;
+        if value & GBL_RLS != 0 {
+            self.state.global_status |= BIOS_STS;
+            if self.state.global_enable & BIOS_EN != 0 && self.state.global_control & SMI_EN != 0 {
+                self.wires.signals.request_smi();
+            }
+        }
         if value & SLP_EN != 0 {
             match value >> 10 & 7 {
                 SLEEP_SOFT_OFF | SLEEP_SUSPEND_DISK => self.wires.signals.request_stop(StopReason::PowerOff),
@@ -459,6 +475,21 @@ mod tests {
         pm.write_apm(0, 0x42);
         assert!(!signals.take_smi());
         assert_eq!(pm.read(0x18, Width::Word), u32::from(APM_STS));
+    }
+
+    #[test]
+    fn each_side_tells_the_other_of_the_global_lock() {
+        let (mut pm, _, lines, signals) = pm();
+        pm.write(4, Width::Word, u32::from(GBL_RLS | SCI_EN));
+        assert_eq!((pm.read(0x18, Width::Word), pm.read(4, Width::Word)), (u32::from(BIOS_STS), u32::from(SCI_EN)));
+        assert!(!signals.take_smi());
+        pm.write(0x20, Width::Word, u32::from(BIOS_EN));
+        pm.write(0x28, Width::Dword, SMI_EN);
+        pm.write(4, Width::Word, u32::from(GBL_RLS | SCI_EN));
+        assert!(signals.take_smi());
+        pm.write(2, Width::Word, u32::from(Pm1::GLOBAL.bits()));
+        pm.write(0x28, Width::Byte, SMI_EN | BIOS_RLS);
+        assert_eq!((lines.level(), pm.read(0x28, Width::Dword)), (1 << 9, SMI_EN));
     }
 
     #[test]

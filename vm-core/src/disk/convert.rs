@@ -30,7 +30,7 @@ fn source(path: &Path, format: ImageFormat) -> Result<Source, MediumError> {
     let image = file.try_clone().and_then(RawImage::new).map_err(|error| host_error(path, error))?;
     Ok(Source {
         image: Box::new(image),
-        _held: vec![super::HeldFile { path: path.to_owned(), file, _lock: Some(lock) }],
+        _held: vec![super::HeldFile { path: path.to_owned(), file, lock: Some(lock) }],
     })
 }
 
@@ -85,6 +85,53 @@ pub fn convert(
             }
         }
     })
+}
+
+/// Writes into the new, empty qcow2 image at `draft` (over `base`, where there is one) all that the image at `from` shows and `base` does
+/// not: it then shows the same as `from`. On stable storage. `progress` gets (done, all) in bytes; false: it said no.
+///
+/// # Errors
+/// In words that name the file.
+pub fn differences(
+    from: &Path,
+    base: Option<(&Path, ImageFormat)>,
+    draft: &Path,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<bool, ImageError> {
+    /// What is compared and written as one: a cluster.
+    const PIECE: usize = 64 << 10;
+    let host = |error| ImageError::Host { path: draft.to_owned(), error };
+    let mut upper = source(from, ImageFormat::Qcow2)?;
+    let mut lower = base.map(|(path, format)| source(path, format)).transpose()?;
+    let lower_bytes = lower.as_ref().map_or(0, |lower| lower.image.bytes());
+    let mut opened = chain::open(draft, true)?;
+    let size = upper.image.bytes();
+    let (mut now, mut before) = (vec![0; PART], vec![0; PART]);
+    let mut at = 0;
+    while at < size {
+        if !progress(at, size) {
+            return Ok(false);
+        }
+        let count = (size - at).min(PART as u64) as usize;
+        let (now, before) = (&mut now[..count], &mut before[..count]);
+        upper.image.read(at, now).map_err(|error| host_error(from, error))?;
+        before.fill(0);
+        if let (Some(lower), Some((path, _))) = (&mut lower, base) {
+            // A base that is shorter shows zeros behind its end.
+            let inside = lower_bytes.next_multiple_of(SECTOR).saturating_sub(at).min(count as u64) as usize;
+            if inside > 0 {
+                lower.image.read(at, &mut before[..inside]).map_err(|error| host_error(path, error))?;
+            }
+        }
+        for (index, (now, before)) in now.chunks(PIECE).zip(before.chunks(PIECE)).enumerate() {
+            if now != before {
+                opened.image.write(at + (index * PIECE) as u64, now).map_err(host)?;
+            }
+        }
+        at += count as u64;
+    }
+    opened.image.flush().map_err(host)?;
+    Ok(true)
 }
 
 /// Looks through all tables of the image at `path` and of all below it: whether a machine could write to it.

@@ -167,7 +167,7 @@ impl MediumIdentity {
     ///
     /// # Errors
     /// In words, where it is not.
-    pub(super) fn check(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), IdentityError> {
+    pub(crate) fn check(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), IdentityError> {
         let host = |error: io::Error| match error.kind() {
             ErrorKind::NotFound => IdentityError::Missing(self.path.clone()),
             _ => IdentityError::Host { path: self.path.clone(), error },

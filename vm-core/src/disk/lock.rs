@@ -26,6 +26,13 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock(File);
 
+impl Lock {
+    /// Makes a writer's lock a reader's, without a moment between.
+    pub fn downgrade(&self) {
+        platform::downgrade(&self.0);
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         platform::release(&self.0);
@@ -77,6 +84,14 @@ mod platform {
         range.l_len = UNSHARED + 100 - USED;
         // What had no locks has none to give back.
         let _ = call(file, libc::F_OFD_SETLK, &mut range);
+    }
+
+    pub fn downgrade(file: &File) {
+        for bit in bits_of(WRITE | RESIZE) {
+            let mut range = range(libc::F_UNLCK, USED + bit);
+            // What had no locks has none to give back.
+            let _ = call(file, libc::F_OFD_SETLK, &mut range);
+        }
     }
 
     fn take(file: &File, used: u8, unshared: u8) -> Result<(), LockError> {
@@ -143,6 +158,10 @@ mod platform {
             TryLockError::WouldBlock => LockError::InUse,
             TryLockError::Error(error) => LockError::Host(error),
         })
+    }
+
+    pub fn downgrade(_file: &File) {
+        // A whole-file lock would have to be given back first: it stays as it is until the machine ends.
     }
 
     pub fn release(file: &File) {

@@ -16,8 +16,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
@@ -26,7 +28,8 @@ use super::SECTOR;
 use super::raw::{Image, no_such_place};
 use storage::Storage;
 
-type Layer = Arc<FormatAccess<Storage>>;
+/// An image that others can lie over.
+pub type Layer = Arc<FormatAccess<Storage>>;
 
 /// A qcow2 image over its chain of backing files.
 #[derive(Debug)]
@@ -64,6 +67,14 @@ fn qcow2_layer(storage: Storage, writable: bool, backing: Option<Layer>) -> io::
 /// The lowest layer, where it is a plain image.
 fn raw_layer(storage: Storage) -> io::Result<Layer> {
     guarded(|| Ok(Arc::new(FormatAccess::new(imago::raw::Raw::open_image(storage, false)?))))
+}
+
+/// A plain image that is open, as a layer below others.
+///
+/// # Errors
+/// What the host says.
+pub fn layer_of(file: File, bytes: u64) -> io::Result<Layer> {
+    raw_layer(Storage::read_only(file, Path::new(""), bytes))
 }
 
 impl Qcow2Image {
@@ -144,5 +155,16 @@ impl Image for Qcow2Image {
             ErrorKind::InvalidInput => io::Error::other(error),
             _ => error,
         })
+    }
+
+    fn layer(&mut self) -> io::Result<Layer> {
+        if self.broken {
+            return Err(io::Error::other("its tables make no sense"));
+        }
+        Ok(Arc::clone(&self.access))
+    }
+
+    fn freeze(&mut self) {
+        self.storage.freeze();
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 
 use super::SECTOR;
 use super::host_file::{read_at, write_at};
+use super::qcow2::{self, Layer};
 
 /// What the I/O thread works on.
 pub trait Image: Send + 'static {
@@ -25,6 +26,15 @@ pub trait Image: Send + 'static {
     /// # Errors
     /// What the host says.
     fn flush(&mut self) -> io::Result<()>;
+    /// The image as a layer below another one. It must not be written any more once something lies over it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where nothing can lie over it, otherwise what the host says.
+    fn layer(&mut self) -> io::Result<Layer> {
+        Err(ErrorKind::Unsupported.into())
+    }
+    /// From now on lets no write through.
+    fn freeze(&mut self) {}
 }
 
 impl Image for Box<dyn Image> {
@@ -42,6 +52,14 @@ impl Image for Box<dyn Image> {
 
     fn flush(&mut self) -> io::Result<()> {
         (**self).flush()
+    }
+
+    fn layer(&mut self) -> io::Result<Layer> {
+        (**self).layer()
+    }
+
+    fn freeze(&mut self) {
+        (**self).freeze();
     }
 }
 
@@ -136,5 +154,9 @@ impl Image for RawImage {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn layer(&mut self) -> io::Result<Layer> {
+        qcow2::layer_of(self.file.try_clone()?, self.bytes)
     }
 }

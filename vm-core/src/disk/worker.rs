@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::identity::{IdentityStep, MediumIdentity};
+use super::qcow2::chain;
 use super::raw::Image;
-use super::{BlockBackend, Completion, HeldFile, Operation, SECTOR};
+use super::{BlockBackend, Completion, HeldFile, MediumError, Operation, SECTOR};
 use crate::bus::signals::Signals;
 use crate::config::ImageFormat;
 
@@ -32,6 +33,8 @@ pub struct About {
 enum Job {
     Operation(u64, Operation),
     Identify(Sender<IdentityStep>),
+    Sync(Sender<io::Result<()>>),
+    Freeze(PathBuf, Sender<Result<(), MediumError>>),
 }
 
 /// A medium with its thread. Dropping it finishes all that is queued, brings it to stable storage and lets go of the lock.
@@ -52,7 +55,12 @@ impl Worker {
     ///
     /// # Errors
     /// Where the host has no thread to give.
-    pub fn start(about: About, files: Vec<HeldFile>, image: impl Image, signals: &Arc<Signals>) -> io::Result<Self> {
+    pub fn start(
+        about: About,
+        files: Vec<HeldFile>,
+        image: Box<dyn Image>,
+        signals: &Arc<Signals>,
+    ) -> io::Result<Self> {
         let (jobs, work) = unbounded();
         let (finished, done) = unbounded();
         let name = about.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().replace('\0', ""));
@@ -88,7 +96,7 @@ impl BlockBackend for Worker {
             None => Some(job),
         };
         if let Some(Job::Operation(tag, operation)) = returned {
-            let result = Err(io::Error::other("its I/O thread has ended"));
+            let result = Err(io::Error::other(GONE));
             self.lost.push_back(Completion { tag, operation, result });
         }
     }
@@ -120,7 +128,26 @@ impl BlockBackend for Worker {
         self.jobs.as_ref()?.send(Job::Identify(steps)).ok()?;
         Some(receiver)
     }
+
+    fn sync(&mut self) -> Option<Receiver<io::Result<()>>> {
+        let (done, receiver) = unbounded();
+        self.jobs.as_ref()?.send(Job::Sync(done)).ok()?;
+        Some(receiver)
+    }
+
+    fn freeze(&mut self, overlay: &Path) -> Result<(), MediumError> {
+        let gone = || MediumError::Host { path: overlay.to_owned(), error: io::Error::other(GONE) };
+        let (done, receiver) = unbounded();
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Job::Freeze(overlay.to_owned(), done)).map_err(|_| gone())?;
+        receiver.recv().map_err(|_| gone())??;
+        overlay.clone_into(&mut self.about.path);
+        self.about.format = ImageFormat::Qcow2;
+        Ok(())
+    }
 }
+
+const GONE: &str = "its I/O thread has ended";
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -131,11 +158,11 @@ impl Drop for Worker {
     }
 }
 
-struct Thread<I> {
+struct Thread {
     path: PathBuf,
     read_only: bool,
     format: ImageFormat,
-    image: I,
+    image: Box<dyn Image>,
     /// Declared after `image`, which may write when it goes: with them go the locks.
     files: Vec<HeldFile>,
     finished: Sender<Completion>,
@@ -144,12 +171,15 @@ struct Thread<I> {
     dirty: bool,
 }
 
-impl<I: Image> Thread<I> {
+impl Thread {
     fn run(mut self, work: &Receiver<Job>) {
         while let Ok(job) = work.recv() {
             match job {
                 Job::Operation(tag, operation) => self.operation(tag, operation),
                 Job::Identify(steps) => self.identify(&steps),
+                // Whoever asked may have gone away.
+                Job::Sync(done) => drop(done.send(self.flush())),
+                Job::Freeze(overlay, done) => drop(done.send(self.freeze(&overlay))),
             }
         }
         if let Err(error) = self.flush() {
@@ -184,6 +214,22 @@ impl<I: Image> Thread<I> {
             self.image.flush()?;
             self.dirty = false;
         }
+        Ok(())
+    }
+
+    fn freeze(&mut self, overlay: &Path) -> Result<(), MediumError> {
+        let host = |path: &Path, error| MediumError::Host { path: path.to_owned(), error };
+        self.flush().map_err(|error| host(&self.path, error))?;
+        let layer = self.image.layer().map_err(|error| host(&self.path, error))?;
+        let (image, file) = chain::open_over(overlay, layer)?;
+        self.image.freeze();
+        self.image = Box::new(image);
+        if let Some(lock) = self.files.first().and_then(|file| file.lock.as_ref()) {
+            lock.downgrade();
+        }
+        self.files.insert(0, file.into());
+        overlay.clone_into(&mut self.path);
+        self.format = ImageFormat::Qcow2;
         Ok(())
     }
 

@@ -9,21 +9,26 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use crate::bus::clock::{Clock, Nanos};
-use crate::bus::irq::{IrqLine, IrqLines, PirqRoutes};
+use crate::bus::irq::{FIRST_APIC_ONLY, IrqLine, IrqLines, IrqRoutes, LEGACY_LINES};
 use crate::bus::ram::GuestRam;
 use crate::bus::signals::Signals;
 use crate::chardev::CharBackend;
 use crate::chardev::null::Null;
 use crate::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat, MachineConfig};
+use crate::cpu::cpuid::{CpuModel, feature};
+use crate::cpu::msr::{TSC_HERTZ, apic_base};
 use crate::dev::Device;
+use crate::dev::apic::{self, LocalApic};
 use crate::dev::debug_exit::DebugExit;
 use crate::dev::debug_port::DebugPort;
 use crate::dev::dma::Dma;
 use crate::dev::fdc::Fdc;
 use crate::dev::fw_cfg::{self, FwCfg};
+use crate::dev::hpet::{Hpet, HpetLines};
 use crate::dev::i440fx::I440fx;
 use crate::dev::i8042::I8042;
 use crate::dev::ide::{IdeChannel, MasterEnable, PciIde};
+use crate::dev::ioapic::IoApic;
 use crate::dev::pci::PciPorts;
 use crate::dev::pic::Pic;
 use crate::dev::piix3::Piix3;
@@ -33,11 +38,14 @@ use crate::dev::rtc::{CmosSetup, Rtc};
 use crate::dev::serial::{Pace, Serial};
 use crate::dev::speaker::Speaker;
 use crate::dev::vga::Vga;
+use crate::dev::vmmouse::VmMouse;
 use crate::disk::identity::IdentityStep;
 use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
-use crate::input::{KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::snapshot::section::{LoadError, Section};
+
+use super::interrupts::{ApicSocket, Intr};
 
 /// No machine has more than this in memories of devices (video memory, above all).
 pub const MOST_DEVICE_MEMORY: u64 = 64 << 20;
@@ -49,6 +57,16 @@ const SERIAL_NAMES: [&str; 4] = ["serial0", "serial1", "serial2", "serial3"];
 
 /// Names of the debug consoles.
 const DEBUG_NAMES: [&str; 4] = ["debug0", "debug1", "debug2", "debug3"];
+
+/// The file that SeaBIOS takes the machine's serial number in SMBIOS from (structure 1, field 7). Linux looks there for the word "VMware"
+/// before it looks for VMware's port, and believes what the port says of the machine's clocks.
+const SERIAL_NUMBER: &str = "smbios/field1-7";
+const SERIAL_NUMBER_TEXT: &[u8] = b"Hako, with VMware's pointer at port 5658h\0";
+
+/// The file that SeaBIOS takes the sleep states of its ACPI tables from, a byte each: bit 7, it is there; the rest, its sleep type. S3
+/// (suspend to RAM) is not there.
+const SLEEP_STATES: &str = "etc/system-states";
+const SLEEP_STATES_THERE: [u8; 6] = [0x80, 0, 0, 0, 0x82, 0x80];
 
 /// What the firmware finds in the battery-backed memory.
 fn cmos(config: &MachineConfig, floppy_types: [u8; 2]) -> CmosSetup {
@@ -138,6 +156,13 @@ impl Drive {
     }
 }
 
+/// The local APIC that the machine's processor has; `None`: it is of a time before there were any.
+fn apic_generation(config: &MachineConfig) -> Option<apic::Generation> {
+    let model = CpuModel::from_name(&config.cpu).ok().filter(|model| model.has(feature::APIC))?;
+    let extended = model.signature() >> 8 & 15 > 6 || model.signature() >> 4 & 15 >= 9;
+    Some(if extended { apic::Generation::X } else { apic::Generation::P6 })
+}
+
 /// All chips of a PC.
 pub struct Board {
     pub(super) signals: Arc<Signals>,
@@ -150,11 +175,17 @@ pub struct Board {
     pub(super) isa_bridge: Piix3,
     /// Power management.
     pub pm: Pm,
+    pub(super) lines: Arc<IrqLines>,
     pub(super) pic: Pic,
+    pub(super) ioapic: IoApic,
+    pub(super) socket: ApicSocket,
+    pub(super) intr: Intr,
+    pub(super) hpet: Option<Hpet>,
     pub(super) pit: Pit,
     pub(super) rtc: Rtc,
     pub(super) dma: Dma,
     pub(super) i8042: I8042,
+    pub(super) vmmouse: VmMouse,
     pub(super) speaker: Speaker,
     pub(super) serial: Vec<Serial>,
     pub(super) debug_ports: Vec<(u16, DebugPort)>,
@@ -186,11 +217,14 @@ impl Board {
         let ram = GuestRam::new(bytes, &signals).map_err(|error| BoardError::NoMemory(config.memory_mib, error))?;
         let ram = Arc::new(ram);
         let lines = Arc::new(IrqLines::default());
-        let routes = PirqRoutes::default();
+        let routes = IrqRoutes::default();
         let irq = |number| IrqLine::new(&lines, &signals, number);
 
         let mut fw_cfg = FwCfg::new(&ram);
         fw_cfg.set_item(fw_cfg::key::NO_GRAPHIC, &u16::from(!config.vga).to_le_bytes());
+        fw_cfg.set_item(fw_cfg::key::IRQ0_OVERRIDE, &1_u32.to_le_bytes());
+        fw_cfg.add_file(SLEEP_STATES, SLEEP_STATES_THERE.to_vec());
+        fw_cfg.add_file(SERIAL_NUMBER, SERIAL_NUMBER_TEXT.to_vec());
         if let Some(kernel) = &config.kernel {
             for file in firmware::kernel::load(kernel, bytes)?.files {
                 fw_cfg.add_file(file.name, file.bytes);
@@ -217,16 +251,30 @@ impl Board {
         for drive in &config.drives {
             drives.push(install(drive, &drives, &mut fdc, &mut ide, &signals)?);
         }
+        let own = HpetLines {
+            legacy: LEGACY_LINES.map(irq),
+            routed: std::array::from_fn(|n| irq(FIRST_APIC_ONLY + n as u32)),
+        };
+        let hpet = config.hpet.then(|| Hpet::new(own, &routes, clock.clone()));
+        let apic = apic_generation(config).map(|generation| LocalApic::new(generation, clock.clone(), &signals));
+        let page = apic.is_some().then_some(apic_base::RESET & apic_base::ADDRESS);
+        let socket = ApicSocket { apic, page };
         let floppy_types = [fdc.drive_type(0), fdc.drive_type(1)];
         Ok(Self {
             pic: Pic::new(&lines, &routes),
+            ioapic: IoApic::new(&lines, &routes),
+            socket,
+            intr: Intr::default(),
+            hpet,
             rtc: Rtc::new(irq(8), clock.clone(), config.rtc, &cmos(config, floppy_types)),
             i8042: I8042::new(irq(1), irq(12), clock.clone(), &signals),
+            vmmouse: VmMouse::new(TSC_HERTZ, apic::HERTZ as u32),
             speaker: Speaker::new(clock.clone()),
             ide_function: PciIde::new(&master_enable, &signals),
             pm: Pm::new(irq(9), clock.clone(), &signals),
             host_bridge: I440fx::new(&signals),
             isa_bridge: Piix3::new(&routes, &signals),
+            lines: Arc::clone(&lines),
             pci: PciPorts::new(),
             bios: firmware.bios,
             fdc,
@@ -251,8 +299,9 @@ impl Board {
     /// Every chip, in the order in which they are saved.
     fn chips(&mut self) -> impl Iterator<Item = &mut dyn Device> {
         let [primary, secondary] = &mut self.ide;
-        let fixed: [&mut dyn Device; 15] = [
+        let fixed: [&mut dyn Device; 17] = [
             &mut self.pic,
+            &mut self.ioapic,
             &mut self.pci,
             &mut self.host_bridge,
             &mut self.isa_bridge,
@@ -263,6 +312,7 @@ impl Board {
             &mut self.speaker,
             &mut self.rtc,
             &mut self.i8042,
+            &mut self.vmmouse,
             &mut self.fw_cfg,
             &mut self.fdc,
             primary,
@@ -271,7 +321,9 @@ impl Board {
         let consoles = self.debug_ports.iter_mut().map(|(_, console)| console as &mut dyn Device);
         let serial = self.serial.iter_mut().map(|port| port as &mut dyn Device);
         let vga = self.vga.iter_mut().map(|vga| vga as &mut dyn Device);
-        fixed.into_iter().chain(serial).chain(consoles).chain(vga)
+        let apic = self.socket.apic.iter_mut().map(|apic| apic as &mut dyn Device);
+        let hpet = self.hpet.iter_mut().map(|hpet| hpet as &mut dyn Device);
+        fixed.into_iter().chain(apic).chain(hpet).chain(serial).chain(consoles).chain(vga)
     }
 
     /// Resets every chip.
@@ -279,6 +331,10 @@ impl Board {
         self.chips().for_each(Device::reset);
         self.smi_active = false;
         self.signals.take_smi();
+        self.signals.take_nmi();
+        self.signals.take_init();
+        self.move_apic(apic_base::RESET);
+        self.intr.stale = true;
         self.signals.set_a20(true);
         self.signals.map_changed();
     }
@@ -291,6 +347,7 @@ impl Board {
     /// Lets every chip do what is due and take in what the host has ready.
     pub fn advance_all(&mut self, now: Nanos) {
         self.chips().for_each(|chip| chip.advance(now));
+        self.intr.stale = true;
     }
 
     /// Lets the chips whose time has come do what is due; says how late the latest of them was.
@@ -304,6 +361,7 @@ impl Board {
                 lateness = lateness.max(Some(now - at));
             }
         }
+        self.intr.stale |= lateness.is_some();
         lateness
     }
 
@@ -322,6 +380,7 @@ impl Board {
             let section = sections.iter().find(|section| section.kind == name);
             chip.load(section.ok_or_else(|| LoadError::invalid(name, "it is missing from the saved state"))?)?;
         }
+        self.intr.stale = true;
         self.signals.map_changed();
         Ok(())
     }
@@ -358,9 +417,28 @@ impl Board {
         self.i8042.release_all();
     }
 
-    /// The pointer.
+    /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
-        self.i8042.pointer(event);
+        if self.vmmouse.motion(event) {
+            self.i8042.nudge();
+        } else {
+            self.i8042.pointer(event);
+        }
+    }
+
+    /// The pointer is somewhere. A guest that does not take positions gets buttons and wheel.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        if self.vmmouse.place(event) {
+            self.i8042.nudge();
+        } else {
+            let AbsolutePointerEvent { wheel, buttons, .. } = event;
+            self.i8042.pointer(PointerEvent { wheel, buttons, ..PointerEvent::default() });
+        }
+    }
+
+    /// Whether the guest takes positions.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.vmmouse.is_absolute()
     }
 
     /// Asks the thread of every medium to bring it to stable storage and to measure it.
@@ -368,10 +446,7 @@ impl Board {
         let slots: Vec<_> = self.drives.iter().map(|drive| drive.slot).collect();
         let mut media = Vec::new();
         for slot in slots {
-            let medium = match slot {
-                DriveSlot::Floppy(unit) => self.fdc.medium(usize::from(unit)),
-                DriveSlot::Ide(number) => self.ide[usize::from(number / 2 & 1)].medium(usize::from(number % 2)),
-            };
+            let medium = self.medium(slot);
             if let Some(steps) = medium.and_then(BlockBackend::identify) {
                 media.push((slot, steps));
             }

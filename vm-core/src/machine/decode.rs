@@ -6,10 +6,12 @@ use super::board::{Board, SERIAL};
 use crate::bus::clock::Nanos;
 use crate::bus::ram::{GuestRam, PAGE_SIZE};
 use crate::bus::signals::Signals;
-use crate::bus::{Bus, CodePolicy, PhysPage, Width};
+use crate::bus::{Bus, CodePolicy, PhysPage, PortRegisters, Width};
 use crate::dev::pci::{ConfigAddress, PciFunction};
 use crate::dev::pm::{PM_PORTS, SMBUS_PORTS};
 use crate::dev::vga::{MMIO_SIZE, VRAM_SIZE};
+use crate::dev::vmmouse;
+use crate::dev::{apic, hpet, ioapic};
 
 /// Physical address of the VGA's window.
 const VGA_WINDOW: u64 = 0xa_0000;
@@ -17,6 +19,12 @@ const VGA_WINDOW: u64 = 0xa_0000;
 const MIB: u64 = 0x10_0000;
 /// End of the 32-bit address space; firmware ends there.
 const TOP: u64 = 1 << 32;
+
+/// Where the I/O APIC and the event timers are.
+const IOAPIC_BASE: u64 = 0xfec0_0000;
+const IOAPIC_END: u64 = IOAPIC_BASE + ioapic::PAGE;
+const HPET_BASE: u64 = 0xfed0_0000;
+const HPET_END: u64 = HPET_BASE + hpet::SIZE;
 
 /// What a physical address reaches, with the offset in it.
 #[derive(Clone, Copy)]
@@ -27,12 +35,19 @@ enum Place {
     VgaFramebuffer(u32),
     VgaRegisters(u32),
     VgaRom(u32),
+    Apic(u32),
+    IoApic(u32),
+    Hpet(u32),
     Nothing,
 }
 
 impl Board {
     fn decode(&self, address: u64, write: bool) -> Place {
         match address {
+            // The processor looks here first; nothing of it is seen outside.
+            _ if self.socket.page == Some(address & !(apic::PAGE - 1)) => {
+                Place::Apic((address & apic::PAGE - 1) as u32)
+            }
             VGA_WINDOW..0xc_0000 if self.smram() && address < self.ram.len() => Place::Ram,
             VGA_WINDOW..0xc_0000 => Place::VgaWindow((address - VGA_WINDOW) as u32),
             0xc_0000..MIB => self.decode_shadow(address, write),
@@ -65,6 +80,11 @@ impl Board {
         if from_end != 0 && from_end <= self.bios.len() as u64 {
             return Place::Bios(self.bios.len() as u64 - from_end);
         }
+        match address {
+            IOAPIC_BASE..IOAPIC_END => return Place::IoApic((address - IOAPIC_BASE) as u32),
+            HPET_BASE..HPET_END if self.hpet.is_some() => return Place::Hpet((address - HPET_BASE) as u32),
+            _ => {}
+        }
         let Some(vga) = &self.vga else { return Place::Nothing };
         let within = |base: Option<u32>, size: u64| {
             let offset = address.checked_sub(u64::from(base?))?;
@@ -85,7 +105,8 @@ impl Board {
     /// Host address of the page at `place`, where it is plain memory for reading, or for writing.
     fn host_page(&self, page: u64, place: Place, write: bool) -> Option<NonNull<u8>> {
         match place {
-            Place::Ram => self.ram.host(page, PAGE_SIZE),
+            Place::Ram if write => self.ram.page_to_write(page),
+            Place::Ram => self.ram.page_to_read(page),
             Place::Bios(_) if write => None,
             Place::Bios(offset) => {
                 let rom = self.bios.get(offset as usize..offset as usize + PAGE_SIZE as usize)?;
@@ -93,7 +114,12 @@ impl Board {
             }
             Place::VgaWindow(offset) => self.vga.as_ref()?.legacy_page(offset),
             Place::VgaFramebuffer(offset) => self.vga.as_ref()?.lfb_page(offset),
-            Place::VgaRegisters(_) | Place::VgaRom(_) | Place::Nothing => None,
+            Place::VgaRegisters(_)
+            | Place::VgaRom(_)
+            | Place::Apic(_)
+            | Place::IoApic(_)
+            | Place::Hpet(_)
+            | Place::Nothing => None,
         }
     }
 }
@@ -114,6 +140,10 @@ impl Bus for Board {
         &self.ram
     }
 
+    fn random(&mut self) -> Option<u64> {
+        getrandom::u64().ok()
+    }
+
     fn read(&mut self, address: u64, width: Width) -> u64 {
         let plain = |bytes: &[u8]| {
             let mut value = [0xff; 8];
@@ -131,6 +161,9 @@ impl Bus for Board {
             (Place::VgaFramebuffer(offset), Some(vga)) => vga.lfb_read(offset, width),
             (Place::VgaRegisters(offset), Some(vga)) => vga.mmio_read(offset, width),
             (Place::VgaRom(offset), Some(vga)) => vga.rom_read(offset, width),
+            (Place::Apic(offset), _) => self.read_apic(offset, width),
+            (Place::IoApic(offset), _) => self.ioapic.read(offset, width),
+            (Place::Hpet(offset), _) => self.hpet.as_mut().map_or(width.mask(), |hpet| hpet.read(offset, width)),
             _ => {
                 tracing::trace!("read from {address:#x}, where nothing is");
                 width.mask()
@@ -140,10 +173,18 @@ impl Bus for Board {
 
     fn write(&mut self, address: u64, width: Width, value: u64) {
         match (self.decode(address, true), &mut self.vga) {
+            _ if self.ram.has_failed() => {}
             (Place::Ram, _) => self.ram.write(address, &value.to_le_bytes()[..width.bytes() as usize]),
             (Place::VgaWindow(offset), Some(vga)) => vga.memory_write(offset, width, value),
             (Place::VgaFramebuffer(offset), Some(vga)) => vga.lfb_write(offset, width, value),
             (Place::VgaRegisters(offset), Some(vga)) => vga.mmio_write(offset, width, value),
+            (Place::Apic(offset), _) => self.write_apic(offset, width, value as u32),
+            (Place::IoApic(offset), _) => self.write_ioapic(offset, value as u32),
+            (Place::Hpet(offset), _) => {
+                if let Some(hpet) = &mut self.hpet {
+                    hpet.write(offset, width, value);
+                }
+            }
             _ => tracing::trace!("write of {value:#x} to {address:#x}, where nothing takes it"),
         }
     }
@@ -174,8 +215,14 @@ impl Bus for Board {
         }
     }
 
+    fn port_in_registers(&mut self, port: u16, registers: &mut PortRegisters) -> bool {
+        port == vmmouse::PORT && self.vmmouse.call(registers)
+    }
+
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
         match port {
+            // What the guest has read may be wrong: nothing of it leaves the machine, which stops.
+            _ if self.ram.has_failed() => {}
             0x1f0 => self.ide[0].write(0, width, value),
             0x170 => self.ide[1].write(0, width, value),
             0x1ce..=0x1d0 => {
@@ -206,12 +253,15 @@ impl Bus for Board {
     }
 
     fn interrupt_pending(&mut self) -> bool {
-        self.pic.sync();
-        self.pic.intr()
+        self.intr()
     }
 
     fn acknowledge_interrupt(&mut self) -> u8 {
-        self.pic.acknowledge()
+        self.acknowledge()
+    }
+
+    fn set_apic_base(&mut self, value: u64) {
+        self.move_apic(value);
     }
 
     fn set_smi_active(&mut self, active: bool) {
@@ -232,13 +282,13 @@ impl Board {
     fn byte_in(&mut self, port: u16) -> u8 {
         match port {
             0x00..=0x1f => self.dma.read(port & 0xf),
-            0x20..=0x21 => self.pic.read(port - 0x20),
+            0x20..=0x21 => self.read_pic(port - 0x20),
             0x40..=0x43 => self.pit.read(port - 0x40),
             0x60 | 0x64 => self.i8042.read(port >> 2 & 1),
             0x61 => self.speaker.read(self.pit.output_2()),
             0x70..=0x77 => self.rtc.read(port & 3),
             0x92 => self.i8042.read(2),
-            0xa0..=0xa1 => self.pic.read(port - 0xa0 + 2),
+            0xa0..=0xa1 => self.read_pic(port - 0xa0 + 2),
             0xb2..=0xb3 => self.pm.read_apm(port - 0xb2),
             0x80..=0x8f | 0xc0..=0xdf => self.dma.read(port),
             0x170..=0x177 => self.ide[1].read(port - 0x170, Width::Byte) as u8,
@@ -247,7 +297,7 @@ impl Board {
             0x3f6 => self.ide[0].alternate_status(),
             0x3f0..=0x3f5 | 0x3f7 => self.fdc.read(port - 0x3f0),
             0x3b0..=0x3df => self.vga.as_mut().map_or(0xff, |vga| vga.read(port - 0x3b0)),
-            0x4d0..=0x4d1 => self.pic.read(port - 0x4d0 + 4),
+            0x4d0..=0x4d1 => self.read_pic(port - 0x4d0 + 4),
             0xafe0..=0xafe3 => self.pm.read_gpe(port - 0xafe0),
             0xcf9 => self.isa_bridge.read_reset_control(),
             0xcfc..=0xcff => self.config_read(port, Width::Byte) as u8,
@@ -258,7 +308,7 @@ impl Board {
     fn byte_out(&mut self, port: u16, value: u8) {
         match port {
             0x00..=0x1f => self.dma.write(port & 0xf, value),
-            0x20..=0x21 => self.pic.write(port - 0x20, value),
+            0x20..=0x21 => self.write_pic(port - 0x20, value),
             0x40..=0x43 => self.pit.write(port - 0x40, value),
             0x60 | 0x64 => self.i8042.write(port >> 2 & 1, value),
             0x61 => {
@@ -267,7 +317,7 @@ impl Board {
             }
             0x70..=0x77 => self.rtc.write(port & 3, value),
             0x92 => self.i8042.write(2, value),
-            0xa0..=0xa1 => self.pic.write(port - 0xa0 + 2, value),
+            0xa0..=0xa1 => self.write_pic(port - 0xa0 + 2, value),
             0xb2..=0xb3 => self.pm.write_apm(port - 0xb2, value),
             0x80..=0x8f | 0xc0..=0xdf => self.dma.write(port, value),
             0x170..=0x177 => self.ide[1].write(port - 0x170, Width::Byte, u32::from(value)),
@@ -284,7 +334,7 @@ impl Board {
                     vga.write(port - 0x3b0, value);
                 }
             }
-            0x4d0..=0x4d1 => self.pic.write(port - 0x4d0 + 4, value),
+            0x4d0..=0x4d1 => self.write_pic(port - 0x4d0 + 4, value),
             0xafe0..=0xafe3 => self.pm.write_gpe(port - 0xafe0, value),
             0xcf9 => self.isa_bridge.write_reset_control(value),
             0xcfc..=0xcff => self.config_write(port, Width::Byte, u32::from(value)),
@@ -350,6 +400,8 @@ impl Board {
         if let Some(function) = self.function(at) {
             function.config_write(at.offset, width, value);
         }
+        // A PIRQ may have been steered elsewhere.
+        self.intr.stale = true;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cpu::{Cpu, Exit};
 use crate::disk::Access;
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
-use crate::input::{KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::runner::{MediumAccess, MediumChange, Statistics};
 use crate::snapshot::section::{LoadError, Section};
 
@@ -157,6 +157,16 @@ impl Machine {
         self.board.pointer(event);
     }
 
+    /// The pointer is at a place of the picture.
+    pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
+        self.board.absolute_pointer(event);
+    }
+
+    /// Whether the guest takes such places; where not, only buttons and wheel of them reach it.
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.board.takes_absolute_pointer()
+    }
+
     /// Does with the medium of a drive what a person wants. A medium that is put in may be written, or loses its writes at the end, as
     /// the drive's was at the start, unless the change says otherwise.
     ///
@@ -204,8 +214,11 @@ impl Machine {
         if self.signals().take_smi() {
             self.cpu.state.smi_pending = true;
         }
+        if self.signals().take_nmi() {
+            self.cpu.state.nmi_pending = true;
+        }
         // An interrupt that came while the last disk requests ended is still on its line; it has to be in the state.
-        self.board.pic.sync();
+        self.board.sync_interrupts();
         std::iter::once(self.cpu.save()).chain(self.board.save()).collect()
     }
 
@@ -218,6 +231,7 @@ impl Machine {
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
         self.board.load(sections)?;
         self.signals().take_smi();
+        self.signals().take_nmi();
         self.board.set_smi_active(self.cpu.state.smm);
         self.board.set_apic_base(self.cpu.state.msr.apic_base);
         self.board.ferr.restore(self.cpu.fpu.ferr);
@@ -286,6 +300,14 @@ impl Machine {
         if let Some(reason) = self.signals().take_stop() {
             return Some(Slice::Stopped(reason));
         }
-        self.signals().take_reset().then_some(Slice::Reset)
+        if self.signals().take_reset() {
+            return Some(Slice::Reset);
+        }
+        // In system management mode it waits for RSM.
+        if !self.cpu.state.smm && self.signals().take_init() {
+            self.cpu.init();
+            self.board.init_apic();
+        }
+        None
     }
 }

@@ -1,10 +1,12 @@
 //! What one can ask of a running machine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::media::{BlockInfo, MediumChange};
 use crate::config::DriveSlot;
-use crate::input::{Key, KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
+use crate::snapshot::tree::{SnapshotId, SnapshotTree};
 
 /// A request to a machine.
 #[derive(Clone, Debug)]
@@ -32,10 +34,54 @@ pub enum Command {
     ReleaseKeys,
     /// The pointer.
     Pointer(PointerEvent),
+    /// The pointer is at a place of the picture: for a guest that takes places ([`Event::AbsolutePointer`](super::Event::AbsolutePointer)).
+    /// Of another guest only buttons and wheel reach the mouse.
+    AbsolutePointer(AbsolutePointerEvent),
     /// Stop → save → quit as one action into the folder; the machine ends only if all of it is on stable storage.
     SaveAndClose(PathBuf),
     /// Save the state into the folder and go on as before (refused where a medium could not be frozen with it).
     SaveState(PathBuf),
+    /// Keep memory, devices and all writable media as they are at one instant; the guest goes on. Answered when all of it is on stable
+    /// storage.
+    TakeSnapshot {
+        /// `None`: one is made up.
+        name: Option<String>,
+        /// For people.
+        note: String,
+        /// Raw disks may be adopted: their images are only read from then on.
+        adopt: bool,
+        /// What the asker calls this job in events.
+        label: Option<String>,
+    },
+    /// Go to a snapshot. Answered when the machine is there and what was before is kept.
+    RestoreSnapshot {
+        /// Which.
+        id: SnapshotId,
+        /// Keep the present as a snapshot first.
+        keep: bool,
+        /// What the asker calls this job in events.
+        label: Option<String>,
+    },
+    /// Delete a snapshot. Answered when it is gone and what only it needed is free.
+    DeleteSnapshot {
+        /// Which.
+        id: SnapshotId,
+        /// What the asker calls this job in events.
+        label: Option<String>,
+    },
+    /// Give a snapshot another name or note.
+    DescribeSnapshot {
+        /// Which.
+        id: SnapshotId,
+        /// `None`: as it is.
+        name: Option<String>,
+        /// `None`: as it is.
+        note: Option<String>,
+    },
+    /// All snapshots of the machine.
+    Snapshots,
+    /// Take a snapshot by itself so often, and thin the old ones (`None`: not any more).
+    SetCheckpoints(Option<Duration>),
     /// Change what is in a removable drive.
     ChangeMedium {
         /// The drive.
@@ -66,6 +112,8 @@ pub enum Reply {
     Status(super::event::RunState, Box<super::event::Statistics>),
     /// Drives.
     Blocks(Vec<BlockInfo>),
+    /// Snapshots.
+    Snapshots(Box<SnapshotTree>),
 }
 
 /// Why a command was not carried out; the text says what to do.

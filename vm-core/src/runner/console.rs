@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::event::{EndReason, Event, RunState};
 use super::media::{BlockInfo, MediumChange};
+use super::snapshots::SnapshotTask;
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
 use crate::cpu::block::CodeStats;
@@ -14,7 +15,9 @@ use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
 use crate::input::Key;
-use crate::snapshot;
+use crate::snapshot::keeper::Wish;
+use crate::snapshot::tree::{SnapshotKind, SnapshotTree};
+use crate::snapshot::{self, StateError};
 
 const GENERAL: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
 const SEGMENTS: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
@@ -137,14 +140,31 @@ impl MonitorTarget for Worker {
         self.end = Some(EndReason::PowerOff);
     }
 
-    fn save_state(&mut self, name: &str) -> Result<(), String> {
-        let folder = self.state_folder(name)?;
-        self.save_and_go_on(&folder)
+    fn save_state(&mut self, name: &str, adopt: bool) -> Result<(), String> {
+        let name = (!name.is_empty()).then(|| name.to_owned());
+        let wish = Wish { name, note: String::new(), kind: SnapshotKind::Manual, adopt };
+        self.snapshot_work(SnapshotTask::Take(wish), None)
     }
 
     fn load_state(&mut self, name: &str) -> Result<(), String> {
-        let folder = self.state_folder(name)?;
+        if let Some(id) = self.snapshots.tree().map_err(|error| error.to_string())?.find(name).map(|found| found.id) {
+            return self.snapshot_work(SnapshotTask::Restore { id, keep: true }, None);
+        }
+        // A state of an older version.
+        let folder = self.state_folder(name).filter(|folder| snapshot::exists(folder));
+        let folder = folder.ok_or_else(|| StateError::NoSnapshot(name.to_owned()).to_string())?;
         self.load_and_go_on(&folder)
+    }
+
+    fn delete_state(&mut self, name: &str) -> Result<(), String> {
+        let tree = self.snapshots.tree().map_err(|error| error.to_string())?;
+        let id =
+            tree.find(name).map(|found| found.id).ok_or_else(|| StateError::NoSnapshot(name.to_owned()).to_string())?;
+        self.snapshot_work(SnapshotTask::Delete(vec![id]), None)
+    }
+
+    fn snapshots(&mut self) -> Result<SnapshotTree, String> {
+        self.snapshots.tree().map_err(|error| error.to_string())
     }
 
     fn send_keys(&mut self, keys: Vec<Key>, hold_ms: u32) {
@@ -164,9 +184,8 @@ impl MonitorTarget for Worker {
 
 impl Worker {
     /// The folder of the state called `name`.
-    fn state_folder(&self, name: &str) -> Result<std::path::PathBuf, String> {
-        let states = self.states.as_ref().ok_or("this machine has no folder for saved states")?;
-        Ok(states.join(name))
+    fn state_folder(&self, name: &str) -> Option<std::path::PathBuf> {
+        Some(self.states.as_ref()?.join(name))
     }
 
     /// Goes to a saved state; the machine stands still where it is when anything does not fit.

@@ -67,6 +67,9 @@ pub enum Event {
     Reset,
     /// The guest was asked to shut down.
     PowerButton,
+    /// From now on the guest takes the places that the pointer is at (true), so that no window needs to keep the pointer; or it wants
+    /// motion again. See [`VmHandle::takes_absolute_pointer`](super::VmHandle::takes_absolute_pointer) for what holds now.
+    AbsolutePointer(bool),
     /// The tray of a drive moved, by the guest or a person: open or closed.
     TrayMoved(DriveSlot, bool),
     /// A person changed the medium of a drive; the drive as it is now.
@@ -77,4 +80,62 @@ pub enum Event {
     SaveFailed(String),
     /// Something that a person should know and that stopped nothing.
     Notice(String),
+    /// A snapshot is being taken, restored or deleted.
+    Snapshot(SnapshotEvent),
+}
+
+/// What is done with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotAction {
+    /// Taken.
+    Take,
+    /// Restored.
+    Restore,
+    /// Deleted.
+    Delete,
+}
+
+/// How far a job with snapshots is. One is done at a time; `label` is what the asker called it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SnapshotEvent {
+    /// It has begun.
+    Started {
+        /// The job's number.
+        job: u32,
+        /// The asker's name for it.
+        label: Option<String>,
+        /// What is done.
+        action: SnapshotAction,
+    },
+    /// Bytes done so far and in all.
+    Progress {
+        /// The job's number.
+        job: u32,
+        /// The asker's name for it.
+        label: Option<String>,
+        /// Done.
+        done: u64,
+        /// In all.
+        all: u64,
+    },
+    /// It is done, on stable storage; the tree is another now.
+    Done {
+        /// The job's number.
+        job: u32,
+        /// The asker's name for it.
+        label: Option<String>,
+        /// The snapshot that was taken or restored.
+        id: Option<crate::snapshot::tree::SnapshotId>,
+        /// How long the guest stood still for it.
+        pause: Option<std::time::Duration>,
+    },
+    /// It failed, in words. The machine and all other snapshots are as they were.
+    Failed {
+        /// The job's number.
+        job: u32,
+        /// The asker's name for it.
+        label: Option<String>,
+        /// Why, and what to do.
+        text: String,
+    },
 }

@@ -1,5 +1,6 @@
 //! The handle of a running machine.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub frame: FrameSlot,
     pub state: Mutex<RunState>,
     pub statistics: Mutex<Statistics>,
+    /// The guest takes places of the pointer.
+    pub absolute_pointer: AtomicBool,
     pub listeners: Mutex<Vec<Sender<Event>>>,
 }
 
@@ -72,6 +75,11 @@ impl VmHandle {
     /// What the machine is doing.
     pub fn state(&self) -> RunState {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the guest takes the places that the pointer is at: then send [`Command::AbsolutePointer`], else [`Command::Pointer`].
+    pub fn takes_absolute_pointer(&self) -> bool {
+        self.shared.absolute_pointer.load(Ordering::Relaxed)
     }
 
     /// Figures of about the last second.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use super::command::{Command, CommandError, Reply};
 use super::event::{EndReason, Event, RunState, Statistics};
 use super::handle::{Request, Shared, VmHandle};
 use super::media::{BlockInfo, MediumChange};
+use super::snapshots::{Opened, SnapshotTask, Snapshots, load_restored};
+use crate::bus::Bus as _;
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
 use crate::config::{DriveSlot, MachineConfig};
@@ -20,6 +23,8 @@ use crate::frame::FrameSlot;
 use crate::input::{Key, KeyEvent};
 use crate::machine::run::{Machine, Slice};
 use crate::snapshot;
+use crate::snapshot::keeper::Wish;
+use crate::snapshot::tree::{SnapshotId, SnapshotKind};
 
 /// How often a new picture is looked for.
 const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
@@ -44,8 +49,14 @@ pub struct StartOptions {
     pub resume_from: Option<PathBuf>,
     /// Stand still at the first instruction (`-S`).
     pub paused: bool,
-    /// Folder for states that the monitor saves and loads by name.
+    /// Folder of the states that older versions of the monitor's `savevm` wrote by name.
     pub states: Option<PathBuf>,
+    /// The machine's folder, with its snapshots and the disks that belong to them; `None`: it has none.
+    pub home: Option<PathBuf>,
+    /// A snapshot to start from, instead of the present.
+    pub snapshot: Option<SnapshotId>,
+    /// How often a snapshot is taken by itself.
+    pub checkpoints: Option<Duration>,
 }
 
 impl Default for StartOptions {
@@ -58,6 +69,9 @@ impl Default for StartOptions {
             resume_from: None,
             paused: false,
             states: None,
+            home: None,
+            snapshot: None,
+            checkpoints: None,
         }
     }
 }
@@ -74,6 +88,7 @@ pub fn start(config: MachineConfig, options: StartOptions) -> std::io::Result<Vm
         frame: FrameSlot::default(),
         state: Mutex::new(RunState::Starting),
         statistics: Mutex::default(),
+        absolute_pointer: AtomicBool::new(false),
         listeners: Mutex::default(),
     });
     let handle = VmHandle { requests, shared: Arc::clone(&shared) };
@@ -110,7 +125,7 @@ impl Shared {
         listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
 
-    fn publish_state(&self, state: RunState) {
+    pub(super) fn publish_state(&self, state: RunState) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
         self.publish(&Event::State(state));
     }
@@ -190,7 +205,8 @@ pub(super) struct Worker {
     incoming: Receiver<Request>,
     pub(super) shared: Arc<Shared>,
     pub(super) states: Option<PathBuf>,
-    resumed_from: Option<PathBuf>,
+    pub(super) resumed_from: Option<PathBuf>,
+    pub(super) snapshots: Snapshots,
     pub(super) running: bool,
     pub(super) chords: ChordPlayer,
     next_frame: Instant,
@@ -202,16 +218,34 @@ pub(super) struct Worker {
 
 impl Worker {
     fn start(
-        config: MachineConfig,
+        mut config: MachineConfig,
         options: StartOptions,
         incoming: Receiver<Request>,
         shared: Arc<Shared>,
     ) -> Result<Self, String> {
-        let StartOptions { signals, firmware, serial, debug_ports, resume_from, paused, states } = options;
+        let StartOptions {
+            signals,
+            firmware,
+            serial,
+            debug_ports,
+            resume_from,
+            paused,
+            states,
+            home,
+            snapshot,
+            checkpoints,
+        } = options;
+        let opened = Snapshots::open(home, snapshot, checkpoints, &mut config).map_err(|error| error.to_string())?;
+        let Opened { snapshots, restored } = opened;
         let mut machine =
             Machine::new(config, signals, &firmware, serial, debug_ports).map_err(|error| error.to_string())?;
-        if let Some(folder) = &resume_from {
-            snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?;
+        match (restored, &resume_from) {
+            (Some(restored), _) => load_restored(&mut machine, restored.state, true)?,
+            (None, Some(folder)) => snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?,
+            (None, None) => {}
+        }
+        if let Some(text) = snapshots.notice() {
+            shared.publish(&Event::Notice(text.to_owned()));
         }
         let now = Instant::now();
         let counted = (now, machine.retired(), Duration::ZERO);
@@ -221,6 +255,7 @@ impl Worker {
             shared,
             states,
             resumed_from: resume_from,
+            snapshots,
             running: false,
             chords: ChordPlayer::default(),
             next_frame: now,
@@ -257,12 +292,24 @@ impl Worker {
                 self.machine.signals().take_raised();
                 self.machine.service_stopped();
             }
+            self.publish_pointer();
+            self.attend_snapshots();
             self.show(Instant::now());
             if let Some(reason) = self.end.take() {
                 self.show_frame();
+                self.finish_snapshots();
                 self.forget_used_state(&reason);
                 return reason;
             }
+        }
+    }
+
+    /// Tells where the guest has changed its mind about places of the pointer.
+    fn publish_pointer(&self) {
+        let absolute = self.machine.takes_absolute_pointer();
+        if self.shared.absolute_pointer.load(Ordering::Relaxed) != absolute {
+            self.shared.absolute_pointer.store(absolute, Ordering::Relaxed);
+            self.shared.publish(&Event::AbsolutePointer(absolute));
         }
     }
 
@@ -272,7 +319,10 @@ impl Worker {
             match self.incoming.try_recv() {
                 Ok(Request { command, reply }) => {
                     let answer = self.carry_out(command);
-                    if let Some(reply) = reply {
+                    let started = self.snapshots.take_started();
+                    if let (Some(job), Some(reply), Ok(_)) = (started, &reply, &answer) {
+                        self.snapshots.answer_later(job, reply.clone());
+                    } else if let Some(reply) = reply {
                         // The asker may have gone away; that is its right.
                         let _ = reply.send(answer);
                     } else if let Err(error) = answer {
@@ -306,7 +356,27 @@ impl Worker {
             }
             Command::ReleaseKeys => self.machine.release_keys(),
             Command::Pointer(event) => self.machine.pointer(event),
+            Command::AbsolutePointer(event) => self.machine.absolute_pointer(event),
+            Command::TakeSnapshot { name, note, adopt, label } => {
+                let wish = Wish { name, note, kind: SnapshotKind::Manual, adopt };
+                self.snapshot_work(SnapshotTask::Take(wish), label).map_err(CommandError::Refused)?;
+            }
+            Command::RestoreSnapshot { id, keep, label } => {
+                self.snapshot_work(SnapshotTask::Restore { id, keep }, label).map_err(CommandError::Refused)?;
+            }
+            Command::DeleteSnapshot { id, label } => {
+                self.snapshot_work(SnapshotTask::Delete(vec![id]), label).map_err(CommandError::Refused)?;
+            }
+            Command::DescribeSnapshot { id, name, note } => {
+                self.snapshots.describe(id, name.as_deref(), note.as_deref()).map_err(CommandError::Refused)?;
+            }
+            Command::Snapshots => {
+                let tree = self.snapshots.tree().map_err(|error| CommandError::Refused(error.to_string()))?;
+                return Ok(Reply::Snapshots(Box::new(tree)));
+            }
+            Command::SetCheckpoints(interval) => self.set_checkpoints(interval),
             Command::SaveAndClose(folder) => {
+                self.finish_snapshots();
                 self.save(&folder, true).map_err(CommandError::Refused)?;
                 self.end = Some(EndReason::Saved(folder));
             }
@@ -343,8 +413,8 @@ impl Worker {
 
     pub(super) fn resume_machine(&mut self) {
         if !self.running {
-            if let RunState::Stopped(StopReason::TripleFault) = self.run_state() {
-                return; // Only a reset helps; the state says so.
+            if let RunState::Stopped(StopReason::TripleFault | StopReason::Damaged(_)) = self.run_state() {
+                return; // Only a reset helps, or another snapshot; the state says so.
             }
             self.running = true;
             self.machine.resume();
@@ -353,6 +423,9 @@ impl Worker {
     }
 
     pub(super) fn reset_machine(&mut self) {
+        if self.machine.parts().1.ram().has_failed() {
+            return; // What is in memory is not the guest's: only another snapshot helps, or a new start.
+        }
         self.machine.reset();
         self.shared.publish(&Event::Reset);
         if let RunState::Stopped(_) = self.run_state() {
@@ -437,11 +510,24 @@ impl Worker {
         self.machine.parts().1.blocks()
     }
 
-    /// Changes what is in a drive and says so.
+    /// Changes what is in a drive and says so. Where an image that is put in is a part of a snapshot, a file above it goes in.
     pub(super) fn change_medium(&mut self, slot: DriveSlot, change: &MediumChange) -> Result<(), String> {
-        let changed = self.machine.change_medium(slot, change);
+        let change_of_file = match change {
+            MediumChange::Insert { path, format, access, force } => {
+                let file = self.snapshots.medium_for(slot, path)?;
+                let format = if file == *path { *format } else { None };
+                MediumChange::Insert { path: file, format, access: *access, force: *force }
+            }
+            other => other.clone(),
+        };
+        let changed = self.machine.change_medium(slot, &change_of_file);
         self.tell_tray_moves();
         changed?;
+        match change {
+            MediumChange::Insert { path, .. } => self.snapshots.changed(slot, Some(path.clone())),
+            MediumChange::Eject { .. } | MediumChange::Remove => self.snapshots.changed(slot, None),
+            MediumChange::OpenTray { .. } | MediumChange::CloseTray => {}
+        }
         match change {
             MediumChange::Eject { .. } | MediumChange::Insert { .. } | MediumChange::Remove => {
                 if let Some(block) = self.block_info().into_iter().find(|block| block.slot == slot) {

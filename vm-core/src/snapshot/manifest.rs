@@ -40,6 +40,9 @@ pub struct Hardware {
     pub cpu: String,
     /// With a display adapter.
     pub vga: bool,
+    /// With high precision event timers.
+    #[serde(default)]
+    pub hpet: bool,
     /// Drives, in the order of their slots.
     pub drives: Vec<(DriveSlot, DriveKind)>,
 }
@@ -49,7 +52,7 @@ impl Hardware {
     pub fn of(config: &MachineConfig) -> Self {
         let mut drives: Vec<_> = config.drives.iter().map(|drive| (drive.slot, drive.kind)).collect();
         drives.sort_by_key(|&(slot, _)| slot);
-        Self { memory_mib: config.memory_mib, cpu: config.cpu.clone(), vga: config.vga, drives }
+        Self { memory_mib: config.memory_mib, cpu: config.cpu.clone(), vga: config.vga, hpet: config.hpet, drives }
     }
 
     /// What differs between a saved machine and the one at hand: a line each, saved first. Empty: nothing.
@@ -62,8 +65,9 @@ impl Hardware {
         };
         compare("memory", format!("{} MiB", self.memory_mib), format!("{} MiB", now.memory_mib));
         compare("processor", self.cpu.clone(), now.cpu.clone());
-        let adapter = |vga| if vga { "present" } else { "absent" }.to_owned();
+        let adapter = |there| if there { "present" } else { "absent" }.to_owned();
         compare("display adapter", adapter(self.vga), adapter(now.vga));
+        compare("event timers", adapter(self.hpet), adapter(now.hpet));
         let mut slots: Vec<_> = self.drives.iter().chain(&now.drives).map(|&(slot, _)| slot).collect();
         slots.sort();
         slots.dedup();

@@ -80,18 +80,51 @@ pub enum StateError {
     /// A medium is not the one of the state.
     #[error("{}\nResuming would damage it, so nothing was started and nothing was written. Put back the disk as it was, or discard the saved state and start afresh.", .0.join("\n"))]
     Media(Vec<String>),
+    /// The list of snapshots cannot be used.
+    #[error("the list of snapshots {path} cannot be used: {reason}. Nothing was changed. Put it back from a backup of the machine's folder; the disks' files are in “disks” beside it.", path = path.display())]
+    Tree {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        reason: String,
+    },
+    /// There is no such snapshot.
+    #[error("there is no snapshot “{0}” of this machine: “info snapshots” lists what there is")]
+    NoSnapshot(String),
+    /// A part of a snapshot cannot be used.
+    #[error("the snapshot “{name}” cannot be restored: {path}: {reason}. Nothing was changed; the machine and its other snapshots are as they were.", path = path.display())]
+    Snapshot {
+        /// The snapshot.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A plain image that is written in place.
+    #[error("“{}” is a raw image that this machine writes in place: its contents cannot be kept together with a snapshot. Save & Close works; for snapshots let the machine adopt it (the image itself is then only read, and what is written goes to the machine's folder).", .0.display())]
+    InPlace(PathBuf),
+    /// Another process has the machine.
+    #[error("the machine in {} is in use by another process: close it there, or ask it", .0.display())]
+    InUse(PathBuf),
+    /// A disk could not be switched, made or opened.
+    #[error("{0}")]
+    Disk(String),
+    /// Not possible now.
+    #[error("{0}")]
+    Refused(String),
     /// A device refused its part.
     #[error("{0}. The disks are untouched; discard the saved state to start the machine afresh.")]
     Device(#[from] LoadError),
 }
 
-fn host(what: &'static str, path: &Path, advice: &'static str) -> impl FnOnce(io::Error) -> StateError {
+pub(super) fn host(what: &'static str, path: &Path, advice: &'static str) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::Host { what, path, source, advice }
 }
 
-const ADVICE_WRITE: &str = "Nothing was lost: the machine is paused and an older saved state is as it was. Make room or choose another folder, then save again.";
-const ADVICE_READ: &str = "Its disks are untouched. See that the file can be read, then start again.";
+pub(super) const ADVICE_WRITE: &str = "Nothing was lost: the machine is paused and an older saved state is as it was. Make room or choose another folder, then save again.";
+pub(super) const ADVICE_READ: &str = "Its disks are untouched. See that the file can be read, then start again.";
 
 /// Whether `folder` holds a saved state.
 pub fn exists(folder: &Path) -> bool {
@@ -182,7 +215,7 @@ pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
 }
 
 /// Waits until every disk request has ended and is on stable storage.
-fn drain(machine: &mut Machine) -> Result<(), StateError> {
+pub(crate) fn drain(machine: &mut Machine) -> Result<(), StateError> {
     let deadline = Instant::now() + DRAIN_TIME;
     loop {
         machine.service_stopped();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vm_core::bus::Bus;
+use vm_core::cpu::cpuid::CpuModel;
 use vm_core::cpu::flags::{AC, TF};
 use vm_core::cpu::state::{SegReg, Segment, cr0, cr4, efer, gpr};
 use vm_core::cpu::{Cpu, Exit};
@@ -87,6 +88,14 @@ pub fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random
             chunk[0] = [0x66, 0xf3, 0x0f, 0x8b, 0xff, 0xf7, 0xd3, 0x67, 0xcf, 0x8e][random.below(10) as usize];
         }
     }
+    // Some of it is vector instructions, of all maps.
+    for chunk in noise.chunks_mut(16) {
+        if random.below(4) == 0 {
+            let prefix = [0x3e, 0x66, 0xf2, 0xf3][random.below(4) as usize];
+            let map = [random.next() as u8, 0x38, 0x3a][random.below(3) as usize];
+            chunk[..3].copy_from_slice(&[prefix, 0x0f, map]);
+        }
+    }
     bus.ram().write(0x1_0000, &noise);
     decorate(cpu, bus, &noise, random);
     // Real-mode vectors and an IDT lead back into the noise.
@@ -123,6 +132,15 @@ pub fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random
     }
     cpu.state.gpr[gpr::RSP] = 0x8000;
     cpu.state.flags.set(cpu.state.flags.get() | random.next() as u32 & 0x0ed5);
+    cpu.model = CpuModel::Max;
+    if random.below(8) != 0 {
+        cpu.state.cr[4] |= cr4::OSFXSR | random.next() & cr4::OSXMMEXCPT;
+    }
+    cpu.state.mxcsr =
+        random.next() as u32 & [0, 0x1f80, 0xffff][random.below(3) as usize] | random.next() as u32 & 0x1f80;
+    for register in &mut cpu.state.vector[..8] {
+        *register = u128::from(random.next()) | u128::from(random.next()) << 64;
+    }
     cpu.fpu.init();
     if random.below(2) == 0 {
         cpu.fpu.set_control(random.next() as u16);
@@ -195,19 +213,22 @@ fn random_bytes_never_hurt() {
         let mut random = Random(seed);
         let mut bus = FlatBus::new(MEMORY);
         bus.quiet = true;
-        let (mut done, mut machines, mut managed) = (0_u64, 0_u64, 0_u64);
+        let (mut done, mut machines, mut managed, mut floats) = (0_u64, 0_u64, 0_u64, 0_u64);
         while done < steps {
             let mode = MODES[machines as usize % MODES.len()];
             let mut cpu = (engine.make)();
             bus.forget_code();
             prepare(&mut cpu, &mut bus, mode, &mut random);
             machines += 1;
+            let mxcsr = cpu.state.mxcsr;
             for _ in 0..8 {
                 let before = cpu.retired;
                 let started = Instant::now();
                 let exit = cpu.run(&mut bus, 1000);
                 bus.signals().take_raised();
                 managed += u64::from(cpu.state.smm);
+                floats += u64::from(cpu.state.mxcsr != mxcsr);
+                assert_eq!(cpu.state.mxcsr & !0xffff, 0, "reserved bits stay clear");
                 // A slice of a thousand instructions comes back, whatever they are.
                 assert!(started.elapsed() < Duration::from_secs(5), "{mode:?}, machine {machines} of seed {seed:#x}");
                 done += cpu.retired.wrapping_sub(before).max(1);
@@ -217,6 +238,7 @@ fn random_bytes_never_hurt() {
             }
         }
         assert_ne!(managed, 0, "some of it runs in system management mode");
+        assert_ne!(floats, 0, "some of it computes");
         eprintln!("{}: {done} instructions of noise in {machines} machines", engine.name);
     }
 }

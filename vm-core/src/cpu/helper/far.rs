@@ -351,6 +351,8 @@ fn return_interrupt(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Out
     let size = width.bytes();
     let v86 = cpu.state.v86();
     let is_virtual = cpu.virtual_flags(width)?;
+    // Also where it faults (Intel SDM vol. 3A, 6.7.1).
+    cpu.state.nmi_blocked = false;
     if !cpu.state.paragraphs() && cpu.state.flags.has(flags::NT) {
         return task_return(cpu, bus, insn);
     }

@@ -3,7 +3,7 @@
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::far::{iopl, operand_width};
-use crate::bus::{Bus, Width};
+use crate::bus::{Bus, PortRegisters, Width};
 use crate::cpu::cpuid::feature;
 use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::fault::{Fault, Vector};
@@ -363,8 +363,8 @@ fn hlt(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
 
 #[allow(clippy::unnecessary_wraps, reason = "it is a `Helper`")]
 fn cpuid(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
-    let leaf = cpu.state.gpr[gpr::RAX] as u32;
-    let [a, b, c, mut d] = cpu.model.cpuid(leaf);
+    let (leaf, subleaf) = (cpu.state.gpr[gpr::RAX] as u32, cpu.state.gpr[gpr::RCX] as u32);
+    let [a, b, c, mut d] = cpu.model.cpuid(leaf, subleaf);
     if leaf == 1 && cpu.state.msr.apic_base & apic_base::ENABLE == 0 {
         d &= !feature::APIC;
     }
@@ -461,10 +461,29 @@ fn input(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     let width = accumulator(insn.op0_register());
     let port = port(cpu, insn, 1);
     cpu.check_io(bus, port, width)?;
-    let value = bus.port_in(port, width);
+    if width != Width::Dword || !exchange(cpu, bus, port) {
+        let value = bus.port_in(port, width);
+        cpu.set_gpr(gpr::RAX, u64::from(value), width);
+    }
     cpu.note_port(port, width);
-    cpu.set_gpr(gpr::RAX, u64::from(value), width);
     Ok(Flow::Resync)
+}
+
+/// IN EAX with a chip that reads and writes the registers; false where there is no such chip at `port`.
+fn exchange(cpu: &mut Cpu, bus: &mut dyn Bus, port: u16) -> bool {
+    let [eax, ebx, ecx, edx, esi, edi] =
+        [gpr::RAX, gpr::RBX, gpr::RCX, gpr::RDX, gpr::RSI, gpr::RDI].map(|number| cpu.state.gpr[number] as u32);
+    let mut registers = PortRegisters { eax, ebx, ecx, edx, esi, edi };
+    if !bus.port_in_registers(port, &mut registers) {
+        return false;
+    }
+    let PortRegisters { eax, ebx, ecx, edx, esi, edi } = registers;
+    for (number, value) in
+        [(gpr::RAX, eax), (gpr::RBX, ebx), (gpr::RCX, ecx), (gpr::RDX, edx), (gpr::RSI, esi), (gpr::RDI, edi)]
+    {
+        cpu.state.gpr[number] = u64::from(value);
+    }
+    true
 }
 
 fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
@@ -479,6 +498,7 @@ fn output(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::cpuid::CpuModel;
     use crate::cpu::testbus::{level, protected, step};
 
     #[test]
@@ -581,6 +601,22 @@ mod tests {
         bus.now += 11;
         assert_eq!(cpu.tsc(&bus), 111);
         cpu.state.gpr[gpr::RCX] = 0x1b;
+        step(&mut cpu, &mut bus, &[0x0f, 0x32]).unwrap();
+        assert_eq!((cpu.state.gpr[gpr::RDX], cpu.state.gpr[gpr::RAX]), (0, 0xfee0_0900));
+        cpu.model = CpuModel::Pentium;
         assert_eq!(step(&mut cpu, &mut bus, &[0x0f, 0x32]), Err(Fault::gp(0)), "no local APIC");
+    }
+
+    #[test]
+    fn an_in_can_change_the_registers() {
+        let (mut cpu, mut bus) = protected(16);
+        cpu.state.gpr[gpr::RDX] = 0x5658;
+        bus.exchange = Some(0x5658);
+        step(&mut cpu, &mut bus, &[0xed]).unwrap();
+        assert_eq!((cpu.state.gpr[gpr::RAX], cpu.state.gpr[gpr::RBX], cpu.state.gpr[gpr::RDI]), (1, 2, 6));
+        assert!(bus.asked.is_empty());
+        // 16 bits wide it is a port like any other.
+        step(&mut cpu, &mut bus, &[0x66, 0xed]).unwrap();
+        assert_eq!(bus.asked, [(4, Width::Word)], "the port was in DX");
     }
 }

@@ -55,7 +55,7 @@ pub fn find(code: Code) -> Option<Helper> {
         | M::Fucomi
         | M::Fucomip => compare,
         M::Fld | M::Fild | M::Fbld => memory::load,
-        M::Fst | M::Fstp | M::Fstpnce | M::Fist | M::Fistp | M::Fbstp => memory::store,
+        M::Fst | M::Fstp | M::Fstpnce | M::Fist | M::Fistp | M::Fisttp | M::Fbstp => memory::store,
         M::Fld1 | M::Fldl2t | M::Fldl2e | M::Fldpi | M::Fldlg2 | M::Fldln2 | M::Fldz => load_constant,
         M::Fcmovb | M::Fcmove | M::Fcmovbe | M::Fcmovu | M::Fcmovnb | M::Fcmovne | M::Fcmovnbe | M::Fcmovnu => move_if,
         M::Fchs | M::Fabs | M::Fsqrt | M::Frndint | M::F2xm1 | M::Fsin | M::Fcos => unary,

@@ -283,6 +283,7 @@ control! {
 
     fn helper(cpu, bus, op) {
         cpu.exec.op = op;
+        cpu.settle_floats();
         let index = usize::from((*op).y);
         let block = cpu.exec.block;
         cpu.state.rip = u64::from(cpu.code.eip_of(block, index));

@@ -5,6 +5,7 @@ use crate::cpu::uop::{
     AddressSize, Alu, Bit, Compare, Cond, Count, DoubleShift, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, Scan, Shift,
     Size, Unit, Uop, VectorWidth,
 };
+use crate::cpu::vector::float::{self, FloatOp, VectorTest, each_float_op};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet, each_vector_op, kind};
 
 /// The handler of the op at `op`.
@@ -90,6 +91,15 @@ macro_rules! vector_handlers {
     (($what:expr, $MMX:ident) $($name:ident)*) => {
         match $what {
             $(VectorOp::$name => vector::compute::<kind::$name, $MMX>,)*
+        }
+    };
+}
+
+/// The handler of a floating-point operation.
+macro_rules! float_handlers {
+    (($what:expr) $($name:ident)*) => {
+        match $what {
+            $(FloatOp::$name => vector::float::<float::kind::$name>,)*
         }
     };
 }
@@ -208,11 +218,15 @@ const fn resolve(op: Op) -> Handler {
         Op::Vector { unit, what } => {
             either!(is_mmx(unit), MMX => each_vector_op!(vector_handlers(what, MMX)))
         }
+        Op::Float { what } => each_float_op!(float_handlers(what)),
+        Op::VectorTest { test } => {
+            each!(test, VectorTest [Comiss Ucomiss Comisd Ucomisd Ptest], TEST => vector::test::<TEST>)
+        }
         Op::VectorGet { unit, get } => either!(is_mmx(unit), MMX => {
-            each!(get, VectorGet [Low Word ByteSigns SingleSigns DoubleSigns], GET => vector::get_number::<GET, MMX>)
+            each!(get, VectorGet [Low Word Byte Dword ByteSigns SingleSigns DoubleSigns], GET => vector::get_number::<GET, MMX>)
         }),
         Op::VectorSet { unit, set } => either!(is_mmx(unit), MMX => {
-            each!(set, VectorSet [Low Word], SET => vector::set_number::<SET, MMX>)
+            each!(set, VectorSet [Low Word Byte Dword], SET => vector::set_number::<SET, MMX>)
         }),
         Op::VectorCross { unit } => either!(is_mmx(unit), MMX => vector::cross::<MMX>),
         Op::Helper {} => control::helper,

@@ -8,9 +8,11 @@ use super::{Leave, Next, after, fault, leave_at, next};
 use crate::bus::Bus;
 use crate::cpu::access::Unsigned;
 use crate::cpu::fault::Fault;
+use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::state::{cr0, cr4};
 use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{Uop, VT0};
+use crate::cpu::vector::float::{Calculate, VectorTest, calculate};
 use crate::cpu::vector::ops::{Compute, VectorGet, VectorSet};
 use crate::cpu::{Cpu, Flow};
 
@@ -127,6 +129,26 @@ handlers! {
         next(cpu, bus, op)
     }
 
+    fn float[C: Calculate](cpu, bus, op) {
+        if !C::HOST || !cpu.floats_lent {
+            return float_slow::<C>(cpu, bus, op);
+        }
+        let Uop { d, b, imm, .. } = *op;
+        let (x, y) = (read::<false>(cpu, d), read::<false>(cpu, b));
+        write::<false>(cpu, d, C::host(x, y, imm as u8));
+        next(cpu, bus, op)
+    }
+
+    fn test[const TEST: u8](cpu, bus, op) {
+        let Uop { d, b, .. } = *op;
+        let (x, y) = (read::<false>(cpu, d), read::<false>(cpu, b));
+        let Some(flags) = VectorTest::ALL[TEST as usize].plain(x, y) else {
+            return test_slow::<TEST>(cpu, bus, op);
+        };
+        cpu.state.flags.update(ARITHMETIC, flags);
+        next(cpu, bus, op)
+    }
+
     fn get_number[const GET: u8, const MMX: bool](cpu, bus, op) {
         let Uop { d, a, imm, .. } = *op;
         let number = VectorGet::ALL[GET as usize].of(read::<MMX>(cpu, a), imm as u8, MMX);
@@ -189,6 +211,40 @@ unsafe fn check_slow<const MMX: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *con
             Err(raised) => fault(cpu, bus, op, raised),
         }
     }
+}
+
+/// The host's flags are not lent yet, MXCSR is not as after reset, or the host cannot do it.
+#[cold]
+#[inline(never)]
+unsafe fn float_slow<C: Calculate>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
+    // SAFETY: handlers pass their op.
+    let Uop { d, b, imm, .. } = unsafe { *op };
+    let (x, y) = (read::<false>(cpu, d), read::<false>(cpu, b));
+    let outcome = if C::HOST && cpu.lend_floats() {
+        write::<false>(cpu, d, C::host(x, y, imm as u8));
+        Ok(())
+    } else {
+        let outcome = calculate::<C>(cpu.state.mxcsr, x, y, imm as u8);
+        if !outcome.faults {
+            write::<false>(cpu, d, outcome.result);
+        }
+        cpu.raise_floats(outcome.flags, outcome.faults)
+    };
+    // SAFETY: as above.
+    unsafe { end(cpu, bus, op, outcome) }
+}
+
+/// An operand is a NaN or denormal.
+#[cold]
+#[inline(never)]
+unsafe fn test_slow<const TEST: u8>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
+    // SAFETY: handlers pass their op.
+    let Uop { d, b, .. } = unsafe { *op };
+    let (x, y) = (read::<false>(cpu, d), read::<false>(cpu, b));
+    let (arithmetic, flags, faults) = VectorTest::ALL[TEST as usize].calculate(cpu.state.mxcsr, x, y);
+    let outcome = cpu.raise_floats(flags, faults).map(|()| cpu.state.flags.update(ARITHMETIC, arithmetic));
+    // SAFETY: as above.
+    unsafe { end(cpu, bus, op, outcome) }
 }
 
 #[cold]

@@ -3,13 +3,17 @@
 use iced_x86::{Instruction, Mnemonic, Register};
 
 use super::Lifter;
-use crate::cpu::uop::{Op, Size, Unit, Uop, VT0, VectorWidth};
+use crate::cpu::uop::{Op, Size, T0, Unit, Uop, VT0, VT1, VT2, VectorWidth};
+use crate::cpu::vector::float::{FloatOp, VectorTest};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet};
 
-/// Whether an instruction names an MMX register, and whether it names an XMM register.
+/// Whether an instruction is one of MMX, and whether it is one of SSE: by the registers that it names, but for conversions
+/// from memory to a general register.
 fn units(insn: &Instruction) -> (bool, bool) {
+    use Mnemonic::{Cvtsd2si, Cvtss2si, Cvttsd2si, Cvttss2si};
     let any = |is: fn(Register) -> bool| (0..insn.op_count()).any(|n| is(insn.op_register(n)));
-    (any(Register::is_mm), any(Register::is_xmm))
+    let converts = matches!(insn.mnemonic(), Cvtsd2si | Cvtss2si | Cvttsd2si | Cvttss2si);
+    (any(Register::is_mm), any(Register::is_xmm) || converts)
 }
 
 /// The number of a vector register.
@@ -44,7 +48,8 @@ impl Lifter<'_> {
             M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq => {
                 self.move_vector(Unit::Sse, VectorWidth::X, VectorOp::Move);
             }
-            M::Movups | M::Movupd | M::Movdqu => self.move_vector(Unit::Sse, VectorWidth::U, VectorOp::Move),
+            M::Movntdqa => self.move_vector(Unit::Sse, VectorWidth::X, VectorOp::Move),
+            M::Movups | M::Movupd | M::Movdqu | M::Lddqu => self.move_vector(Unit::Sse, VectorWidth::U, VectorOp::Move),
             M::Movq if mmx => self.move_vector(Unit::Mmx, VectorWidth::Q, VectorOp::Move),
             M::Movq => self.move_vector(Unit::Sse, VectorWidth::Q, VectorOp::Low64),
             M::Movntq => self.move_vector(Unit::Mmx, VectorWidth::Q, VectorOp::Move),
@@ -58,15 +63,23 @@ impl Lifter<'_> {
             M::Pmovmskb => self.get(unit, VectorGet::ByteSigns, 0),
             M::Movmskps => self.get(unit, VectorGet::SingleSigns, 0),
             M::Movmskpd => self.get(unit, VectorGet::DoubleSigns, 0),
-            M::Pextrw => {
-                let imm = self.immediate(2);
-                self.get(unit, VectorGet::Word, imm);
+            M::Pextrb => self.extract(unit, VectorGet::Byte, Size::B),
+            M::Pextrw => self.extract(unit, VectorGet::Word, Size::W),
+            M::Pextrd | M::Extractps => self.extract(unit, VectorGet::Dword, Size::D),
+            M::Pinsrb => self.insert(unit, VectorSet::Byte, Size::B),
+            M::Pinsrw => self.insert(unit, VectorSet::Word, Size::W),
+            M::Pinsrd => self.insert(unit, VectorSet::Dword, Size::D),
+            M::Insertps => {
+                // Memory is one number; the field that would choose it means nothing.
+                let imm = self.immediate(2) & if self.is_memory(1) { 0x3f } else { 0xff };
+                let (to, from) = (self.vector_register(0), self.vector_source(1));
+                self.combine(Unit::Sse, VectorOp::Insertps, to, from, imm);
             }
-            M::Pinsrw => {
-                let from = self.read(1, Size::W);
-                let (to, imm) = (self.vector_register(0), self.immediate(2));
-                self.emit(Uop::new(Op::VectorSet { unit, set: VectorSet::Word }).d(to).a(from).imm(imm));
-            }
+            M::Pblendvb | M::Blendvps | M::Blendvpd => self.blend_by_register(),
+            M::Haddps => self.horizontal(FloatOp::Addps, VectorOp::Shufps, 0x88, 0xdd),
+            M::Hsubps => self.horizontal(FloatOp::Subps, VectorOp::Shufps, 0x88, 0xdd),
+            M::Haddpd => self.horizontal(FloatOp::Addpd, VectorOp::Shufpd, 0, 3),
+            M::Hsubpd => self.horizontal(FloatOp::Subpd, VectorOp::Shufpd, 0, 3),
             M::Cvtpi2pd => {
                 let from = self.vector_source(1);
                 let from = if self.is_memory(1) { from } else { self.crossed(from) };
@@ -79,7 +92,27 @@ impl Lifter<'_> {
                 let to = self.vector_register(0);
                 self.combine(Unit::Sse, VectorOp::Merge64, to, VT0, 0);
             }
-            _ => self.combine_operands(unit),
+            M::Cvtpi2ps => {
+                let from = self.vector_source(1);
+                let from = if self.is_memory(1) { from } else { self.crossed(from) };
+                let to = self.vector_register(0);
+                self.float(FloatOp::Cvtpi2ps, to, from, 0);
+            }
+            M::Cvtsi2ss => {
+                self.number_in_temporary();
+                let to = self.vector_register(0);
+                self.float(FloatOp::Cvtsi2ss, to, VT0, 0);
+            }
+            _ => {
+                if let Some(what) = FloatOp::of(name) {
+                    self.calculate(what, unit);
+                } else if let Some(test) = VectorTest::of(name) {
+                    let (to, from) = (self.vector_register(0), self.vector_source(1));
+                    self.emit(Uop::new(Op::VectorTest { test }).d(to).b(from));
+                } else {
+                    self.combine_operands(unit);
+                }
+            }
         }
         true
     }
@@ -102,12 +135,43 @@ impl Lifter<'_> {
         self.emit(Uop::new(Op::Vector { unit, what }).d(to).b(from).imm(imm));
     }
 
+    fn float(&mut self, what: FloatOp, to: u8, from: u8, imm: u32) {
+        self.emit(Uop::new(Op::Float { what }).d(to).b(from).imm(imm));
+    }
+
+    /// A floating-point operation that is all of the instruction, but for where its result goes.
+    fn calculate(&mut self, what: FloatOp, unit: Unit) {
+        let from = self.vector_source(1);
+        let imm = if self.insn.op_count() > 2 { self.immediate(2) } else { 0 };
+        let register = self.insn.op0_register();
+        if register.is_xmm() {
+            self.float(what, number(register), from, imm);
+            return;
+        }
+        if register.is_mm() {
+            // Even a conversion that faults has made the x87's registers MMX's: so do processors.
+            self.emit(Uop::new(Op::VectorCross { unit: Unit::Mmx }).d(VT1).a(VT1));
+        }
+        self.float(what, VT0, from, imm);
+        if register.is_mm() {
+            self.emit(Uop::new(Op::VectorCross { unit: Unit::Mmx }).d(number(register)).a(VT0));
+        } else {
+            let to = self.register(0);
+            self.emit(Uop::new(Op::VectorGet { unit, get: VectorGet::Low }).d(to).a(VT0));
+        }
+    }
+
     /// The vector register of an operand, or a temporary after a load of as many bytes as the instruction reads.
     fn vector_source(&mut self, operand: u32) -> u8 {
         if !self.is_memory(operand) {
             return self.vector_register(operand);
         }
         let width = match self.insn.memory_size().size() {
+            2 => {
+                let from = self.read(operand, Size::W);
+                self.emit(Uop::new(Op::VectorSet { unit: Unit::Sse, set: VectorSet::Low }).d(VT0).a(from));
+                return VT0;
+            }
             4 => VectorWidth::D,
             8 => VectorWidth::Q,
             _ => VectorWidth::X,
@@ -193,6 +257,57 @@ impl Lifter<'_> {
         VT0
     }
 
+    /// A part of operand 1 goes to a general register or to memory.
+    fn extract(&mut self, unit: Unit, get: VectorGet, size: Size) {
+        let imm = self.immediate(2);
+        if !self.is_memory(0) {
+            self.get(unit, get, imm);
+            return;
+        }
+        let from = self.vector_register(1);
+        self.emit(Uop::new(Op::VectorGet { unit, get }).d(T0).a(from).imm(imm));
+        self.write(size, T0);
+    }
+
+    /// A general register or memory goes into a part of operand 0.
+    fn insert(&mut self, unit: Unit, set: VectorSet, size: Size) {
+        let from = self.read(1, size);
+        let (to, imm) = (self.vector_register(0), self.immediate(2));
+        self.emit(Uop::new(Op::VectorSet { unit, set }).d(to).a(from).imm(imm));
+    }
+
+    /// Numbers of operand 1 where XMM0 is negative, else of operand 0.
+    fn blend_by_register(&mut self) {
+        let (to, from) = (self.vector_register(0), self.vector_source(1));
+        let name = self.insn.mnemonic();
+        let mut emit = |what, to, from, imm| self.combine(Unit::Sse, what, to, from, imm);
+        // All ones where XMM0 is negative, in VT1.
+        if name == Mnemonic::Pblendvb {
+            emit(VectorOp::Pxor, VT1, VT1, 0);
+            emit(VectorOp::Pcmpgtb, VT1, 0, 0);
+        } else {
+            let order = if name == Mnemonic::Blendvpd { 0b11_11_01_01 } else { 0b11_10_01_00 };
+            emit(VectorOp::Pshufd, VT1, 0, order);
+            emit(VectorOp::PsradImm, VT1, VT1, 31);
+        }
+        emit(VectorOp::Move, VT2, from, 0);
+        emit(VectorOp::Pand, VT2, VT1, 0);
+        emit(VectorOp::Pandn, VT1, to, 0);
+        emit(VectorOp::Por, VT1, VT2, 0);
+        emit(VectorOp::Move, to, VT1, 0);
+    }
+
+    /// The even numbers of both operands and the odd ones, which `shuffle` picks, combined.
+    fn horizontal(&mut self, what: FloatOp, shuffle: VectorOp, even: u32, odd: u32) {
+        let (to, from) = (self.vector_register(0), self.vector_source(1));
+        for (temporary, choice) in [(VT1, even), (VT2, odd)] {
+            self.combine(Unit::Sse, VectorOp::Move, temporary, to, 0);
+            self.combine(Unit::Sse, shuffle, temporary, from, choice);
+        }
+        self.float(what, VT1, VT2, 0);
+        self.combine(Unit::Sse, VectorOp::Move, to, VT1, 0);
+    }
+
     /// A general register made of operand 1.
     fn get(&mut self, unit: Unit, get: VectorGet, imm: u32) {
         let (to, from) = (self.register(0), self.vector_register(1));
@@ -253,6 +368,8 @@ fn operation(name: Mnemonic) -> Option<VectorOp> {
 fn lifted(name: Mnemonic) -> bool {
     use Mnemonic as M;
     operation(name).is_some()
+        || FloatOp::of(name).is_some()
+        || VectorTest::of(name).is_some()
         || matches!(
             name,
             M::Movaps
@@ -280,7 +397,23 @@ fn lifted(name: Mnemonic) -> bool {
                 | M::Movmskpd
                 | M::Pextrw
                 | M::Pinsrw
+                | M::Lddqu
+                | M::Movntdqa
+                | M::Haddps
+                | M::Haddpd
+                | M::Hsubps
+                | M::Hsubpd
+                | M::Pblendvb
+                | M::Blendvps
+                | M::Blendvpd
+                | M::Pextrb
+                | M::Pextrd
+                | M::Extractps
+                | M::Pinsrb
+                | M::Pinsrd
                 | M::Cvtpi2pd
+                | M::Cvtpi2ps
                 | M::Cvtsi2sd
+                | M::Cvtsi2ss
         )
 }

@@ -91,6 +91,8 @@ fn effect(uop: &Uop) -> Effect {
         | Op::VectorCheck { .. }
         | Op::VectorLoad { .. }
         | Op::VectorStore { .. }
+        | Op::Float { .. }
+        | Op::VectorTest { .. }
         | Op::Helper {}
         | Op::Jump {}
         | Op::JumpIf { .. }

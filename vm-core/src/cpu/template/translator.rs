@@ -244,6 +244,8 @@ impl<'a> Translator<'a> {
             | Op::PushImm { .. }
             | Op::Pop { .. }
             | Op::VectorSet { .. }
+            | Op::Float { .. }
+            | Op::VectorTest { .. }
             | Op::VectorCross { .. }
             | Op::Helper {} => false,
             // The interpreter's own: never lifted.
@@ -359,6 +361,7 @@ fn keeps_flags(op: Op) -> bool {
             | Op::PushImm { .. }
             | Op::Pop { .. }
             | Op::CheckTarget {}
+            | Op::Float { .. }
             | Op::VectorLoad { width: VectorWidth::D | VectorWidth::Q | VectorWidth::X | VectorWidth::U, .. }
             | Op::VectorStore { .. }
     )

@@ -123,6 +123,8 @@ impl Translator<'_> {
                 self.asm.load(Size::D, to, register(uop.a));
                 return true;
             }
+            // Of SSE4.1, which not every host has.
+            VectorGet::Byte | VectorGet::Dword => return false,
             VectorGet::Word => (0x66, 0xc5),
             VectorGet::ByteSigns => (0x66, 0xd7),
             VectorGet::SingleSigns => (0, 0x50),

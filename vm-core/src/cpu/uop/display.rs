@@ -175,6 +175,14 @@ impl fmt::Display for Uop {
                 write!(f, "{} {to}, {from}", name(what))?;
                 if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }
             }
+            Op::Float { what } => {
+                let (to, from) = (VectorRegister(d, Unit::Sse), VectorRegister(b, Unit::Sse));
+                write!(f, "{} {to}, {from}", name(what))?;
+                if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }
+            }
+            Op::VectorTest { test } => {
+                write!(f, "{}! {}, {}", name(test), VectorRegister(d, Unit::Sse), VectorRegister(b, Unit::Sse))
+            }
             Op::VectorGet { unit, get } => {
                 write!(f, "get{} {}, {}", name(get), Slot(d, Size::D), VectorRegister(a, unit))?;
                 if imm == 0 { Ok(()) } else { write!(f, ", {imm:#x}") }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::notice::Notices;
-use super::{QmpError, media};
+use super::{QmpError, jobs, media};
 use crate::bus::signals::StopReason;
 use crate::debug::monitor::{DEFAULT_HOLD_MS, MAX_HOLD_MS, key_numbered};
 use crate::debug::screendump::{self, Format};
 use crate::frame::Frame;
-use crate::input::{Key, KeyEvent, PointerEvent};
+use crate::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
 use crate::runner::{Command, CommandError, Reply, RunState, VmHandle};
 
 /// Most keys in one `send-key` and most events in one `input-send-event`.
 const MAX_EVENTS: usize = 256;
+/// The protocol's number for the right and the lower edge.
+const ABSOLUTE_MAX: u64 = 0x7fff;
 
 /// A command: its name, the arguments that it knows, and how it runs.
 pub struct Row {
@@ -25,10 +27,11 @@ pub struct Row {
 }
 
 /// A command under way.
-pub(super) struct Call<'a> {
+pub(in crate::debug::qmp) struct Call<'a> {
     pub machine: &'a VmHandle,
     pub arguments: Arguments,
     pub buttons: &'a mut u8,
+    pub place: &'a mut Option<(u16, u16)>,
     pub notices: &'a mut Notices,
 }
 
@@ -42,14 +45,19 @@ const COMMANDS: &[Row] = &[
     Row { name: "eject",                 arguments: &["device", "id", "force"],                    run: media::eject },
     Row { name: "human-monitor-command", arguments: &["command-line", "cpu-index"],                run: human_monitor_command },
     Row { name: "input-send-event",      arguments: &["device", "head", "events"],                 run: input_send_event },
+    Row { name: "job-dismiss",           arguments: &["id"],                                       run: jobs::dismiss },
     Row { name: "qmp_capabilities",      arguments: &["enable"],                                   run: |_| Ok(json!({})) },
     Row { name: "query-block",           arguments: &[],                                           run: media::query_block },
     Row { name: "query-commands",        arguments: &[],                                           run: |_| Ok(COMMANDS.iter().map(|row| json!({ "name": row.name })).collect()) },
+    Row { name: "query-jobs",            arguments: &[],                                           run: jobs::query },
     Row { name: "query-status",          arguments: &[],                                           run: query_status },
     Row { name: "query-version",         arguments: &[],                                           run: |_| Ok(version()) },
     Row { name: "quit",                  arguments: &[],                                           run: quit },
     Row { name: "screendump",            arguments: &["filename", "format", "device", "head"],     run: screendump },
     Row { name: "send-key",              arguments: &["keys", "hold-time"],                        run: send_key },
+    Row { name: "snapshot-delete",       arguments: &["job-id", "tag", "devices"],                 run: jobs::delete },
+    Row { name: "snapshot-load",         arguments: &["job-id", "tag", "vmstate", "devices"],      run: jobs::load },
+    Row { name: "snapshot-save",         arguments: &["job-id", "tag", "vmstate", "devices"],      run: jobs::save },
     Row { name: "stop",                  arguments: &[],                                           run: |call| call.simple(Command::Pause) },
     Row { name: "system_powerdown",      arguments: &[],                                           run: |call| call.simple(Command::PowerButton) },
     Row { name: "system_reset",          arguments: &[],                                           run: system_reset },
@@ -76,7 +84,7 @@ pub(super) fn version() -> Value {
 }
 
 /// A command's arguments, all of them known ones.
-pub(super) struct Arguments(Map<String, Value>);
+pub(in crate::debug::qmp) struct Arguments(Map<String, Value>);
 
 impl Arguments {
     pub fn new(row: &Row, arguments: Map<String, Value>) -> Result<Self, QmpError> {
@@ -86,7 +94,7 @@ impl Arguments {
         }
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<&str, QmpError> {
+    pub fn text(&self, name: &str) -> Result<&str, QmpError> {
         self.0.get(name).and_then(Value::as_str).ok_or_else(|| parameter(name, "a string"))
     }
 
@@ -167,6 +175,7 @@ fn query_status(call: &mut Call<'_>) -> Result<Value, QmpError> {
         RunState::Saving => "save-vm",
         RunState::Stopped(StopReason::TripleFault) => "guest-panicked",
         RunState::Stopped(StopReason::DiskError(_)) => "io-error",
+        RunState::Stopped(StopReason::Damaged(_)) => "internal-error",
         RunState::Stopped(StopReason::PowerOff | StopReason::DebugExit(_)) | RunState::Ended(_) => "shutdown",
     };
     Ok(json!({ "status": status, "running": state == RunState::Running, "singlestep": false }))
@@ -225,11 +234,82 @@ fn send_key(call: &mut Call<'_>) -> Result<Value, QmpError> {
     call.simple(Command::SendKeys { keys, hold_ms })
 }
 
+/// What a list of events does to the pointer until it is sent.
+struct Pointer {
+    motion: PointerEvent,
+    /// Where it is, while the guest takes places and this peer has said one.
+    place: Option<(u16, u16)>,
+    changed: bool,
+}
+
+impl Pointer {
+    /// What has come so far as a command; buttons stay.
+    fn command(&mut self) -> Command {
+        let motion = PointerEvent { buttons: self.motion.buttons, ..PointerEvent::default() };
+        let PointerEvent { dx, dy, wheel, buttons } = std::mem::replace(&mut self.motion, motion);
+        self.changed = false;
+        match self.place {
+            Some((x, y)) => Command::AbsolutePointer(AbsolutePointerEvent { x, y, wheel, buttons }),
+            None => Command::Pointer(PointerEvent { dx, dy, wheel, buttons }),
+        }
+    }
+
+    fn button(&mut self, data: &Value) -> Result<(), QmpError> {
+        let down = data["down"].as_bool().ok_or_else(|| parameter("down", "a boolean"))?;
+        let (bit, wheel) = match data["button"].as_str().ok_or_else(|| parameter("button", "a string"))? {
+            "left" => (1 << 0, 0),
+            "right" => (1 << 1, 0),
+            "middle" => (1 << 2, 0),
+            "side" => (1 << 3, 0),
+            "extra" => (1 << 4, 0),
+            "wheel-up" => (0, -1),
+            "wheel-down" => (0, 1),
+            other => return Err(QmpError::generic(format!("the mouse has no button “{other}”"))),
+        };
+        let buttons = self.motion.buttons;
+        self.motion.buttons = if down { buttons | bit } else { buttons & !bit };
+        self.motion.wheel = if down { wheel } else { 0 };
+        Ok(())
+    }
+
+    fn relative(&mut self, data: &Value) -> Result<(), QmpError> {
+        let value = data["value"].as_i64().and_then(|value| i32::try_from(value).ok());
+        let value = value.ok_or_else(|| parameter("value", "a 32-bit number"))?;
+        self.place = None;
+        self.changed |= value != 0;
+        match data["axis"].as_str() {
+            Some("x") => self.motion.dx = self.motion.dx.saturating_add(value),
+            Some("y") => self.motion.dy = self.motion.dy.saturating_add(value),
+            _ => return Err(parameter("axis", "“x” or “y”")),
+        }
+        Ok(())
+    }
+
+    /// The protocol counts from 0 to 32767.
+    fn absolute(&mut self, data: &Value) -> Result<(), QmpError> {
+        let value = data["value"].as_u64().filter(|value| *value <= ABSOLUTE_MAX);
+        let value = value.ok_or_else(|| parameter("value", "a number from 0 to 32767"))?;
+        let at = (value * u64::from(u16::MAX) / ABSOLUTE_MAX) as u16;
+        let (x, y) = self.place.unwrap_or_default();
+        self.place = match data["axis"].as_str() {
+            Some("x") => Some((at, y)),
+            Some("y") => Some((x, at)),
+            _ => return Err(parameter("axis", "“x” or “y”")),
+        };
+        self.changed = true;
+        Ok(())
+    }
+}
+
 /// What `input-send-event` leads to; all events are looked at before the first is sent.
 fn input_send_event(call: &mut Call<'_>) -> Result<Value, QmpError> {
-    let mut buttons = *call.buttons;
+    let takes_places = call.machine.takes_absolute_pointer();
+    let mut pointer = Pointer {
+        motion: PointerEvent { buttons: *call.buttons, ..PointerEvent::default() },
+        place: call.place.filter(|_| takes_places),
+        changed: false,
+    };
     let mut commands = Vec::new();
-    let mut motion = PointerEvent { buttons, ..PointerEvent::default() };
     for event in call.arguments.list("events")? {
         let data = &event["data"];
         match event["type"].as_str() {
@@ -238,46 +318,26 @@ fn input_send_event(call: &mut Call<'_>) -> Result<Value, QmpError> {
                 commands.push(Command::Key(KeyEvent { key: key(&data["key"])?, down }));
             }
             Some("btn") => {
-                let down = data["down"].as_bool().ok_or_else(|| parameter("down", "a boolean"))?;
-                let name = data["button"].as_str().ok_or_else(|| parameter("button", "a string"))?;
-                let (bit, wheel) = match name {
-                    "left" => (1, 0),
-                    "right" => (2, 0),
-                    "middle" => (4, 0),
-                    "wheel-up" => (0, -1),
-                    "wheel-down" => (0, 1),
-                    other => return Err(QmpError::generic(format!("the mouse has no button “{other}”"))),
-                };
-                buttons = if down { buttons | bit } else { buttons & !bit };
-                motion.buttons = buttons;
-                motion.wheel = if down { wheel } else { 0 };
+                pointer.button(data)?;
                 // Presses and releases in one list must not merge.
-                commands.push(Command::Pointer(std::mem::replace(
-                    &mut motion,
-                    PointerEvent { buttons, ..PointerEvent::default() },
-                )));
+                commands.push(pointer.command());
             }
-            Some("rel") => {
-                let value = data["value"].as_i64().and_then(|value| i32::try_from(value).ok());
-                let value = value.ok_or_else(|| parameter("value", "a 32-bit number"))?;
-                match data["axis"].as_str() {
-                    Some("x") => motion.dx = motion.dx.saturating_add(value),
-                    Some("y") => motion.dy = motion.dy.saturating_add(value),
-                    _ => return Err(parameter("axis", "“x” or “y”")),
-                }
-            }
+            Some("rel") => pointer.relative(data)?,
+            Some("abs") if takes_places => pointer.absolute(data)?,
             Some("abs") => {
                 return Err(QmpError::generic(
-                    "there is no absolute pointer yet: the machine has a PS/2 mouse, which takes relative motion (type “rel”)",
+                    "the guest takes no absolute positions now (it has no driver for VMware's pointer, or has not \
+                     started it): send relative motion (type “rel”)",
                 ));
             }
-            _ => return Err(parameter("type", "“key”, “btn” or “rel”")),
+            _ => return Err(parameter("type", "“key”, “btn”, “rel” or “abs”")),
         }
     }
-    if motion.dx != 0 || motion.dy != 0 {
-        commands.push(Command::Pointer(motion));
+    if pointer.changed {
+        commands.push(pointer.command());
     }
-    *call.buttons = buttons;
+    *call.buttons = pointer.motion.buttons;
+    *call.place = pointer.place;
     for command in commands {
         call.machine.call(command)?;
     }

@@ -66,7 +66,7 @@ pub(super) fn eject(call: &mut Call<'_>) -> Result<Value, QmpError> {
     call.change(&drive, MediumChange::Eject { force })
 }
 
-/// Where the guest has locked the tray, it is asked to let go, and that is success: DEVICE_TRAY_MOVED tells when it has.
+/// Where the guest has locked the tray, it is asked to let go, and that is success: `DEVICE_TRAY_MOVED` tells when it has.
 pub(super) fn open_tray(call: &mut Call<'_>) -> Result<Value, QmpError> {
     let (drive, force) = (call.drive()?, call.force()?);
     match call.machine.call(Command::ChangeMedium { slot: drive.slot, change: MediumChange::OpenTray { force } }) {

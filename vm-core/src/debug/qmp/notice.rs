@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::jobs::QmpJobs;
 use crate::bus::signals::StopReason;
 use crate::config::DriveKind;
 use crate::runner::Event;
@@ -16,6 +17,8 @@ pub struct Notices {
     pub quit_asked: bool,
     /// `system_reset` was asked for here.
     pub reset_asked: bool,
+    /// What was asked for under a name.
+    pub jobs: QmpJobs,
 }
 
 impl Notices {
@@ -29,12 +32,17 @@ impl Notices {
                 vec![json!({ "event": "RESET", "data": { "guest": !asked, "reason": reason } })]
             }
             Event::PowerButton => vec![json!({ "event": "POWERDOWN" })],
+            Event::Snapshot(event) => self.jobs.of(event),
             Event::TrayMoved(slot, open) => {
                 // Only CD-ROM drives have one.
                 let name = slot.monitor_name(DriveKind::Cd);
                 vec![json!({ "event": "DEVICE_TRAY_MOVED", "data": { "device": name, "id": name, "tray-open": open } })]
             }
-            Event::MediumChanged(_) | Event::SaveProgress(..) | Event::SaveFailed(_) | Event::Notice(_) => Vec::new(),
+            Event::AbsolutePointer(_)
+            | Event::MediumChanged(_)
+            | Event::SaveProgress(..)
+            | Event::SaveFailed(_)
+            | Event::Notice(_) => Vec::new(),
         }
     }
 
@@ -42,7 +50,7 @@ impl Notices {
         match state {
             RunState::Running if std::mem::take(&mut self.stopped) => vec![json!({ "event": "RESUME" })],
             RunState::Starting | RunState::Running | RunState::Saving => Vec::new(),
-            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_)) => self.stop(),
+            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_) | StopReason::Damaged(_)) => self.stop(),
             RunState::Stopped(StopReason::DiskError(text)) => {
                 let data = json!({ "device": "", "operation": "write", "action": "stop", "reason": text });
                 let mut notices = vec![json!({ "event": "BLOCK_IO_ERROR", "data": data })];

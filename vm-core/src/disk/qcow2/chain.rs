@@ -44,7 +44,7 @@ impl ChainFile {
 
 impl From<ChainFile> for HeldFile {
     fn from(file: ChainFile) -> Self {
-        Self { path: file.path, file: file.file, _lock: file.lock }
+        Self { path: file.path, file: file.file, lock: file.lock }
     }
 }
 
@@ -223,4 +223,27 @@ pub fn open(path: &Path, writable: bool) -> Result<Opened, MediumError> {
         }
         _ => Err(host(path)(io::ErrorKind::NotFound.into())),
     }
+}
+
+/// Opens the image at `path`, whose backing file is open already as `below`: of the chain only this one file is opened, locked and
+/// checked.
+///
+/// # Errors
+/// In words that name the file.
+pub fn open_over(path: &Path, below: Layer) -> Result<(Qcow2Image, ChainFile), MediumError> {
+    let file = one(path, Some(ImageFormat::Qcow2), true, true, &[])?;
+    let Some(header) = &file.header else { return Err(host(path)(io::ErrorKind::InvalidData.into())) };
+    if header.backing.is_none() {
+        return Err(unusable(path)(Refusal {
+            reason: "lies over no other image".to_owned(),
+            advice: "take the snapshot again".to_owned(),
+        }));
+    }
+    let tables = tables::check(&file.file, header, file.bytes, true);
+    let tables = tables.map_err(host(path))?.map_err(unusable(path))?;
+    let clone = file.file.try_clone().map_err(host(path))?;
+    let storage = Storage::writable(clone, path, file.bytes, header.clone(), tables);
+    let access = qcow2_layer(storage.clone(), true, Some(below)).map_err(host(path))?;
+    let bytes = header.size;
+    Ok((Qcow2Image { access, storage, bytes, broken: false }, file))
 }

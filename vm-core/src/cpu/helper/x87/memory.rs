@@ -7,7 +7,7 @@ use crate::bus::{Bus, Width};
 use crate::cpu::fault::Fault;
 use crate::cpu::fpu::bits::{DE, IE};
 use crate::cpu::fpu::convert;
-use crate::cpu::fpu::float::{Context, F80, Kind, QUIET};
+use crate::cpu::fpu::float::{Context, F80, Kind, QUIET, Rounding};
 use crate::cpu::{Cpu, Flow};
 
 /// A memory operand as arithmetic takes it, and whether it was denormal in its own format. A signaling NaN stays one.
@@ -95,13 +95,13 @@ fn store_ten(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction, low: u64, hig
     cpu.store(bus, linear.wrapping_add(8) & 0xffff_ffff, high)
 }
 
-/// FST, FSTP, FIST, FISTP, FBSTP.
+/// FST, FSTP, FIST, FISTP, FISTTP, FBSTP.
 pub(super) fn store(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {
     use Mnemonic as M;
     if let Some(flow) = cpu.x87_enter(bus)? {
         return Ok(flow);
     }
-    let pops = matches!(insn.mnemonic(), M::Fstp | M::Fstpnce | M::Fistp | M::Fbstp);
+    let pops = matches!(insn.mnemonic(), M::Fstp | M::Fstpnce | M::Fistp | M::Fisttp | M::Fbstp);
     let empty = cpu.fpu.is_empty(0);
     let value = if empty { F80::INDEFINITE } else { cpu.fpu.get(0) };
     if insn.op0_kind() != OpKind::Memory {
@@ -120,6 +120,9 @@ pub(super) fn store(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Res
         return Ok(cpu.x87_leave(insn));
     }
     let mut context = cpu.fpu.context();
+    if insn.mnemonic() == M::Fisttp {
+        context.rounding = Rounding::Zero;
+    }
     if empty {
         context.raised |= IE;
     }

@@ -24,7 +24,7 @@ impl Cd {
         }
         match packet[0] {
             0x00 => self.test_unit_ready(),              // TEST UNIT READY
-            0x15 => self.mode_select(packet, false),     // MODE SELECT(6)
+            0x15 => Self::mode_select(packet, false),    // MODE SELECT(6)
             0x1a => self.mode_sense(packet, false),      // MODE SENSE(6)
             0x1b => self.start_stop(packet),             // START STOP UNIT
             0x1e => Ok(self.prevent_removal(packet)),    // PREVENT ALLOW MEDIUM REMOVAL
@@ -38,7 +38,7 @@ impl Cd {
             0x4e => self.test_unit_ready(),              // STOP PLAY/SCAN: nothing plays
             0x51 => self.read_disc_information(packet),  // READ DISC INFORMATION
             0x52 => self.read_track_information(packet), // READ TRACK INFORMATION
-            0x55 => self.mode_select(packet, true),      // MODE SELECT(10)
+            0x55 => Self::mode_select(packet, true),     // MODE SELECT(10)
             0x5a => self.mode_sense(packet, true),       // MODE SENSE(10)
             0xa8 => self.read(be32(packet, 2), be32(packet, 6)), // READ(12)
             0xad => self.read_dvd_structure(packet),     // READ DVD STRUCTURE

@@ -58,7 +58,9 @@ impl Cd {
         }
         if control == 1 {
             // Nothing can be changed.
-            pages.iter_mut().for_each(|page| page[2..].fill(0));
+            for page in &mut pages {
+                page[2..].fill(0);
+            }
         }
         let medium = match (self.state.tray_open, self.slot.is_present()) {
             (true, _) => 0x71,
@@ -77,7 +79,7 @@ impl Cd {
     }
 
     /// MODE SELECT: the guest sends pages. Whether it may is seen once they are there.
-    pub(super) fn mode_select(&mut self, packet: &[u8; PACKET], long: bool) -> Packet {
+    pub(super) fn mode_select(packet: &[u8; PACKET], long: bool) -> Packet {
         const SAVE: u8 = 0x01;
         const PAGE_FORMAT: u8 = 0x10;
         let bytes = if long { usize::from(be16(packet, 7)) } else { usize::from(packet[4]) };

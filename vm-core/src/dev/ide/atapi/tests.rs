@@ -44,14 +44,15 @@ fn packet_with(rig: &mut Rig, limit: u16, packet: &[u8], out: &[u8]) -> Result<V
         }
         let count = usize::from(u16::from_le_bytes([low, high]));
         assert!(count <= usize::from(limit.max(2)));
-        if reason & 3 == 0 {
+        let reason = reason & 3;
+        if reason == 0 {
             for word in out.by_ref().take(count.div_ceil(2)) {
                 let high = word.get(1).copied().unwrap_or(0);
                 rig.ide.write(0, Width::Word, u32::from(word[0]) | u32::from(high) << 8);
             }
             continue;
         }
-        assert_eq!(reason & 3, 2);
+        assert_eq!(reason, 2);
         let words = rig.words(count.div_ceil(2));
         data.extend_from_slice(&words[..count]);
     }

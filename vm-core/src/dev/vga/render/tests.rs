@@ -180,8 +180,8 @@ fn the_cursor_has_its_shape_place_and_delay() {
     assert_eq!(shape(0, 15), (Some((18, 16)), Some((26, 31)), 144), "a block");
     assert_eq!(shape(7, 7).2, 9);
     assert_eq!(shape(14, 13).2, 0, "it ends before it begins");
-    assert_eq!(shape(0x20 | 13, 14).2, 0, "off");
-    assert_eq!(shape(13, 2 << 5 | 14).0, Some((36, 29)), "two characters later");
+    assert_eq!(shape(0x2d, 14).2, 0, "off");
+    assert_eq!(shape(13, 0x4e).0, Some((36, 29)), "two characters later");
 }
 
 #[test]

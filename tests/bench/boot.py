@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Times whole systems under Hako's engines and its peers, in turn, in one run.
+
+    tests/bench/boot.py HAKO [--task TASK]… [--rounds N] [--cpu] [--accel interp]… [--peer qemu] [--peer bochs]
+
+    kernel     Debian's 686 kernel, from its first line to the shell of tests/guests/init
+    installer  Debian's installer, from the kernel's first line to “Select a language” (not Bochs: it has no -kernel)
+    disk       Debian's disk: from GRUB's menu to the login, then gzip, sqlite3, python3 and gcc
+
+Everything is seen on the first serial line, by the host's clock or, with --cpu, by the processor time of the peer's process:
+on a busy host only that can be compared. Prints medians in seconds, and each peer's time over Hako's: more than 1 means that
+Hako is faster. Guests come from packaging/fetch-guests.sh (HAKO_GUESTS); peers from Debian.
+"""
+import argparse
+import contextlib
+import os
+import pathlib
+import pty
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+import tty
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+LONGEST = 1800
+LIBRARIES = "cat /usr/lib/i386-linux-gnu/*.so* | head -c 30000000"
+QUERY = ("create table t(a integer primary key, b text, c integer); with recursive n(x) as (select 1 union all select x + 1 "
+         "from n where x < 60000) insert into t select x, hex(x * x), x % 997 from n; create index i on t(c); "
+         "select sum(a), sum(length(b)) from t where c in (select c from t where b like '%77%');")
+WORK = {
+    "gzip": f"{LIBRARIES} | gzip -6 | md5sum",
+    "sqlite3": f'sqlite3 :memory: "{QUERY}"',
+    "python3": "python3 -c 'print(len({n * n % 100003: str(n) for n in range(400000)}))'",
+    "gcc": "gcc -O2 -x c -S -o - /usr/include/stdlib.h /dev/null 2>/dev/null | md5sum; "
+           "echo 'int main(void) { return 0; }' | gcc -O2 -x c -o /tmp/a - && echo made",
+}
+
+
+class Machine:
+    """A machine, and its first serial line as a terminal of the host."""
+
+    def __init__(self, engine, hako, folder, arguments, cpu):
+        self.engine = engine
+        self.cpu = cpu
+        self.master, slave = pty.openpty()
+        tty.setraw(slave, termios.TCSANOW)
+        self.text = b""
+        line = os.ttyname(slave)
+        if engine == "bochs":
+            command = bochs(folder, line, arguments)
+        else:
+            command = ["qemu-system-i386", "-accel", "tcg"] if engine == "qemu" else [hako, "run", "-accel", engine]
+            command += ["-display", "none", "-nic", "none", "-monitor", "none", "-serial", "stdio", "-m", arguments["memory"]]
+            if "kernel" in arguments:
+                command += ["-kernel", arguments["kernel"], "-initrd", arguments["initrd"], "-append", arguments["append"]]
+            if "cd" in arguments:
+                command += ["-cdrom", arguments["cd"], "-boot", "d"]
+            if "disk" in arguments:
+                command += ["-drive", f"file={arguments['disk']},format=raw,if=ide,index=0", "-snapshot"]
+        environment = dict(os.environ, TERM="linux", BXSHARE="/usr/share/bochs", HAKO_DATA=str(folder / "data"))
+        self.errors = open(folder / f"{engine}.errors", "wb")
+        # Bochs has the serial line where its settings say, the others on standard input and output.
+        ends = {"stdin": subprocess.DEVNULL, "stdout": self.errors} if engine == "bochs" else {"stdin": slave, "stdout": slave}
+        self.child = subprocess.Popen([str(part) for part in command], **ends, stderr=self.errors, start_new_session=True,
+                                      env=environment)
+        self.slave = slave
+        if engine == "bochs":
+            threading.Thread(target=self.drain, daemon=True).start()
+
+    def drain(self):
+        """Bochs draws on a terminal of its own, and stops where nobody reads there."""
+        said = pathlib.Path(self.errors.name)
+        while self.child.poll() is None:
+            if place := re.search(rb'connected to screen "([^"]*)"', said.read_bytes()):
+                with contextlib.suppress(OSError), open(place[1], "rb", buffering=0) as screen:
+                    while screen.read(65536):
+                        pass
+                return
+            time.sleep(0.05)
+
+    def wait_for(self, word):
+        """Reads on until `word` has come; the host's time of it."""
+        give_up = time.monotonic() + LONGEST
+        os.set_blocking(self.master, False)
+        while word.encode() not in self.text:
+            if time.monotonic() > give_up or self.child.poll() is not None:
+                raise SystemExit(f"{self.engine} did not come to {word!r}: {self.text[-500:]!r}")
+            try:
+                self.text += os.read(self.master, 65536)
+            except BlockingIOError:
+                time.sleep(0.005)
+        self.text = self.text.split(word.encode(), 1)[1]
+        return self.now()
+
+    def now(self):
+        """The host's time, or the process's."""
+        if not self.cpu:
+            return time.monotonic()
+        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def send(self, text):
+        os.write(self.master, text.encode())
+
+    def end(self):
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        self.child.wait()
+        os.close(self.master)
+        os.close(self.slave)
+        self.errors.close()
+
+
+def bochs(folder, line, arguments):
+    """Debian's Bochs, which boots disks and CDs only."""
+    drives, boot = "", "disk"
+    if "disk" in arguments:
+        sectors = arguments["disk"].stat().st_size // 512
+        # Its volatile disks leave the image as it is.
+        drives += (f"ata0-master: type=disk, path={arguments['disk']}, mode=volatile, cylinders={sectors // 1008}, heads=16, spt=63,"
+                   f" journal={folder}/journal\n")
+    if "cd" in arguments:
+        drives += f"ata1-master: type=cdrom, path={arguments['cd']}, status=inserted\n"
+        boot = "cdrom"
+    (folder / "bochsrc").write_text(
+        f"megs: {arguments['memory']}\nromimage: file=/usr/share/bochs/BIOS-bochs-latest\n"
+        f"vgaromimage: file=/usr/share/vgabios/vgabios.bin\n{drives}boot: {boot}\ncom1: enabled=1, mode=term, dev={line}\n"
+        "ata0: enabled=1\nata1: enabled=1\nclock: sync=none\ncpu: model=p2_klamath\ndisplay_library: term\n"
+        f"log: {folder}/bochs.log\npanic: action=fatal\nerror: action=report\n")
+    # Debian's Bochs waits in its debugger; "c" lets it go.
+    (folder / "commands").write_text("c\n")
+    return ["bochs", "-q", "-f", folder / "bochsrc", "-rc", folder / "commands"]
+
+
+def kernel(machine):
+    begin = machine.wait_for("Linux version")
+    return {"kernel": machine.wait_for("guest# ") - begin}
+
+
+def installer(machine):
+    begin = machine.wait_for("Linux version")
+    return {"installer": machine.wait_for("Select a language") - begin}
+
+
+def disk(machine):
+    machine.wait_for("Debian 686-pae")
+    time.sleep(1)
+    begin = machine.now()
+    machine.send("\r")
+    times = {"disk to login": machine.wait_for("hako login: ") - begin}
+    machine.send("root\n")
+    machine.wait_for("Password: ")
+    machine.send("hako\n")
+    machine.wait_for("root@hako:~# ")
+    machine.send("exec env PS1='do''ne> ' PS2= dash\n")
+    machine.wait_for("done> ")
+    machine.send("stty -echo; dmesg -n 1\n")
+    machine.wait_for("done> ")
+    for name, command in WORK.items():
+        begin = machine.now()
+        machine.send(command + "\n")
+        times[name] = machine.wait_for("done> ") - begin
+    return times
+
+
+def guests(names):
+    """Fetches guests and returns where they are."""
+    cache = os.environ.get("XDG_CACHE_HOME", str(pathlib.Path.home() / ".cache"))
+    folder = pathlib.Path(os.environ.get("HAKO_GUESTS", f"{cache}/hako/guests"))
+    subprocess.run([ROOT / "packaging/fetch-guests.sh", folder, *names], check=True)
+    return [folder / name for name in names]
+
+
+def tasks(folder):
+    """Each task: what it needs, made when it is asked for; what is measured; who cannot do it."""
+
+    def kernel_cd():
+        image, initrd = guests(["vmlinuz-686", "initrd.gz"])
+        tree = folder / "tree/boot/grub"
+        tree.mkdir(parents=True, exist_ok=True)
+        for source, name in ((image, "vmlinuz"), (initrd, "initrd.gz")):
+            (tree.parent / name).write_bytes(source.read_bytes())
+        (tree / "grub.cfg").write_text(
+            "set timeout=0\nmenuentry x { linux /boot/vmlinuz console=ttyS0\n initrd /boot/initrd.gz\n}\n")
+        iso = folder / "kernel.iso"
+        subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", iso, folder / "tree"], check=True,
+                       capture_output=True)
+        return {"memory": 128, "cd": iso}
+
+    def installer_kernel():
+        image, initrd = guests(["installer-linux", "installer-text.gz"])
+        return {"memory": 512, "kernel": image, "initrd": initrd, "append": "console=ttyS0 TERM=linux"}
+
+    return {
+        "kernel": (kernel_cd, kernel, ()),
+        "installer": (installer_kernel, installer, ("bochs",)),
+        "disk": (lambda: {"memory": 512, "disk": guests(["debian-12.img"])[0]}, disk, ()),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("hako")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--cpu", action="store_true", help="processor seconds")
+    parser.add_argument("--accel", action="append", help="engine of Hako (interp)")
+    parser.add_argument("--peer", action="append", choices=["bochs", "qemu"], default=[])
+    parser.add_argument("--task", action="append", choices=["kernel", "installer", "disk"])
+    options = parser.parse_args()
+    ours = options.accel or ["interp"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        known = tasks(folder)
+        for task in options.task or list(known):
+            prepare, measure, unable = known[task]
+            arguments = prepare()
+            engines = [engine for engine in ours + options.peer if engine not in unable]
+            times = {}
+            for _ in range(options.rounds):
+                for engine in engines:
+                    machine = Machine(engine, options.hako, folder, arguments, options.cpu)
+                    try:
+                        for what, seconds in measure(machine).items():
+                            times.setdefault(what, {}).setdefault(engine, []).append(seconds)
+                    finally:
+                        machine.end()
+            for what, by_engine in times.items():
+                median = {engine: statistics.median(values) for engine, values in by_engine.items()}
+                cells = [f"{engine} {median[engine]:7.2f} s" for engine in engines]
+                cells += [f"{peer}/{engine} {median[peer] / median[engine]:5.2f}"
+                          for engine in ours for peer in engines if peer not in ours]
+                print(f"{what:14}", "  ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

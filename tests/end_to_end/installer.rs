@@ -1,0 +1,107 @@
+//! Debian 12's installer for 32-bit PCs (the long suite).
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::files::{fetched, long};
+use crate::guest::{Guest, word};
+
+fn start(name: &str, initrd: &str, arguments: &[&str]) -> Guest {
+    let (kernel, initrd) = (fetched("installer-linux"), fetched(initrd));
+    let mut all = vec!["-kernel", word(&kernel), "-initrd", word(&initrd)];
+    all.extend(arguments);
+    let mut guest = Guest::start(name, &all);
+    guest.patience = Duration::from_mins(15);
+    guest
+}
+
+#[test]
+fn the_text_installer_goes_through_its_first_dialogs_and_has_a_shell() {
+    if !long() {
+        return;
+    }
+    let mut guest = start(
+        "installer",
+        "installer-text.gz",
+        &["-m", "512", "-append", "vga=normal fb=false nomodeset cryptomgr.notests"],
+    );
+    guest.wait_for("Select a language");
+    guest.wait_for("English");
+    guest.press("ret");
+    guest.wait_for("Select your location");
+    guest.wait_for("United States");
+    guest.press("ret");
+    guest.wait_for("Configure the keyboard");
+    guest.press("alt-f2");
+    guest.wait_for("Please press Enter to activate this console");
+    guest.press("ret");
+    guest.wait_for("built-in shell (ash)");
+    guest.type_text("echo $((6 * 7)) on $(tty)\n");
+    guest.wait_for_screen("the shell's answer", |lines| lines.iter().any(|line| line == "42 on /dev/tty2"));
+    guest.press("alt-f1");
+    guest.wait_for("American English");
+    guest.press("ret");
+    // It has loaded its parts and looks for hardware: there is no network card.
+    guest.wait_for("No Ethernet card was detected");
+    guest.quit();
+}
+
+/// First and last row of the selected line in the graphical installer's white list: a column of pixels right of the words is of
+/// the selection's green there.
+fn selected(guest: &mut Guest) -> Option<(usize, usize)> {
+    let (width, height, pixels) = guest.picture();
+    let column: Vec<&[u8]> =
+        pixels.chunks(3).skip(width as usize * 5 / 8).step_by(width as usize).take(height as usize).collect();
+    // Below the banner, which has such a green, too.
+    let list = column.iter().position(|pixel| *pixel == [255; 3])?;
+    let green = |pixel: &[u8]| pixel[0] < 64 && (110..150).contains(&pixel[1]) && (110..150).contains(&pixel[2]);
+    let first = list + column[list..].iter().position(|pixel| green(pixel))?;
+    let last = first + column[first..].iter().take_while(|pixel| green(pixel)).count() - 1;
+    let framed = column.get(last + 3).is_some_and(|below| *below == [255; 3]);
+    (framed && (12..32).contains(&(last - first))).then_some((first, last))
+}
+
+fn wait_for_selection(guest: &mut Guest, what: &str, wanted: impl Fn(usize, usize) -> bool) -> (usize, usize) {
+    let until = Instant::now() + guest.patience;
+    loop {
+        if let Some((first, last)) = selected(guest).filter(|(first, last)| wanted(*first, *last)) {
+            return (first, last);
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}; {:?} is selected", selected(guest));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn click(guest: &mut Guest) {
+    for down in [true, false] {
+        let data = json!({ "button": "left", "down": down });
+        guest.command("input-send-event", json!({ "events": [{ "type": "btn", "data": data }] }));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn the_graphical_installer_draws_its_languages_and_follows_keys_and_mouse() {
+    if !long() {
+        return;
+    }
+    let mut guest = start("gtk", "installer-gtk.gz", &["-m", "1024", "-append", "vga=788 cryptomgr.notests"]);
+    let (english, _) = wait_for_selection(&mut guest, "the list of languages", |_, _| true);
+    guest.press("down");
+    wait_for_selection(&mut guest, "the next language", |first, _| first > english);
+    // The pointer stands in the middle of the screen.
+    let (_, height, _) = guest.picture();
+    let middle = height as usize / 2;
+    click(&mut guest);
+    let (clicked, _) =
+        wait_for_selection(&mut guest, "the language in the middle", |first, last| (first..=last).contains(&middle));
+    for _ in 0..10 {
+        let data = json!({ "axis": "y", "value": -6 });
+        guest.command("input-send-event", json!({ "events": [{ "type": "rel", "data": data }] }));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    click(&mut guest);
+    wait_for_selection(&mut guest, "a language above", |first, _| first < clicked);
+    guest.quit();
+}

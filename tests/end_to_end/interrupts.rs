@@ -1,0 +1,102 @@
+//! What Linux makes of the machine's interrupt controllers, timers and power management.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::files::{Folder, fetched};
+use crate::guest::{Guest, wait_until, word};
+use crate::linux::serial::Line;
+
+/// Debian's kernel at a shell on its serial line.
+struct Linux {
+    guest: Guest,
+    line: Line,
+}
+
+impl Linux {
+    fn start(name: &str, append: &str) -> Self {
+        let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
+        let folder = Folder::new(name);
+        let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
+        let append = format!("console=ttyS0 {append}");
+        let arguments =
+            ["-m", "128", "-kernel", word(&kernel), "-initrd", word(&initrd), "-append", &append, "-serial", &serial];
+        let guest = Guest::start_in(folder, &arguments);
+        let line = Line::connect(&guest.folder.join("serial"));
+        let mut linux = Self { guest, line };
+        linux.line.wait_for("guest# ");
+        linux
+    }
+
+    /// What a command prints.
+    fn say(&mut self, command: &str) -> String {
+        self.line.send(&format!("{command}\n"));
+        let text = self.line.wait_for("\nguest# ");
+        text.split_once('\n').map_or(String::new(), |(_, answer)| answer.to_owned())
+    }
+
+    /// How often an interrupt has come, and who says so.
+    fn interrupts(&mut self, name: &str) -> (u64, String) {
+        let table = self.say("cat /proc/interrupts");
+        let row = table.lines().find(|row| row.contains(name)).unwrap_or_else(|| panic!("no {name} in\n{table}"));
+        let count = row.split_whitespace().nth(1).and_then(|count| count.parse().ok());
+        (count.unwrap_or_else(|| panic!("no count in {row}")), row.to_owned())
+    }
+}
+
+#[test]
+fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
+    let mut linux = Linux::start("apic", "");
+    let (timer, row) = linux.interrupts("timer");
+    assert!(timer > 0 && row.contains("IO-APIC"), "{row}");
+    for name in ["ttyS0", "i8042", "rtc0"] {
+        let (_, row) = linux.interrupts(name);
+        assert!(row.contains("IO-APIC"), "{row}");
+    }
+    let (local, _) = linux.interrupts("LOC:");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(linux.interrupts("LOC:").0 > local, "the local APIC's timer ticks");
+    for name in ["ERR:", "MIS:"] {
+        assert_eq!(linux.interrupts(name).0, 0);
+    }
+    let sources = linux.say("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
+    for source in ["tsc", "hpet", "acpi_pm"] {
+        assert!(sources.contains(source), "{sources}");
+    }
+    // The power button makes an event.
+    let (before, row) = linux.interrupts("acpi");
+    assert!(row.contains("fasteoi"), "by level: {row}");
+    // This kernel has its driver for the button in a module: switch the event on in PM1 enable, as that would.
+    linux.say("printf '\\001' | dd of=/dev/port bs=1 seek=$((0xb003))");
+    linux.guest.command("system_powerdown", json!({}));
+    wait_until("the power button's interrupt", || (linux.interrupts("acpi").0 > before).then_some(()));
+    // A guest's reset comes back to the shell, and power-off is the end.
+    linux.line.send("reboot\n");
+    linux.line.wait_for("guest# ");
+    linux.line.send("poweroff\n");
+    assert_eq!(linux.guest.ended(), 0, "{}", linux.guest.errors());
+}
+
+#[test]
+fn linux_does_without_the_io_apic() {
+    let mut linux = Linux::start("noapic", "noapic");
+    let (timer, row) = linux.interrupts("timer");
+    assert!(timer > 0 && row.contains("XT-PIC"), "{row}");
+    assert!(linux.interrupts("LOC:").0 > 0, "the local APIC is there");
+    linux.line.send("poweroff\n");
+    assert_eq!(linux.guest.ended(), 0, "{}", linux.guest.errors());
+}
+
+#[test]
+fn linux_does_without_any_apic_and_without_acpi() {
+    let mut linux = Linux::start("nolapic", "nolapic acpi=off");
+    let (timer, row) = linux.interrupts("timer");
+    assert!(row.contains("XT-PIC"), "{row}");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(linux.interrupts("timer").0 > timer, "the PC's own timer ticks");
+    // Without ACPI it resets by way of the keyboard controller.
+    linux.line.send("reboot\n");
+    linux.line.wait_for("guest# ");
+    linux.guest.quit();
+}

@@ -1,0 +1,131 @@
+//! Every step of taking, restoring and deleting fails once, and is the last one once: the old set or the new set is there, whole.
+
+use vm_core::config::ImageFormat;
+use vm_core::snapshot::files::{Fault, Files};
+use vm_core::snapshot::keeper::Keeper;
+use vm_core::snapshot::tree::SnapshotId;
+
+use crate::rig::{Rig, World, take};
+
+/// A machine with snapshots of the worlds 1 to `count`; its disk is in world 100.
+fn filled(name: &str, count: u8) -> (Rig, Vec<SnapshotId>) {
+    let rig = Rig::new(name, ImageFormat::Qcow2);
+    let keeper = rig.open().expect("a new folder");
+    let mut medium = rig.medium(&keeper);
+    let ids =
+        (1..=count).map(|world| take(&rig, &keeper, &mut *medium, World(world), World(100), false).expect("taken").id);
+    let ids = ids.collect();
+    (rig, ids)
+}
+
+/// All snapshots of the tree are right, and so is the disk, which is in one of `worlds`. Gives the worlds of the snapshots.
+fn look(rig: &Rig, worlds: &[World], what: &str) -> Vec<(SnapshotId, World)> {
+    let keeper = rig.open().unwrap_or_else(|error| panic!("{what}: {error}"));
+    let now = rig.disk_now(&keeper);
+    assert!(worlds.contains(&now), "{what}: the disk is in {now:?}");
+    let tree = keeper.tree();
+    assert_eq!(tree.taking, None);
+    tree.snapshots
+        .iter()
+        .map(|record| {
+            let restored = rig.restore(&keeper, record.id, false);
+            (record.id, restored.unwrap_or_else(|error| panic!("{what}: snapshot {}: {error}", record.id)).0)
+        })
+        .collect()
+}
+
+/// Does `action` with a fault at each of its steps; `check` looks at what is left.
+fn each_step(name: &str, filled: &Rig, action: &dyn Fn(&Rig, &Keeper), check: &dyn Fn(&Rig, &str)) {
+    for fault in [Fault::Fails, Fault::Killed] {
+        let mut step = 0;
+        loop {
+            let rig = filled.copy(name);
+            let files = Files::faulty(step, fault);
+            if let Ok(keeper) = Keeper::open(&rig.home, files.clone()) {
+                action(&rig, &keeper);
+            }
+            check(&rig, &format!("{fault:?} at step {step}"));
+            if !files.is_struck() {
+                break;
+            }
+            step += 1;
+            assert!(step < 1000, "it does not end");
+        }
+        assert!(step > 5, "{step} steps were tried");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_not_finished_takes_nothing_with_it() {
+    let (filled, ids) = filled("crash-take", 2);
+    each_step(
+        "step-take",
+        &filled,
+        &|rig, keeper| {
+            let mut medium = rig.medium(keeper);
+            let taken = take(rig, keeper, &mut *medium, World(3), World(4), false);
+            // Whatever came of it, the machine goes on, on a disk of one moment.
+            let now = crate::rig::world_of(&mut *medium);
+            assert!(now == World(4) || now == World(3), "{now:?}");
+            if taken.is_err() {
+                crate::rig::write(&mut *medium, World(4));
+            }
+        },
+        &|rig, what| {
+            let found = look(rig, &[World(4), World(100)], what);
+            assert_eq!(found[..2], [(ids[0], World(1)), (ids[1], World(2))], "{what}");
+            assert!(found[2..].iter().all(|(_, world)| *world == World(3)), "{what}: {found:?}");
+        },
+    );
+}
+
+#[test]
+fn a_restore_that_is_not_finished_takes_nothing_with_it() {
+    let (filled, ids) = filled("crash-restore", 2);
+    each_step(
+        "step-restore",
+        &filled,
+        &|rig, keeper| {
+            let Ok((_, restored)) = rig.restore(keeper, ids[0], true) else { return };
+            let mut captured = crate::rig::captured(World(100));
+            captured.hardware = vm_core::snapshot::manifest::Hardware::of(&rig.config());
+            // It may fail; then the disks are kept without memory.
+            let _ = keeper.write(&restored.kept.expect("it was asked for"), captured, &mut |_, _| {});
+        },
+        &|rig, what| {
+            let keeper = rig.open().unwrap_or_else(|error| panic!("{what}: {error}"));
+            let now = rig.disk_now(&keeper);
+            drop(keeper);
+            let found = look(rig, &[World(100), World(1)], what);
+            assert_eq!(found[..2], [(ids[0], World(1)), (ids[1], World(2))], "{what}");
+            assert!(found[2..].iter().all(|(_, world)| *world == World(100)), "{what}: {found:?}");
+            // The present before it is either the present still, or kept.
+            assert!(now == World(100) || found.len() == 3, "{what}: the present is lost");
+        },
+    );
+}
+
+#[test]
+fn a_deletion_that_is_not_finished_is_taken_up_again() {
+    let (filled, ids) = filled("crash-delete", 4);
+    each_step(
+        "step-delete",
+        &filled,
+        &|rig, keeper| {
+            assert_eq!(rig.disk_now(keeper), World(100));
+            if keeper.delete(ids[1]).is_ok() {
+                let _ = keeper.tidy(false, &mut |_, _| true);
+            }
+        },
+        &|rig, what| {
+            for round in 0..2 {
+                let found = look(rig, &[World(100), World(4)], what);
+                let all = [(ids[0], World(1)), (ids[1], World(2)), (ids[2], World(3)), (ids[3], World(4))];
+                let left = [all[0], all[2], all[3]];
+                assert!(found == all || found == left, "{what}, round {round}: {found:?}");
+                let keeper = rig.open().unwrap();
+                keeper.tidy(false, &mut |_, _| true).unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+        },
+    );
+}
