@@ -21,7 +21,7 @@ need_packages ca-certificates gcc libc6-dev seabios \
     xvfb openbox xdotool x11-utils x11-xserver-utils xkb-data \
     cpio e2fsprogs fdisk mtools qemu-utils xorriso grub-common grub-pc-bin nasm procps
 # The long tests make a disk with Debian on it.
-[ -z "$long" ] || need_packages debootstrap e2fsprogs fdisk
+[ -z "$long" ] || need_packages debootstrap
 need_rust "$root"
 
 HAKO_GUESTS=${HAKO_GUESTS:-${XDG_CACHE_HOME:-$HOME/.cache}/hako/guests}

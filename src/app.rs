@@ -194,7 +194,11 @@ impl App {
                 self.dialog = Some(Dialog::Refused { id: id.to_owned(), words: words.clone() });
             }
             EndReason::Failed(words) => {
-                let next = "Look at Settings, then start it again.";
+                let next = if session.from_snapshot && !session.has_run {
+                    "Nothing was changed. Choose another snapshot, or start the machine as it is now."
+                } else {
+                    "Look at Settings, then start it again."
+                };
                 self.troubles.insert(id.to_owned(), Trouble { what: words.clone(), next: next.into() });
             }
             EndReason::PowerOff | EndReason::Saved(_) | EndReason::NoReboot | EndReason::DebugExit(_) => {}

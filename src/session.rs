@@ -117,6 +117,8 @@ pub struct Session {
     pub handle: VmHandle,
     /// It was started from a saved state.
     pub resumed: bool,
+    /// It was started from a snapshot.
+    pub from_snapshot: bool,
     /// It has run since it was started.
     pub has_run: bool,
     /// The machine is this window's, and not closed yet.
@@ -152,7 +154,7 @@ impl Session {
     /// # Errors
     /// Where the host gives no thread.
     pub fn start(config: MachineConfig, from: StartOptions, context: &egui::Context) -> std::io::Result<Self> {
-        let resumed = from.resume_from.is_some() || from.snapshot.is_some();
+        let (resumed, from_snapshot) = (from.resume_from.is_some(), from.snapshot.is_some());
         let name = config.name.clone();
         let handle = vm_core::runner::start(config, from)?;
         let (teller, events) = crossbeam_channel::unbounded();
@@ -163,6 +165,7 @@ impl Session {
             state: handle.state(),
             handle,
             resumed,
+            from_snapshot,
             hold: None,
             has_run: false,
             statistics: Statistics::default(),

@@ -101,9 +101,7 @@ impl App {
         (id, snapshot): (String, SnapshotId),
         mut keep: bool,
     ) -> Option<Dialog> {
-        let Some(info) = self.browser_of(&id).and_then(|browser| browser.tree.get(snapshot)).cloned() else {
-            return None;
-        };
+        let info = self.browser_of(&id).and_then(|browser| browser.tree.get(snapshot)).cloned()?;
         let on = self.sessions.contains_key(&id);
         let (mut restore, mut cancel) = (false, false);
         let modal = egui::Modal::new(egui::Id::unique("restore")).frame(super::frame(context)).show(context, |ui| {

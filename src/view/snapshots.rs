@@ -91,7 +91,7 @@ impl App {
             };
             ui.add(egui::ProgressBar::new(part).desired_width(420.0).text(text));
         };
-        if let Some(job) = self.sessions.get(id).and_then(|session| session.snapshot_job.clone()) {
+        if let Some(job) = self.sessions.get(id).and_then(|session| session.snapshot_job) {
             bar(ui, job.words(), job.progress);
         }
         if let Some(job) = self.off_job.as_ref().filter(|job| job.id == id) {
@@ -204,8 +204,80 @@ fn details(info: &SnapshotInfo) -> String {
     let mut words =
         format!("{kind} {}. It holds {holds}. Only it needs {}", time_words(info), size_words(info.own_bytes));
     if info.shared_bytes > 0 {
-        words.push_str(&format!("; {} it shares with others", size_words(info.shared_bytes)));
+        words.push_str("; ");
+        words.push_str(&size_words(info.shared_bytes));
+        words.push_str(" it shares with others");
     }
     words.push('.');
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use eframe::egui;
+    use egui_kittest::kittest::Queryable as _;
+    use vm_core::config::ImageFormat;
+    use vm_core::disk::image;
+
+    use crate::library::{Drive, Library, Machine, Place};
+    use crate::view::tests::{data, manager, until};
+
+    #[test]
+    fn snapshots_of_a_machine_that_is_off_are_taken_renamed_compared_and_deleted() {
+        let data = data("browser");
+        let library = Library::new(data.clone());
+        let mut machine = Machine { name: "One".into(), ..Machine::default() };
+        let disk =
+            Drive { format: Some(ImageFormat::Qcow2), ..Drive::new(Place::Ide0, false, Some("disk.qcow2".into())) };
+        machine.set_drive(Place::Ide0, Some(disk));
+        let id = library.create(&machine).unwrap();
+        image::create(&library.folder(&id).join("disk.qcow2"), Some(1 << 20), ImageFormat::Qcow2, None).unwrap();
+        let mut harness = manager(data.clone());
+        harness.key_press_modifiers(egui::Modifiers::ALT, egui::Key::Num2);
+        until(&mut harness, |app| app.browser.is_some());
+        for count in 1..=2 {
+            harness.key_press_modifiers(egui::Modifiers::COMMAND.plus(egui::Modifiers::SHIFT), egui::Key::S);
+            harness.run_steps(3);
+            harness.get_by_label("Take").click();
+            let there = move |app: &crate::app::App| {
+                app.dialog.is_none()
+                    && app.browser.as_ref().is_some_and(|browser| browser.tree.snapshots.len() == count)
+            };
+            until(&mut harness, there);
+        }
+        // The newest is what the present came from.
+        harness.get_by_label_contains("Snapshot 2,").click();
+        harness.run_steps(3);
+        let browser = |app: &crate::app::App| {
+            (app.browser.as_ref().unwrap().selected, app.browser.as_ref().unwrap().tree.present)
+        };
+        let (selected, present) = browser(harness.state().as_ref().unwrap());
+        assert!(selected.is_some() && selected == present);
+        harness.get_by_label("Name of the snapshot").focus();
+        harness.run_steps(2);
+        harness.event(egui::Event::Text(" renamed".into()));
+        harness.run_steps(2);
+        harness.get_by_label("Save name and note").click();
+        until(&mut harness, |app| app.browser.as_ref().unwrap().tree.find("Snapshot 2 renamed").is_some());
+        // Compared with the other.
+        harness.get_by_label("Compare with…").click();
+        harness.run_steps(3);
+        harness.get_by_label_contains("Snapshot 1,").click();
+        until(&mut harness, |app| app.dialog.is_some());
+        assert!(harness.query_by_label_contains("one of them was taken").is_some());
+        harness.get_by_label("Close").click();
+        harness.run_steps(3);
+        // Deleting asks first; the safe button is the one with the focus.
+        harness.get_by_label("Delete snapshot…").click();
+        harness.run_steps(4);
+        assert!(harness.query_by_label_contains("Deleting “Snapshot 1” frees").is_some());
+        harness.key_press(egui::Key::Enter);
+        harness.run_steps(3);
+        assert_eq!(harness.state().as_ref().unwrap().browser.as_ref().unwrap().tree.snapshots.len(), 2);
+        harness.get_by_label("Delete snapshot…").click();
+        harness.run_steps(4);
+        harness.get_by_label("Delete").click();
+        until(&mut harness, |app| app.off_job.is_none() && app.browser.as_ref().unwrap().tree.snapshots.len() == 1);
+        std::fs::remove_dir_all(data).unwrap();
+    }
 }

@@ -21,7 +21,7 @@ impl App {
             };
             let requests = session.statistics.disk_requests;
             let lights: [bool; 6] = std::array::from_fn(|slot| session.light(slot));
-            self.lights_ui(ui, id, &requests, &lights);
+            self.lights_ui(ui, id, &requests, lights);
             let Some(session) = self.sessions.get(id) else { return };
             for (bit, name) in [(1, "Num"), (2, "Caps"), (0, "Scroll")] {
                 if session.statistics.leds & 1 << bit != 0 {
@@ -50,7 +50,7 @@ impl App {
     }
 
     /// A light for each drive. Behind those with removable media is their menu.
-    fn lights_ui(&mut self, ui: &mut egui::Ui, id: &str, requests: &[u64; 6], lights: &[bool; 6]) {
+    fn lights_ui(&mut self, ui: &mut egui::Ui, id: &str, requests: &[u64; 6], lights: [bool; 6]) {
         let Some(Ok(machine)) = self.entry(id).map(|entry| &entry.machine) else { return };
         let drives = machine.drives.clone();
         for drive in drives {

@@ -404,7 +404,10 @@ fn row_ui(ui: &mut egui::Ui, row: &mut Row) -> bool {
 
 fn processor_ui(ui: &mut egui::Ui, processor: &mut String) {
     ui.label("Processor");
-    let shown = CpuModel::from_name(processor).map_or(processor.as_str(), CpuModel::description).to_owned();
+    let shown = match CpuModel::from_name(processor) {
+        Ok(model) => model.description().to_owned(),
+        Err(_) => processor.clone(),
+    };
     egui::ComboBox::from_id_salt("processor")
         .selected_text(shown)
         .width(280.0)

@@ -392,13 +392,12 @@ impl Desktop {
             if let Some(seen) = look(&self.picture()) {
                 return seen;
             }
-            if Instant::now() > until {
-                panic!(
-                    "waited in vain for {what}; the display: {}\n{}",
-                    self.dump("display.png").display(),
-                    self.errors()
-                );
-            }
+            assert!(
+                Instant::now() <= until,
+                "waited in vain for {what}; the display: {}\n{}",
+                self.dump("display.png").display(),
+                self.errors()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }

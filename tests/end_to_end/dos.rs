@@ -1,7 +1,7 @@
 //! Real-mode systems from floppies: `FreeDOS` and `MikeOS`.
 
-use crate::files::{Folder, assembled, shared, tool, writable};
-use crate::guest::{Guest, word};
+use crate::files::{Folder, shared, tool, writable};
+use crate::guest::{Guest, assemble_as, word};
 
 /// The last line that is not empty.
 fn last(lines: &[String]) -> &str {
@@ -37,7 +37,7 @@ fn freedos_lists_its_floppy_and_a_copied_file_is_on_the_image() {
 fn freedos_fills_extended_memory_and_finds_it_again() {
     let folder = Folder::new("xms");
     let image = writable(&shared("freedos722.img"), &folder);
-    tool("mcopy", &["-i", word(&image), word(&assembled("xms.asm", &folder)), "::XMS.COM"]);
+    tool("mcopy", &["-i", word(&image), word(&assemble_as(&folder, "xms.asm", "xms.com")), "::XMS.COM"]);
     let mut guest = Guest::start_in(folder, &["-m", "64", "-fda", word(&image), "-boot", "a"]);
     guest.wait_for_screen("FreeDOS's prompt", at_prompt);
     guest.type_text("cls\nxms\n");

@@ -99,6 +99,7 @@ fn endure(name: &str, time: Duration) {
         ],
     );
     let mut serial = Line::connect(&guest.folder.join("serial"));
+    serial.patience = Duration::from_mins(20);
     serial.wait_for("guest# ");
     serial.send(LOAD);
     serial.send("echo the load ru''ns\n");

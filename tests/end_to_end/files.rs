@@ -84,14 +84,6 @@ pub fn writable(image: &Path, folder: &Folder) -> PathBuf {
     copy
 }
 
-/// Assembles a program of `tests/guests` into the folder.
-pub fn assembled(source: &str, folder: &Folder) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
-    let program = folder.join(source.file_stem().unwrap().to_str().unwrap());
-    tool("nasm", &["-f", "bin", "-o", program.to_str().unwrap(), source.to_str().unwrap()]);
-    program
-}
-
 /// Runs a tool of the host and returns what it printed.
 pub fn tool(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)

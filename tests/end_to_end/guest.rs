@@ -1,7 +1,7 @@
 //! One headless machine: `hako run` with QMP, logs and patience.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -252,7 +252,11 @@ impl Guest {
 
     /// Pulls the plug and waits for the end.
     pub fn quit(&mut self) {
-        self.command("quit", json!({}));
+        // On a busy host the answer may be lost with the process.
+        match self.qmp().command("quit", &json!({})) {
+            Ok(_) | Err(Refusal::Gone) => {}
+            Err(refusal) => panic!("quit: {refusal:?}\n{}", self.story()),
+        }
         assert_eq!(self.ended(), 0, "{}", self.errors());
     }
 
@@ -318,13 +322,19 @@ pub fn word(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A 1.44 MB floppy that boots the program `tests/guests/SOURCE`.
-pub fn assemble(folder: &Folder, source: &str) -> std::path::PathBuf {
+/// The program `tests/guests/SOURCE`, as a file called `name`.
+pub fn assemble_as(folder: &Folder, source: &str, name: &str) -> PathBuf {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/");
-    let image = folder.join("boot.img");
+    let program = folder.join(name);
     // Folders of nasm end with a slash.
     let include = format!("-I{}/", guests.display());
-    crate::files::tool("nasm", &["-f", "bin", &include, "-o", word(&image), word(&guests.join(source))]);
+    crate::files::tool("nasm", &["-f", "bin", &include, "-o", word(&program), word(&guests.join(source))]);
+    program
+}
+
+/// A 1.44 MB floppy that boots the program `tests/guests/SOURCE`.
+pub fn assemble(folder: &Folder, source: &str) -> PathBuf {
+    let image = assemble_as(folder, source, "boot.img");
     std::fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1_474_560).unwrap();
     image
 }

@@ -36,6 +36,14 @@ impl Linux {
         text.split_once('\n').map_or(String::new(), |(_, answer)| answer.to_owned())
     }
 
+    /// The guest resets the machine and comes to its shell again.
+    fn reboot(&mut self) {
+        self.line.send("reboot\n");
+        self.line.wait_for("Linux version");
+        self.line.wait_for("Run /init");
+        self.line.wait_for("guest# ");
+    }
+
     /// How often an interrupt has come, and who says so.
     fn interrupts(&mut self, name: &str) -> (u64, String) {
         let table = self.say("cat /proc/interrupts");
@@ -72,8 +80,7 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
     linux.guest.command("system_powerdown", json!({}));
     wait_until("the power button's interrupt", || (linux.interrupts("acpi").0 > before).then_some(()));
     // A guest's reset comes back to the shell, and power-off is the end.
-    linux.line.send("reboot\n");
-    linux.line.wait_for("guest# ");
+    linux.reboot();
     linux.line.send("poweroff\n");
     assert_eq!(linux.guest.ended(), 0, "{}", linux.guest.errors());
 }
@@ -96,7 +103,6 @@ fn linux_does_without_any_apic_and_without_acpi() {
     std::thread::sleep(Duration::from_secs(1));
     assert!(linux.interrupts("timer").0 > timer, "the PC's own timer ticks");
     // Without ACPI it resets by way of the keyboard controller.
-    linux.line.send("reboot\n");
-    linux.line.wait_for("guest# ");
+    linux.reboot();
     linux.guest.quit();
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::files::{Folder, fetched, tool};
 use crate::guest::{Guest, PATIENCE, assemble, wait_until, word};
@@ -97,6 +97,13 @@ fn linux_finds_a_disk_with_dma_and_a_cd_and_makes_a_file_system_that_is_clean() 
     assert!(std::fs::metadata(&copy).unwrap().len() > 50 << 20);
 }
 
+/// What `query-block` says of the CD drive.
+fn cd_drive(guest: &mut Guest) -> Value {
+    let drives = guest.command("query-block", json!({}));
+    let mut drives = drives.as_array().into_iter().flatten();
+    drives.find(|drive| drive["device"] == "ide1-cd0").expect("a CD drive").clone()
+}
+
 #[test]
 fn linux_keeps_a_mounted_cd_and_takes_another_once_it_has_let_go() {
     let folder = Folder::new("cdswap");
@@ -123,7 +130,7 @@ fn linux_keeps_a_mounted_cd_and_takes_another_once_it_has_let_go() {
     assert!(run(&mut line, "cat /mnt/SECOND.txt").contains("this is SECOND"));
     // By force it goes even so.
     assert_eq!(guest.monitor("eject -f ide1-cd0"), "");
-    let drive = guest.command("query-block", json!({}))[0].clone();
+    let drive = cd_drive(&mut guest);
     assert!(drive.get("inserted").is_none() && drive["tray_open"] == json!(true), "{drive}");
     run(&mut line, "umount /mnt");
     let gone = run(&mut line, "dd if=/dev/sr0 of=/dev/null count=1 2>&1; true");
@@ -136,7 +143,7 @@ fn linux_keeps_a_mounted_cd_and_takes_another_once_it_has_let_go() {
     run(&mut line, "echo 1 >/proc/sys/dev/cdrom/autoeject; umount /mnt");
     let event = guest.qmp().event("DEVICE_TRAY_MOVED", PATIENCE);
     assert_eq!(event["data"]["tray-open"], json!(true));
-    let drive = guest.command("query-block", json!({}))[0].clone();
+    let drive = cd_drive(&mut guest);
     assert!(drive["tray_open"] == json!(true) && drive.get("inserted").is_some(), "the disc lies in it: {drive}");
     guest.command("blockdev-close-tray", json!({ "id": "ide1-cd0" }));
     run(&mut line, "dd if=/dev/sr0 of=/dev/null count=1 2>/dev/null");

