@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use vm_core::config::{DriveKind, DriveSlot, MachineConfig};
+use vm_core::config::{Accelerator, DriveKind, DriveSlot, MachineConfig};
 use vm_core::cpu::cpuid::CpuModel;
 
 use super::chardev::{Chardev, Target};
@@ -56,8 +56,8 @@ struct Row {
 const OPTIONS: &[Row] = &[
     Row { names: &["-help", "-h"],      argument: "",                      help: "this list",                                                 set: |request, _| { request.help = true; Ok(()) } },
     Row { names: &["-name"],            argument: "NAME",                  help: "the machine's name, in titles and messages",                set: name },
-    Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=interp,hpet=on|off",                 set: machine },
-    Row { names: &["-accel"],           argument: "interp",                help: "the engine",                                                set: |_, text| accel("-accel", text) },
+    Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=jit,hpet=on|off",        set: machine },
+    Row { names: &["-accel"],           argument: "interp|jit|jit=template", help: "the engine; jit makes native code",                    set: |request, text| accel(request, "-accel", text) },
     Row { names: &["-cpu"],             argument: "pentium-m",             help: "the processor; also 486, pentium, pentium2, pentium3, max", set: cpu },
     Row { names: &["-smp"],             argument: "1",                     help: "the number of processors",                                  set: smp },
     Row { names: &["-m"],               argument: "[size=]MEGS",           help: "memory in MiB, or with k, M or G",                          set: |request, text| { request.config.memory_mib = device::memory(text)?; Ok(()) } },
@@ -180,7 +180,7 @@ fn machine(request: &mut Request, text: &str) -> Result<(), CliError> {
         return refuse(format!("-machine {kind}: not there; “pc” is an i440FX/PIIX PC"));
     }
     if let Some(engine) = pairs.take("accel") {
-        accel("-machine accel", &engine)?;
+        accel(request, "-machine accel", &engine)?;
     }
     if let Some(there) = pairs.switch("hpet")? {
         request.config.hpet = there;
@@ -188,13 +188,20 @@ fn machine(request: &mut Request, text: &str) -> Result<(), CliError> {
     pairs.finish("type, accel, hpet")
 }
 
-fn accel(option: &str, text: &str) -> Result<(), CliError> {
-    match text {
-        "interp" => Ok(()),
-        "kvm" | "jit" | "tcg" => refuse(format!(
-            "{option} {text}: not there yet; “interp”, the interpreter, works (see hako --capabilities)"
-        )),
-        other => refuse(format!("{option} {other}: not known; “interp” works")),
+fn accel(request: &mut Request, option: &str, text: &str) -> Result<(), CliError> {
+    request.config.accelerator = match text {
+        "interp" => Accelerator::Interpreter,
+        "jit" | "jit=template" => Accelerator::Templates,
+        "kvm" | "tcg" | "jit=cranelift" => {
+            return refuse(format!(
+                "{option} {text}: not there yet; “interp” and “jit” work (see hako --capabilities)"
+            ));
+        }
+        other => return refuse(format!("{option} {other}: not known; “interp” and “jit” work")),
+    };
+    match request.config.accelerator.available() {
+        Ok(()) => Ok(()),
+        Err(reason) => refuse(format!("{option} {text}: {reason}; “interp” works")),
     }
 }
 
@@ -279,7 +286,7 @@ mod tests {
             ("-enable-kvm", "KVM"),
             ("-accel kvm", "interp"),
             ("-accel tcg", "interp"),
-            ("-accel jit", "interp"),
+            ("-accel jit=cranelift", "interp"),
             ("-M q35", "q35"),
             ("-M pc,hpet=maybe", "hpet=maybe"),
             ("-smp 4", "-smp 1"),

@@ -9,13 +9,7 @@ use vm_core::disk::image;
 use super::file::{self, Field, Mistake};
 use super::{FORMAT, Trouble, cannot_write, write_atomically};
 
-/// What executes the guest's instructions. It is not hardware: a saved state resumes under any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Accelerator {
-    /// Our own interpreter.
-    #[default]
-    Interpreter,
-}
+pub use vm_core::config::Accelerator;
 
 /// Where a drive sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,7 +152,7 @@ impl Default for Machine {
             name: String::new(),
             memory_mib: 128,
             processor: "pentium-m".into(),
-            accelerator: Accelerator::Interpreter,
+            accelerator: Accelerator::default(),
             boot: "cad".into(),
             drives: Vec::new(),
             kernel: None,
@@ -256,6 +250,7 @@ impl Machine {
             name: self.name.clone(),
             memory_mib: self.memory_mib,
             cpu: self.processor.clone(),
+            accelerator: self.accelerator,
             drives: self
                 .drives
                 .iter()
@@ -324,14 +319,14 @@ impl Machine {
             None => Vec::new(),
         };
         let accelerator_line = fields.iter().find(|field| field.name == "accelerator").map_or(1, |field| field.line);
-        let accelerator = match file::take::<String>(&mut fields, "accelerator")?.as_deref() {
-            None | Some("interpreter") => Accelerator::Interpreter,
-            Some(other) => {
-                return Err(Problem::Mistake(Mistake {
+        let accelerator = match file::take::<String>(&mut fields, "accelerator")? {
+            None => Accelerator::default(),
+            Some(name) => Accelerator::from_name(&name).ok_or_else(|| {
+                Problem::Mistake(Mistake {
                     line: accelerator_line,
-                    what: format!("accelerator: “{other}” is not there yet; “interpreter” is"),
-                }));
-            }
+                    what: format!("accelerator: “{name}” is not there; “interpreter” and “jit” are"),
+                })
+            })?,
         };
         let mut machine = Self {
             name: file::take(&mut fields, "name")?.ok_or_else(|| missing("name"))?,
@@ -368,12 +363,7 @@ impl Machine {
         line("name", &quoted(&self.name));
         line("memory_mib", &self.memory_mib.to_string());
         line("processor", &quoted(&self.processor));
-        line(
-            "accelerator",
-            match self.accelerator {
-                Accelerator::Interpreter => "\"interpreter\"",
-            },
-        );
+        line("accelerator", &quoted(self.accelerator.name()));
         line("boot", &quoted(&self.boot));
         let mut drives = String::from("[\n");
         for drive in &self.drives {

@@ -6,7 +6,7 @@ use eframe::egui;
 use vm_core::cpu::cpuid::CpuModel;
 
 use super::path_field::path_field_ui;
-use crate::library::{Drive, Machine, Place};
+use crate::library::{Accelerator, Drive, Machine, Place};
 
 /// A path in the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ pub struct MachineForm {
     memory: String,
     processor: String,
     boot: String,
+    accelerator: Accelerator,
     rows: Vec<Row>,
     kernel: String,
     initrd: String,
@@ -108,6 +109,7 @@ impl MachineForm {
             memory: machine.memory_mib.to_string(),
             processor: machine.processor.clone(),
             boot: machine.boot.clone(),
+            accelerator: machine.accelerator,
             rows,
             kernel: text(&machine.kernel),
             initrd: text(&machine.initrd),
@@ -176,6 +178,7 @@ impl MachineForm {
             wrong.push(format!("The boot order is made of a (floppy), c (disk), d (CD); “{boot}” is not."));
         }
         machine.boot = boot;
+        machine.accelerator = self.accelerator;
         for row in &self.rows {
             let path = path(&row.path);
             if row.kind == Kind::Disk && path.is_none() {
@@ -242,7 +245,7 @@ impl MachineForm {
             }
             wanted = self.kernel_ui(ui).or(wanted);
             processor_ui(ui, &mut self.processor);
-            accelerator_ui(ui);
+            accelerator_ui(ui, &mut self.accelerator);
         });
         wanted
     }
@@ -278,7 +281,7 @@ impl MachineForm {
         grid(ui, "machine", |ui| {
             self.basics_ui(ui);
             processor_ui(ui, &mut self.processor);
-            accelerator_ui(ui);
+            accelerator_ui(ui, &mut self.accelerator);
             ui.label("Boot order");
             ui.horizontal(|ui| {
                 ui.add(egui::TextEdit::singleline(&mut self.boot).desired_width(80.0)).accessible_name("Boot order");
@@ -418,14 +421,20 @@ fn processor_ui(ui: &mut egui::Ui, processor: &mut String) {
     ui.end_row();
 }
 
-fn accelerator_ui(ui: &mut egui::Ui) {
+fn accelerator_ui(ui: &mut egui::Ui, chosen: &mut Accelerator) {
     ui.label("Accelerator");
     ui.horizontal_wrapped(|ui| {
-        let _ = ui.radio(true, "interpreter");
-        ui.add_enabled(false, egui::RadioButton::new(false, "JIT"))
-            .on_disabled_hover_text("Translation to native code is a later step");
+        let jit = Accelerator::Templates;
+        let absent = jit.available().err();
+        ui.radio_value(chosen, Accelerator::Interpreter, "interpreter");
+        ui.add_enabled_ui(absent.is_none(), |ui| {
+            ui.radio_value(chosen, jit, "JIT").on_disabled_hover_text(absent.unwrap_or_default());
+        });
         ui.add_enabled(false, egui::RadioButton::new(false, "KVM")).on_disabled_hover_text("KVM is a later step");
-        ui.weak("JIT and KVM: not there yet");
+        ui.weak(match absent {
+            Some(reason) => format!("JIT: {reason}; KVM: not there yet"),
+            None => "KVM: not there yet".to_owned(),
+        });
     });
     ui.end_row();
 }

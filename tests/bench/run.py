@@ -88,10 +88,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hako")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--accel", action="append", help="engine of Hako (interp)")
+    parser.add_argument("--accel", action="append", help="engine of Hako: interp or jit")
     parser.add_argument("--peer", action="append", choices=["bochs", "qemu"])
     options = parser.parse_args()
-    ours = options.accel or ["interp"]
+    ours = options.accel or ["interp", "jit"]
     engines = ours + (options.peer or ["bochs", "qemu"])
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

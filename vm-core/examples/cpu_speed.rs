@@ -1,6 +1,6 @@
-//! Speed of the interpreter: six integer programs and two of SSE2, millions of guest instructions a second each.
+//! Speed of the engines: six integer programs and two of SSE2, millions of guest instructions a second each.
 //!
-//! `cargo run -p vm-core --release --example cpu_speed`. Needs gcc that can compile for i386 (no library).
+//! `cargo run -p vm-core --release --example cpu_speed -- [jit] [PROGRAM]`. Needs gcc that can compile for i386 (no library).
 
 use std::path::Path;
 use std::process::Command;
@@ -110,7 +110,9 @@ fn main() -> Result<(), String> {
 
 fn measure() -> Result<(), String> {
     let (image, entry) = image()?;
-    let only = std::env::args().nth(1);
+    let mut words = std::env::args().skip(1).peekable();
+    let native = words.next_if(|word| word == "jit").is_some();
+    let only = words.next();
     let mut product = 1.0;
     let names = ["sieve", "crc", "matrix", "quicksort", "fib", "machine", "mandelbrot", "saxpy"];
     let integer = 6;
@@ -124,6 +126,9 @@ fn measure() -> Result<(), String> {
         ram.write(0x10_0000, &image);
         let mut bus = Ram { ram, signals };
         let mut cpu = Cpu::new(CpuModel::default());
+        if native {
+            cpu.use_native_code()?;
+        }
         let data = Segment { base: 0, limit: u32::MAX, rights: 0xc093, selector: 16 };
         cpu.state.seg = [data; 6];
         cpu.state.seg[1] = Segment { rights: 0xc09b, selector: 8, ..data };
@@ -142,12 +147,15 @@ fn measure() -> Result<(), String> {
             measured += 1;
         }
         println!(
-            "{name:10} {mips:6.0} MIPS  {:>9} instructions  result {:08x}  {} dispatches, {} blocks, {} misses",
+            "{name:10} {mips:6.0} MIPS  {:>9} instructions  result {:08x}  {} dispatches, {} blocks, {} misses, \
+             {} instructions native in {} us",
             cpu.retired,
             cpu.state.gpr[gpr::RAX],
             cpu.code.stats.dispatches,
             cpu.code.stats.blocks,
             cpu.tlb.misses,
+            cpu.code.stats.native_instructions,
+            cpu.code.stats.native_nanos / 1000,
         );
     }
     println!("geometric mean of the integer programs {:.0} MIPS", product.powf(1.0 / f64::from(measured.max(1))));

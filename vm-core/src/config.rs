@@ -132,6 +132,49 @@ pub enum RtcBase {
     At(i64),
 }
 
+/// What executes the guest's instructions. It is not hardware: a saved state resumes under any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accelerator {
+    /// The interpreter, which runs everywhere.
+    #[default]
+    Interpreter,
+    /// Native code made by templates of what runs often.
+    Templates,
+}
+
+impl Accelerator {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Interpreter, Self::Templates];
+
+    /// The name in machine files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interpreter",
+            Self::Templates => "jit",
+        }
+    }
+
+    /// The accelerator of a name in machine files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|accelerator| accelerator.name() == name)
+    }
+
+    /// Whether this program has it on this host.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub fn available(self) -> Result<(), &'static str> {
+        match self {
+            Self::Interpreter => Ok(()),
+            Self::Templates if !cfg!(feature = "jit") => Err("this build of Hako is without native code"),
+            Self::Templates if !cfg!(all(target_arch = "x86_64", target_os = "linux")) => {
+                Err("native code is made on Linux hosts with x86-64 processors only")
+            }
+            Self::Templates => Ok(()),
+        }
+    }
+}
+
 /// A machine's hardware.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
@@ -141,6 +184,9 @@ pub struct MachineConfig {
     pub memory_mib: u32,
     /// The processor's model name (`pentium-m`, see [`CpuModel`](crate::cpu::cpuid::CpuModel)).
     pub cpu: String,
+    /// What executes it; no part of the hardware.
+    #[serde(default)]
+    pub accelerator: Accelerator,
     /// Drives.
     pub drives: Vec<DriveConfig>,
     /// Boot order as letters: a floppy, c disk, d CD, n network.
@@ -173,6 +219,7 @@ impl Default for MachineConfig {
             name: "hako".to_owned(),
             memory_mib: 128,
             cpu: "pentium-m".to_owned(),
+            accelerator: Accelerator::default(),
             drives: Vec::new(),
             boot: "cad".to_owned(),
             kernel: None,

@@ -27,6 +27,11 @@ pub mod segment;
 pub mod smm;
 pub mod state;
 mod task;
+#[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+mod template;
+#[cfg(not(all(feature = "jit", target_arch = "x86_64", target_os = "linux")))]
+#[path = "cpu/template/absent.rs"]
+mod template;
 #[cfg(test)]
 pub(crate) mod testbus;
 pub mod tlb;
@@ -109,6 +114,16 @@ impl Cpu {
             floats_lent: false,
             armed: debug::Armed::default(),
         }
+    }
+
+    /// From now on native code is made of what runs often. What is executed does not change by that, only its speed.
+    ///
+    /// # Errors
+    /// In words, where this host cannot do that; then everything is interpreted, as before.
+    pub fn use_native_code(&mut self) -> Result<(), String> {
+        self.code.native = Some(Box::new(template::Native::new()?));
+        self.code.want_flush();
+        Ok(())
     }
 
     /// The RESET pin: everything but the count of retired instructions starts anew.

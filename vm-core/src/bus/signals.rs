@@ -74,6 +74,11 @@ impl Signals {
         self.attention.load(Ordering::Relaxed) != 0
     }
 
+    /// The word that is not zero while somebody asks for attention, for code that looks at it by itself.
+    pub fn attention_flag(&self) -> *const AtomicU32 {
+        &raw const self.attention
+    }
+
     /// Takes the request; what it was about must be looked at *after* this call.
     pub fn take_raised(&self) -> bool {
         self.attention.swap(0, Ordering::AcqRel) != 0

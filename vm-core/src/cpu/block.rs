@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr;
+use std::time::Instant;
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 
@@ -15,6 +16,7 @@ use super::cpuid::CpuModel;
 use super::fault::Fault;
 use super::lift::{Ends, Lifted, Mode, lift, lift_too_long};
 use super::state::SegReg;
+use super::template::{Native, Tied, Way};
 use super::uop::{Op, Uop};
 use super::{Cpu, Helper, pass};
 use crate::bus::{Bus, CodePolicy};
@@ -31,6 +33,8 @@ const MAX_CHUNKS: usize = 48;
 const MAX_BLOCKS: usize = 200_000;
 /// Entries of the quick table.
 const QUICK: usize = 1 << 15;
+/// How often a block is interpreted before it becomes native code.
+const HOT: u32 = 24;
 /// The longest instruction.
 const LONGEST: usize = 15;
 
@@ -126,6 +130,10 @@ struct Block {
     helpers: Vec<(Helper, Instruction)>,
     /// Links of other blocks that lead here.
     incoming: Vec<*mut Link>,
+    /// Host address of its native code, where there is some,
+    native: Option<u64>,
+    /// and ways of others that lead to that.
+    ways: Vec<*mut Way>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,6 +180,14 @@ pub struct CodeStats {
     pub flushes: u64,
     /// Turns of the dispatcher.
     pub dispatches: u64,
+    /// Blocks that native code was made of,
+    pub native_blocks: u64,
+    /// their instructions,
+    pub native_instructions: u64,
+    /// the bytes of that code,
+    pub native_bytes: u64,
+    /// and the nanoseconds that it took.
+    pub native_nanos: u64,
 }
 
 /// Translated code.
@@ -189,6 +205,10 @@ pub struct Cache {
     flush_wanted: bool,
     lifted: Lifted,
     fused: Vec<Uop>,
+    /// Native code, where the processor makes some.
+    pub(super) native: Option<Box<Native>>,
+    /// How often the interpreter enters a block before that.
+    pub(super) threshold: u32,
     /// Counts.
     pub stats: CodeStats,
 }
@@ -212,6 +232,8 @@ impl Default for Cache {
             flush_wanted: false,
             lifted: Lifted::default(),
             fused: Vec::new(),
+            native: None,
+            threshold: HOT,
             stats: CodeStats::default(),
         }
     }
@@ -228,6 +250,16 @@ enum Outcome {
     Done(*const Header),
     /// The first instruction crosses the page, or is too long, or beyond the limit of CS.
     Careful,
+}
+
+/// What is known of a block whose ops were just lifted.
+struct LiftedBlock {
+    /// Where its instructions begin, in bytes from its start.
+    offsets: [u16; MAX_INSTRUCTIONS],
+    /// Instructions.
+    count: usize,
+    /// Bytes.
+    len: usize,
 }
 
 impl Cache {
@@ -292,6 +324,36 @@ impl Cache {
         }
     }
 
+    /// Ties the way by which native code was left to a block's native code, where it has some.
+    pub(super) fn tie_way(&mut self, way: *mut Way, header: *const Header, generation: u32) {
+        // SAFETY: the dispatcher passes a block that lives.
+        let Header { number, loose, .. } = unsafe { *header };
+        let (Some(native), Some(entry)) = (&mut self.native, self.blocks[number as usize].native) else { return };
+        if way.is_null() || loose != 0 {
+            return;
+        }
+        // SAFETY: the dispatcher passes the way of the code that ran last.
+        let tied = unsafe { native.tie(way, number, entry, generation) };
+        if let Tied::Instead(old) = tied {
+            self.blocks[old as usize].ways.retain(|&other| other != way);
+        }
+        if matches!(tied, Tied::New | Tied::Instead(_)) {
+            self.blocks[number as usize].ways.push(way);
+        }
+    }
+
+    /// Host address of a block's native code.
+    pub(super) fn native_entry(&self, header: *const Header) -> Option<u64> {
+        // SAFETY: the engine passes headers of blocks that live.
+        self.blocks[unsafe { (*header).number } as usize].native
+    }
+
+    /// Sets how often a block is interpreted before native code is made of it, where any is made. For tests; what is in the
+    /// cache already keeps its count.
+    pub fn set_threshold(&mut self, entries: u32) {
+        self.threshold = entries;
+    }
+
     /// Everything is to be dropped before the next block runs.
     pub(super) fn want_flush(&mut self) {
         self.flush_wanted = true;
@@ -316,6 +378,9 @@ impl Cache {
         self.blocks.clear();
         self.careful.clear();
         self.free_chunks();
+        if let Some(native) = &mut self.native {
+            native.flush();
+        }
         self.flush_wanted = false;
         self.stats.flushes += 1;
     }
@@ -361,6 +426,11 @@ impl Cache {
             *quick = &raw const NONE;
         }
         self.map.remove(&Key { physical, mode, eip });
+        if let (Some(native), Some(entry)) = (&mut self.native, block.native) {
+            // SAFETY: the block's ways were tied since the last flush, and all live until the next.
+            unsafe { native.cut(&block.ways, *header, entry) };
+            block.ways.clear();
+        }
         self.stats.killed += 1;
     }
 
@@ -381,6 +451,10 @@ impl Cache {
         pass::fuse(&self.lifted.ops, &mut self.fused);
         // Some more than needed where a branch is fused: its own links are counted, too.
         let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
+        let opened = self.native.is_some() && !loose && !mode_is_single(key.mode);
+        if opened {
+            self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
+        }
         let slots = 2 + self.fused.len() + links;
         let number = self.blocks.len() as u32;
         let base = self.allocate(slots);
@@ -436,7 +510,7 @@ impl Cache {
         // SAFETY: the first two slots are the header's.
         unsafe { header.write(Header { physical, mode, eip, count, number, loose: u32::from(loose) }) };
         let helpers = self.lifted.helpers.clone();
-        let block = Block { header, len, places, helpers, incoming: Vec::new() };
+        let block = Block { header, len, places, helpers, incoming: Vec::new(), native: None, ways: Vec::new() };
         self.blocks.push(block);
         if !loose {
             self.map.insert(key, number);
@@ -513,6 +587,42 @@ impl Cpu {
         }
     }
 
+    /// Makes native code of the block that runs: it was entered often enough.
+    pub(super) fn make_native(&mut self, bus: &mut dyn Bus) {
+        let started = Instant::now();
+        let header = self.exec.block;
+        // SAFETY: the block that ran lives until the next flush.
+        let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
+        let mode = Mode::from_key(mode);
+        let key = Key { physical, mode: mode.key(), eip };
+        let live = self.code.map.get(&key) == Some(&number);
+        // Where the block has died since, or memory is full, it is interpreted on.
+        let opening = Header::code(header).cast_mut();
+        // SAFETY: it is the block's first op.
+        unsafe { (*opening).imm = u32::MAX };
+        if !live {
+            return;
+        }
+        let lifted = self.lift_block(bus, key, mode);
+        if lifted.is_none_or(|lifted| lifted.count != count as usize) {
+            return;
+        }
+        pass::dead_flags(&mut self.code.lifted.ops);
+        let Cache { native: Some(native), lifted, .. } = &mut self.code else { return };
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops) else {
+            self.code.want_flush();
+            return;
+        };
+        self.code.blocks[number as usize].native = Some(entry);
+        // SAFETY: as above.
+        unsafe { (*opening).code = Op::Native {}.code() };
+        let stats = &mut self.code.stats;
+        stats.native_blocks += 1;
+        stats.native_instructions += u64::from(count);
+        stats.native_bytes += bytes as u64;
+        stats.native_nanos += started.elapsed().as_nanos() as u64;
+    }
+
     fn leave_if_running(&mut self, number: u32) {
         let (header, op) = (self.exec.block, self.exec.op);
         if header.is_null() || op.is_null() {
@@ -522,6 +632,7 @@ impl Cpu {
         let (running, index) = unsafe { ((*header).number, usize::from((*op).y)) };
         if running == number {
             self.code.make_stale(header, index);
+            self.exec.died = true;
         }
     }
 
@@ -532,9 +643,10 @@ impl Cpu {
         }
         let generation = bus.signals().map_generation();
         let full = self.code.chunks.len() > MAX_CHUNKS || self.code.blocks.len() > MAX_BLOCKS;
-        if self.code.flush_wanted || full || generation != self.code.map_generation {
+        let wrapped = self.tlb.take_wrapped();
+        if self.code.flush_wanted || full || wrapped || generation != self.code.map_generation {
             self.code.map_generation = generation;
-            self.exec.link = ptr::null_mut();
+            self.exec.forget_link();
             self.code.flush(bus);
             self.tlb.flush();
         }
@@ -573,6 +685,14 @@ impl Cpu {
     }
 
     fn translate_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Outcome {
+        let Some(LiftedBlock { offsets, count, len }) = self.lift_block(bus, key, mode) else {
+            return Outcome::Careful;
+        };
+        Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false))
+    }
+
+    /// Lifts the instructions of a block into `code.lifted`. `None`: the first is one that must be looked at each time.
+    fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
         let mut bytes = [0; MAX_BYTES];
         let in_page = 0x1000 - (key.physical as usize & 0xfff);
         let in_limit = (mode.limit - key.eip) as usize;
@@ -594,7 +714,7 @@ impl Cpu {
                 decoder.decode_out(&mut insn);
                 if decoder.last_error() == DecoderError::NoMoreBytes {
                     if count == 0 {
-                        return Outcome::Careful;
+                        return None;
                     }
                 } else {
                     let too_long = insn.is_invalid() && is_too_long(mode, &bytes[len..]);
@@ -612,7 +732,7 @@ impl Cpu {
                 let last = count.saturating_sub(1) as u16;
                 self.code.lifted.ops.push(Uop { y: last, ..Uop::new(Op::Jump {}).imm(next) });
             }
-            return Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false));
+            return Some(LiftedBlock { offsets, count, len });
         }
     }
 

@@ -45,7 +45,7 @@ pub const ID: u32 = 1 << 21;
 pub const ARITHMETIC: u32 = CF | PF | AF | ZF | SF | OF;
 
 /// How the arithmetic flags follow from what is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Lazy {
     /// They stand in the register itself.
@@ -54,8 +54,28 @@ pub(super) enum Lazy {
     Add = 1,
     /// `result = a - b` (- borrow).
     Sub = 2,
+
+    // Left by native code alone, which writes less this way.
+    /// `a + b`; no result is stored, and above the operands' sign bit may stand anything.
+    Sum = 3,
+    /// `a - b`, likewise.
+    Difference = 4,
+    /// SF, ZF and PF are those of `result`; CF, AF and OF are clear.
+    Logic = 5,
+    /// A shift to the left: `a` is what the last step but one left.
+    Shl = 6,
+
+    // From here on CF is bit 0 of `a`.
     /// SF, ZF and PF are those of `result`; CF, AF and OF stand in `a` at their places.
-    Result = 3,
+    Result = 7,
+    /// `result` is one more than before; CF has stayed.
+    Inc = 8,
+    /// `result` is one less than before; CF has stayed.
+    Dec = 9,
+    /// A shift to the right: `a` is what the last step but one left.
+    Shr = 10,
+    /// An arithmetic shift to the right, likewise.
+    Sar = 11,
 }
 
 /// The flags register.
@@ -63,13 +83,13 @@ pub(super) enum Lazy {
 #[serde(from = "u32", into = "u32")]
 #[repr(C)]
 pub struct Flags {
-    value: u32,
-    lazy: Lazy,
+    pub(super) value: u32,
+    pub(super) lazy: Lazy,
     /// Index of the operands' sign bit.
     top: u8,
-    a: u64,
-    b: u64,
-    result: u64,
+    pub(super) a: u64,
+    pub(super) b: u64,
+    pub(super) result: u64,
 }
 
 impl std::fmt::Debug for Flags {
@@ -161,7 +181,9 @@ impl Flags {
         if self.lazy == Lazy::Eager {
             self.value = self.value & !(CF | OF) | new;
         } else {
-            self.a = u64::from(u32::from(self.af()) * AF | new);
+            let half = u32::from(self.af()) * AF;
+            self.result = self.outcome();
+            self.a = u64::from(half | new);
             self.lazy = Lazy::Result;
         }
     }
@@ -182,15 +204,28 @@ impl Flags {
             | (u32::from(self.of()) * OF)
     }
 
+    /// The result that SF, ZF and PF follow from.
+    #[inline(always)]
+    fn outcome(&self) -> u64 {
+        let wide = match self.lazy {
+            Lazy::Sum => self.a.wrapping_add(self.b),
+            Lazy::Difference => self.a.wrapping_sub(self.b),
+            _ => return self.result,
+        };
+        wide & u64::MAX >> (63 - (self.top & 63))
+    }
+
     /// CF.
     #[inline(always)]
     pub fn cf(&self) -> bool {
-        let (a, b, r) = (self.a, self.b, self.result);
+        let (a, b) = (self.a, self.b);
         let out = match self.lazy {
             Lazy::Eager => return self.value & CF != 0,
-            Lazy::Result => return a & 1 != 0,
-            Lazy::Sub => !a & b | (!a | b) & r,
-            Lazy::Add => a & b | (a | b) & !r,
+            Lazy::Sub | Lazy::Difference => !a & b | (!a | b) & self.outcome(),
+            Lazy::Add | Lazy::Sum => a & b | (a | b) & !self.outcome(),
+            Lazy::Logic => return false,
+            Lazy::Shl => a,
+            Lazy::Result | Lazy::Inc | Lazy::Dec | Lazy::Shr | Lazy::Sar => return a & 1 != 0,
         };
         out >> (self.top & 63) & 1 != 0
     }
@@ -198,41 +233,44 @@ impl Flags {
     /// ZF.
     #[inline(always)]
     pub fn zf(&self) -> bool {
-        match self.lazy {
-            Lazy::Eager => self.value & ZF != 0,
-            Lazy::Add | Lazy::Sub | Lazy::Result => self.result == 0,
-        }
+        if self.lazy == Lazy::Eager { self.value & ZF != 0 } else { self.outcome() == 0 }
     }
 
     /// SF.
     #[inline(always)]
     pub fn sf(&self) -> bool {
-        match self.lazy {
-            Lazy::Eager => self.value & SF != 0,
-            Lazy::Add | Lazy::Sub | Lazy::Result => self.result >> (self.top & 63) & 1 != 0,
-        }
+        if self.lazy == Lazy::Eager { self.value & SF != 0 } else { self.sign() }
+    }
+
+    /// The sign of [`Flags::outcome`].
+    #[inline(always)]
+    fn sign(&self) -> bool {
+        self.outcome() >> (self.top & 63) & 1 != 0
     }
 
     /// OF.
     #[inline(always)]
     pub fn of(&self) -> bool {
-        let (a, b, r) = (self.a, self.b, self.result);
+        let (a, b) = (self.a, self.b);
+        let top = self.top & 63;
         let out = match self.lazy {
             Lazy::Eager => return self.value & OF != 0,
             Lazy::Result => return a as u32 & OF != 0,
-            Lazy::Sub => (a ^ b) & (a ^ r),
-            Lazy::Add => (a ^ r) & (b ^ r),
+            Lazy::Sub | Lazy::Difference => (a ^ b) & (a ^ self.outcome()),
+            Lazy::Add | Lazy::Sum => (a ^ self.outcome()) & (b ^ self.outcome()),
+            Lazy::Logic | Lazy::Sar => return false,
+            Lazy::Shl => a ^ self.result,
+            Lazy::Shr => a,
+            Lazy::Inc => return self.result == 1 << top,
+            Lazy::Dec => return self.result == (1 << top) - 1,
         };
-        out >> (self.top & 63) & 1 != 0
+        out >> top & 1 != 0
     }
 
     /// PF.
     #[inline(always)]
     pub fn pf(&self) -> bool {
-        match self.lazy {
-            Lazy::Eager => self.value & PF != 0,
-            Lazy::Add | Lazy::Sub | Lazy::Result => (self.result as u8).count_ones() & 1 == 0,
-        }
+        if self.lazy == Lazy::Eager { self.value & PF != 0 } else { (self.outcome() as u8).count_ones() & 1 == 0 }
     }
 
     /// AF.
@@ -241,7 +279,10 @@ impl Flags {
         match self.lazy {
             Lazy::Eager => self.value & AF != 0,
             Lazy::Result => self.a as u32 & AF != 0,
-            Lazy::Add | Lazy::Sub => (self.a ^ self.b ^ self.result) >> 4 & 1 != 0,
+            Lazy::Add | Lazy::Sub | Lazy::Sum | Lazy::Difference => (self.a ^ self.b ^ self.outcome()) >> 4 & 1 != 0,
+            Lazy::Logic | Lazy::Shl | Lazy::Shr | Lazy::Sar => false,
+            Lazy::Inc => self.result.trailing_zeros() >= 4,
+            Lazy::Dec => self.result & 15 == 15,
         }
     }
 
@@ -298,9 +339,38 @@ mod tests {
                     let sub =
                         expect(difference, a < b + carry, signed(a) - signed(b) - carry as i64, low_a < low_b + carry);
                     assert_eq!(lazy(Lazy::Sub, 7, a, b, difference), sub, "{a} - {b} - {carry}");
+                    if carry == 0 {
+                        let noise = 0xabcd_ef00;
+                        assert_eq!(lazy(Lazy::Sum, 7, a | noise, b, 1), add, "{a} + {b} without its result");
+                        assert_eq!(lazy(Lazy::Difference, 7, a, b | noise, 1), sub, "{a} - {b} without its result");
+                    }
                 }
             }
         }
+    }
+
+    #[test]
+    fn steps_and_shifts_of_every_byte() {
+        for a in 0..=255u64 {
+            for carry in [0, CF] {
+                let parts = |result: u64, others: u32| lazy(Lazy::Result, 7, u64::from(others), 0, result & 0xff);
+                let (up, down) = (lazy(Lazy::Sum, 7, a, 1, 0), lazy(Lazy::Difference, 7, a, 1, 0));
+                let kept = u64::from(carry) | 0xfe;
+                assert_eq!(lazy(Lazy::Inc, 7, kept, 0, (a + 1) & 0xff), up & !CF | carry, "{a} + 1");
+                assert_eq!(lazy(Lazy::Dec, 7, kept, 0, a.wrapping_sub(1) & 0xff), down & !CF | carry, "{a} - 1");
+                assert_eq!(lazy(Lazy::Logic, 7, 0xfff, 0, a), parts(a, 0));
+                let (high, low) = ((a >> 7 & 1) as u32, (a & 1) as u32);
+                let next = (a >> 6 & 1) as u32;
+                assert_eq!(lazy(Lazy::Shl, 7, a, 0, a << 1 & 0xff), parts(a << 1, high * CF | (high ^ next) * OF));
+                assert_eq!(lazy(Lazy::Shr, 7, a, 0, a >> 1), parts(a >> 1, low * CF | high * OF));
+                let signed = (a as i8 >> 1) as u8;
+                assert_eq!(lazy(Lazy::Sar, 7, a, 0, u64::from(signed)), parts(u64::from(signed), low * CF));
+            }
+        }
+        let mut flags = Flags::RESET;
+        flags.remember(Lazy::Difference, 31, 5, 5, 77);
+        flags.set_carry_overflow(true, false);
+        assert_eq!(flags.get() & ARITHMETIC, CF | ZF | PF, "the result that was not stored");
     }
 
     #[test]

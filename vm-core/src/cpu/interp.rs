@@ -20,7 +20,7 @@ use super::block::{Header, Link};
 use super::fault::Fault;
 use super::lift::Mode;
 use super::uop::Uop;
-use super::{Cpu, Exit};
+use super::{Cpu, Exit, template};
 use crate::bus::Bus;
 use crate::bus::signals::Signals;
 use crate::cpu::debug::dr6;
@@ -33,20 +33,22 @@ type Handler = unsafe fn(&mut Cpu, &mut dyn Bus, *const Uop) -> Next;
 
 /// Why a block was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leave {
+pub(super) enum Leave {
     /// `state.rip` says where to go on.
     Goto,
     /// The same, and [`Exec::link`] may be tied to the block there.
     Link,
     /// The instruction at `state.rip` raised this.
     Fault(Fault),
+    /// The block that runs was entered often enough to be made native code of; nothing of it has been executed.
+    Hot,
 }
 
 /// What the engine knows while it runs.
 #[derive(Debug)]
 pub(super) struct Exec {
     /// Instructions that may still be entered.
-    left: i64,
+    pub left: i64,
     /// The block that runs.
     pub block: *const Header,
     /// The op that runs, where it may leave the fast path.
@@ -54,8 +56,12 @@ pub(super) struct Exec {
     /// Way out that was not tied to a block.
     pub link: *mut Link,
     /// [`Mode::key`] of the block that runs.
-    mode: u64,
-    leave: Leave,
+    pub mode: u64,
+    pub leave: Leave,
+    /// The block that runs was written, and leaves at its next instruction: for native code, which does not change under way.
+    pub died: bool,
+    /// What native code finds.
+    pub native: template::Run,
     /// The machine's signals, while [`Cpu::run`] runs.
     signals: *const Signals,
     /// A helper has shut the processor down.
@@ -74,6 +80,8 @@ impl Default for Exec {
             link: ptr::null_mut(),
             mode: 0,
             leave: Leave::Goto,
+            died: false,
+            native: template::Run::default(),
             signals: ptr::null(),
             shutdown: false,
         }
@@ -86,7 +94,7 @@ impl Exec {
     /// # Safety
     /// Only while blocks run.
     #[inline(always)]
-    unsafe fn raised(&self) -> bool {
+    pub unsafe fn raised(&self) -> bool {
         // SAFETY: `Cpu::execute` has set the pointer, and holds the bus that owns the signals.
         unsafe { (*self.signals).raised() }
     }
@@ -149,6 +157,36 @@ unsafe fn fault(cpu: &mut Cpu, _: &mut dyn Bus, op: *const Uop, fault: Fault) ->
     leave_at(cpu, index, Leave::Fault(fault))
 }
 
+/// One turn of the interpreter's loop.
+///
+/// # Safety
+/// `op` leads to an op of the block that runs, or to a copy of one with [`Op::Return`](super::uop::Op::Return) behind it.
+pub(super) unsafe fn step(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> *const Uop {
+    // SAFETY: the caller's promise.
+    unsafe { table::handler(op)(cpu, bus, op) }
+}
+
+/// Leaves the block that runs before instruction `completed`, which is one of it, to look it up again.
+pub(super) fn leave_stale(cpu: &mut Cpu, completed: usize) {
+    cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, completed));
+    leave_at(cpu, completed, Leave::Goto);
+}
+
+/// Leaves the block that runs after `completed` instructions; RIP says where to go on.
+pub(super) fn leave_after(cpu: &mut Cpu, completed: usize) {
+    leave_at(cpu, completed, Leave::Goto);
+}
+
+pub(super) use control::branch_target;
+
+impl Exec {
+    /// No way out is to be tied any more: what runs next does not follow from it.
+    pub fn forget_link(&mut self) {
+        self.link = ptr::null_mut();
+        self.native.forget_way();
+    }
+}
+
 impl Cpu {
     /// Executes until `budget` instructions are through or something else comes up.
     ///
@@ -156,7 +194,7 @@ impl Cpu {
     /// guest that does nothing but fault comes back. With a budget of one exactly one instruction (or one exception) happens.
     pub fn run(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
         let mut left = budget.min(i64::MAX as u64);
-        self.exec.link = ptr::null_mut();
+        self.exec.forget_link();
         let exit = loop {
             if let Some(exit) = self.turn(bus, &mut left) {
                 break exit;
@@ -186,7 +224,7 @@ impl Cpu {
         }
         if self.smi_due(bus) {
             self.enter_smm(bus);
-            self.exec.link = ptr::null_mut();
+            self.exec.forget_link();
         }
         match self.take_nmi(bus) {
             Ok(false) => {}
@@ -215,7 +253,7 @@ impl Cpu {
                 Ok(false) => {}
                 Ok(true) => {
                     *left -= 1;
-                    self.exec.link = ptr::null_mut();
+                    self.exec.forget_link();
                     return None;
                 }
                 Err(_) => return Some(Exit::TripleFault),
@@ -241,8 +279,11 @@ impl Cpu {
             if mode.key() == self.exec.mode {
                 self.code.tie(self.exec.link, header);
             }
-            self.exec.link = ptr::null_mut();
+        } else if mode.key() == self.exec.mode {
+            let way = self.exec.native.way();
+            self.code.tie_way(way, header, self.tlb.generation());
         }
+        self.exec.forget_link();
         self.state.interrupt_shadow = false;
         self.state.debug_shadow = false;
         if self.state.flags.has(RF) {
@@ -261,8 +302,10 @@ impl Cpu {
         if std::mem::take(&mut self.exec.shutdown) {
             return Some(Exit::TripleFault);
         }
-        if let Leave::Fault(fault) = self.exec.leave {
-            return self.deliver_fault(bus, fault, left);
+        match self.exec.leave {
+            Leave::Fault(fault) => return self.deliver_fault(bus, fault, left),
+            Leave::Hot => self.make_native(bus),
+            Leave::Goto | Leave::Link => {}
         }
         if step && !software {
             self.state.pending_debug |= dr6::BS;
@@ -274,7 +317,7 @@ impl Cpu {
     }
 
     fn deliver_fault(&mut self, bus: &mut dyn Bus, fault: Fault, left: &mut u64) -> Option<Exit> {
-        self.exec.link = ptr::null_mut();
+        self.exec.forget_link();
         self.exec.block = ptr::null();
         *left = left.saturating_sub(1);
         // The instruction has not completed; whatever it hit it will hit again.

@@ -111,6 +111,11 @@ impl Mode {
         self.bits >> seg as u32 & 1 != 0 && !(write && seg == SegReg::Cs)
     }
 
+    /// Whether an offset in CS is a linear address.
+    pub(super) fn flat_code(self) -> bool {
+        self.flat(SegReg::Cs, false)
+    }
+
     /// Size of the stack pointer.
     fn stack(self) -> Size {
         if self.bits & Self::STACK32 != 0 { Size::D } else { Size::W }

@@ -126,8 +126,10 @@ pub struct Tlb {
     large: [u64; 16],
     a20_mask: u64,
     map_generation: u32,
-    /// Counts flushes of any kind; whoever caches a translation elsewhere compares it.
+    /// Counts everything that makes a translation untrue; whoever caches one elsewhere compares it. Never 0, 31 bits.
     generation: u32,
+    /// The count began anew.
+    wrapped: bool,
     /// Data accesses that took the slow path.
     pub misses: u64,
 }
@@ -151,13 +153,34 @@ impl Tlb {
             large: [0; 16],
             a20_mask: u64::MAX,
             map_generation: 0,
-            generation: 0,
+            generation: 1,
+            wrapped: false,
             misses: 0,
         };
         for index in 0..3 * ENTRIES {
             tlb.forget(index);
         }
         tlb
+    }
+
+    /// What was found here before may not be true any more.
+    #[inline]
+    fn next_generation(&mut self) {
+        self.generation = (self.generation + 1) & u32::MAX >> 1;
+        if self.generation == 0 {
+            self.generation = 1;
+            self.wrapped = true;
+        }
+    }
+
+    /// Whether generations began anew since the last call: what is cached elsewhere must then be thrown away.
+    pub(super) fn take_wrapped(&mut self) -> bool {
+        std::mem::take(&mut self.wrapped)
+    }
+
+    /// The first entry of the bank in use.
+    pub(super) fn bank_pointer(&self) -> *const TlbEntry {
+        self.entries.as_ptr().wrapping_add(self.bank)
     }
 
     #[inline]
@@ -204,7 +227,12 @@ impl Tlb {
     /// Chooses the bank by privilege level, and whether alignment is checked.
     #[inline]
     pub(super) fn set_user(&mut self, user: bool, checks_alignment: bool) {
-        self.bank = if checks_alignment { EMPTY_BANK } else { usize::from(user) * ENTRIES };
+        let bank = if checks_alignment { EMPTY_BANK } else { usize::from(user) * ENTRIES };
+        if bank == EMPTY_BANK && self.bank != EMPTY_BANK {
+            // Nor may anybody else find what is not found here.
+            self.next_generation();
+        }
+        self.bank = bank;
     }
 
     /// Whether accesses at the current privilege level are checked for their alignment.
@@ -282,7 +310,7 @@ impl Tlb {
                 entry.linear = CodeEntry::NONE;
             }
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.next_generation();
     }
 
     /// Forgets the page of `linear`, global or not (INVLPG).
@@ -295,7 +323,7 @@ impl Tlb {
             self.forget(Self::index(usize::from(user) * ENTRIES, linear as u32));
             self.code[Self::code_index(user, linear)].linear = CodeEntry::NONE;
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.next_generation();
     }
 
     /// Forgets all pages of 4 MiB of linear addresses: what a large page may have left there.
@@ -313,7 +341,7 @@ impl Tlb {
                 entry.linear = CodeEntry::NONE;
             }
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.next_generation();
     }
 
     /// Takes the write tag from every entry that leads to the host page at `host`: it now holds translated code.
@@ -326,6 +354,8 @@ impl Tlb {
                 self.pages[index].watched = true;
             }
         }
+        // Also entries that are gone may be known elsewhere.
+        self.next_generation();
     }
 
     /// Takes the write tag from every entry that leads into this host memory: the next store there asks the bus for its page again.
@@ -336,7 +366,7 @@ impl Tlb {
                 entry.write = Self::absent(index);
             }
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.next_generation();
     }
 
     /// Host and physical address of a store of `size` bytes to a page that is watched for its code.
@@ -357,7 +387,7 @@ impl Tlb {
         }
     }
 
-    /// A number that changes with every flush.
+    /// A number that changes with whatever makes a translation untrue; not 0, 31 bits.
     #[inline]
     pub fn generation(&self) -> u32 {
         self.generation

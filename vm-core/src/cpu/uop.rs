@@ -468,6 +468,12 @@ ops! {
     RetFlat {}
     /// Not the work of the lifter: this block is no longer true; look it up again.
     Stale {}
+    /// Opens a block that native code can be made of: counts in `imm` how often it may still be entered before that.
+    Enter {}
+    /// Opens a block that there is native code of.
+    Native {}
+    /// Stands behind a single op that native code has executed by the interpreter: goes back there.
+    Return {}
 }
 
 /// The slot of general register `number`.

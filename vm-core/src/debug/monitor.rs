@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
+use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::runner::{BlockInfo, MediumChange, RunState};
@@ -39,6 +40,8 @@ pub trait MonitorTarget {
     fn state(&self) -> RunState;
     /// Drives and media.
     fn blocks(&mut self) -> Vec<BlockInfo>;
+    /// What the processor has translated.
+    fn code(&mut self) -> CodeStats;
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -100,7 +103,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "delvm",            short: "",  arguments: "NAME",             help: "delete a snapshot",                          run: |name, machine| named(name).and_then(|name| machine.delete_state(name)).map(|()| String::new()) },
     Row { name: "eject",            short: "",  arguments: "[-f] DRIVE",       help: "take the medium out of a drive; -f: also if the guest has locked it", run: media::eject },
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
-    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, snapshots, version", run: info },
+    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit, snapshots, version", run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a snapshot; the present is kept as one", run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
     Row { name: "savevm",           short: "",  arguments: "[-a] [NAME]",      help: "take a snapshot; -a: raw disks are adopted for it", run: savevm },
@@ -218,10 +221,13 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         }
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
         "block" => Ok(media::in_words(&machine.blocks())),
+        "jit" => Ok(code_in_words(machine.code())),
         "snapshots" => Ok(snapshots_in_words(&machine.snapshots()?)),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
-        "" => Err("info needs a topic: registers, status, block, snapshots or version".to_owned()),
-        other => Err(format!("info {other}: no such topic; there are registers, status, block, snapshots and version")),
+        "" => Err("info needs a topic: registers, status, block, jit, snapshots or version".to_owned()),
+        other => {
+            Err(format!("info {other}: no such topic; there are registers, status, block, jit, snapshots and version"))
+        }
     }
 }
 
@@ -239,6 +245,19 @@ pub fn status_in_words(state: &RunState) -> String {
         RunState::Stopped(StopReason::Damaged(text)) => format!("paused (damaged: {text})"),
         RunState::Ended(_) => "ended".to_owned(),
     }
+}
+
+/// What was translated, in lines.
+fn code_in_words(code: CodeStats) -> String {
+    let CodeStats { blocks, instructions, killed, flushes, dispatches, .. } = code;
+    let CodeStats { native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
+    format!(
+        "blocks: {blocks}, with {instructions} instructions\n\
+         native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms\n\
+         dropped: {killed} blocks because they were written, everything {flushes} times\n\
+         dispatches: {dispatches}\n",
+        native_nanos / 1_000_000
+    )
 }
 
 /// The keys of `ctrl-alt-delete`, by name or as `0x1e` (scan-code set 1).
@@ -328,6 +347,9 @@ mod tests {
         fn state(&self) -> RunState {
             RunState::Stopped(StopReason::TripleFault)
         }
+        fn code(&mut self) -> CodeStats {
+            CodeStats { native_blocks: 2, native_instructions: 9, ..CodeStats::default() }
+        }
         fn blocks(&mut self) -> Vec<BlockInfo> {
             vec![BlockInfo {
                 slot: DriveSlot::Ide(2),
@@ -389,6 +411,7 @@ mod tests {
         let mut machine = Fake::default();
         let mut say = |line| execute(line, &mut machine);
         assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
+        assert!(say("info jit").unwrap().contains("native: 2, with 9 instructions"));
         assert!(say("info status").unwrap().contains("triple fault"));
         assert_eq!(
             say("info block").unwrap(),

@@ -8,7 +8,7 @@ use crate::bus::Bus as _;
 use crate::bus::clock::{Clock, Nanos, SECOND};
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
-use crate::config::{DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
+use crate::config::{Accelerator, DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::{Cpu, Exit};
 use crate::disk::Access;
@@ -82,7 +82,13 @@ impl Machine {
         let clock = Clock::host();
         let parts = BoardParts { signals, clock: clock.clone(), firmware, serial, debug_ports };
         let board = Board::new(&config, parts)?;
-        let mut machine = Self { cpu: Cpu::new(model), board, clock, config, pace: 10_000, lateness: 0 };
+        let mut cpu = Cpu::new(model);
+        if config.accelerator == Accelerator::Templates
+            && let Err(error) = cpu.use_native_code()
+        {
+            tracing::warn!("the machine is interpreted: {error}");
+        }
+        let mut machine = Self { cpu, board, clock, config, pace: 10_000, lateness: 0 };
         machine.reset();
         Ok(machine)
     }
@@ -239,6 +245,7 @@ impl Machine {
             timer_lateness: self.lateness.max(self.clock.behind()),
             leds: self.board.leds(),
             disk_requests: self.board.disk_requests(),
+            code: self.cpu.code.stats,
             ..Statistics::default()
         }
     }

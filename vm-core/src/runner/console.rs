@@ -10,6 +10,7 @@ use super::media::{BlockInfo, MediumChange};
 use super::snapshots::SnapshotTask;
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
+use crate::cpu::block::CodeStats;
 use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
@@ -84,6 +85,10 @@ impl MonitorTarget for Worker {
 
     fn state(&self) -> RunState {
         self.run_state()
+    }
+
+    fn code(&mut self) -> CodeStats {
+        self.machine.parts().0.code.stats
     }
 
     fn blocks(&mut self) -> Vec<BlockInfo> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::media::BlockInfo;
 use crate::bus::signals::StopReason;
 use crate::config::DriveSlot;
+use crate::cpu::block::CodeStats;
 
 /// What a machine is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Statistics {
     pub leds: u8,
     /// Requests so far, per slot: floppy 0, 1, then IDE 0 – 3.
     pub disk_requests: [u64; 6],
+    /// What the processor has translated.
+    pub code: CodeStats,
 }
 
 /// What has happened.

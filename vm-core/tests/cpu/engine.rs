@@ -11,5 +11,18 @@ pub struct Engine {
     pub make: fn() -> Cpu,
 }
 
-/// All of them.
-pub const ENGINES: &[Engine] = &[Engine { name: "interpreter", make: || Cpu::new(CpuModel::PentiumM) }];
+/// All that this host has.
+pub const ENGINES: &[Engine] = &[
+    Engine { name: "interpreter", make: || Cpu::new(CpuModel::PentiumM) },
+    #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+    Engine { name: "template translator", make: templates },
+];
+
+/// A processor that makes native code of every block at its first entry.
+#[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+fn templates() -> Cpu {
+    let mut cpu = Cpu::new(CpuModel::PentiumM);
+    cpu.use_native_code().expect("memory for native code");
+    cpu.code.set_threshold(0);
+    cpu
+}

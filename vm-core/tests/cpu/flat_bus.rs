@@ -55,6 +55,14 @@ impl FlatBus {
         self.signals.take_raised();
     }
 
+    /// Begins as another bus is now: its memory and its clock.
+    pub fn restart(&self, like: &Self) {
+        self.memory.write(0, like.bytes());
+        self.ticks.set(like.ticks.get());
+        self.memory.take_modified_code();
+        self.signals.take_raised();
+    }
+
     /// All of RAM, for a comparison.
     pub fn bytes(&self) -> &[u8] {
         let host = self.memory.host(0, self.memory.len()).expect("RAM starts at 0");

@@ -19,6 +19,7 @@ use crate::noise::Random;
 const WINDOW: usize = 512;
 const GUEST_WINDOW: u64 = 0x2000;
 const GUEST_CODE: u64 = 0x1000;
+const HLT: u8 = 0xf4;
 
 /// EAX, ECX, EDX, EBX, (ESP), EBP, ESI, EDI, EFLAGS; each in eight bytes.
 pub type Registers = [u64; 9];
@@ -393,7 +394,8 @@ fn integer_instructions_do_what_the_host_does() {
         for _ in 0..cases {
             let case = case(&mut random);
             bus.ram().write(GUEST_CODE, &case.bytes);
-            for _ in 0..24 {
+            bus.ram().write(GUEST_CODE + case.bytes.len() as u64, &[HLT]);
+            for round in 0..24 {
                 let mut registers: Registers = [0; 9];
                 for register in &mut registers {
                     *register = value(&mut random);
@@ -471,9 +473,18 @@ fn integer_instructions_do_what_the_host_does() {
                 cpu.state.flags.set(registers[8] as u32);
                 cpu.state.rip = GUEST_CODE;
                 bus.signals().take_raised();
-                cpu.run(&mut bus, 1);
-                while cpu.state.rip == GUEST_CODE && case.string {
+                cpu.state.halted = false;
+                if round % 2 == 0 {
                     cpu.run(&mut bus, 1);
+                    while cpu.state.rip == GUEST_CODE && case.string {
+                        cpu.run(&mut bus, 1);
+                    }
+                } else {
+                    // The same in a block with the HLT.
+                    while !cpu.state.halted {
+                        cpu.run(&mut bus, 100);
+                    }
+                    cpu.state.rip -= 1;
                 }
                 // There.
                 let start = registers;

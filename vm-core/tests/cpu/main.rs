@@ -4,6 +4,7 @@
 mod engine;
 mod flat_bus;
 mod host_compare;
+mod lockstep;
 mod moo;
 mod noise;
 mod programs;

@@ -29,10 +29,12 @@ impl Random {
     }
 }
 
-const MEMORY: u64 = 0x40_0000;
+/// Bytes of RAM of a machine full of noise.
+pub const MEMORY: u64 = 0x40_0000;
 
+/// What such a machine begins in.
 #[derive(Clone, Copy, Debug)]
-enum Mode {
+pub enum Mode {
     Real,
     Protected,
     Paged,
@@ -45,7 +47,7 @@ enum Mode {
 }
 
 /// All of them.
-const MODES: [Mode; 7] =
+pub const MODES: [Mode; 7] =
     [Mode::Real, Mode::Protected, Mode::Paged, Mode::User, Mode::Virtual8086, Mode::Extended, Mode::ExtendedUser];
 
 /// What can come on top of any mode: breakpoints, alignment checks, single steps, virtual interrupts, an SMI.
@@ -76,7 +78,7 @@ fn decorate(cpu: &mut Cpu, bus: &mut FlatBus, noise: &[u8], random: &mut Random)
 }
 
 /// A machine in some mode with noise for code, tables that mostly make sense, and registers that point anywhere.
-fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random) {
+pub fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random) {
     let put = |bus: &mut FlatBus, at: u64, value: u32| bus.ram().write(at, &value.to_le_bytes());
     let mut noise = vec![0; 0x4000];
     for chunk in noise.chunks_mut(8) {

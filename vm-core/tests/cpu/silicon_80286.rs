@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use vm_core::cpu::Exit;
 use vm_core::cpu::flags::ARITHMETIC;
 use vm_core::cpu::state::{SegReg, Segment, gpr};
+use vm_core::cpu::{Cpu, Exit};
 
-use crate::engine::{ENGINES, Engine};
+use crate::engine::ENGINES;
 use crate::flat_bus::FlatBus;
 use crate::moo::{self, REGISTERS, Test};
 
@@ -92,14 +92,13 @@ fn defined_flags(folder: &Path) -> HashMap<String, u16> {
     masks
 }
 
-struct Bench<'a> {
-    engine: &'a Engine,
+struct Bench {
     bus: FlatBus,
     /// What RAM should hold.
     shadow: Vec<u8>,
 }
 
-impl Bench<'_> {
+impl Bench {
     fn put(&mut self, memory: &[(u32, u8)], into_ram: bool) {
         for &(address, byte) in memory {
             self.shadow[address as usize] = byte;
@@ -110,8 +109,8 @@ impl Bench<'_> {
     }
 
     /// Runs one test; says how it went wrong.
-    fn run(&mut self, test: &Test, defined: u16) -> Result<(), String> {
-        let mut cpu = (self.engine.make)();
+    fn run(&mut self, cpu: &mut Cpu, test: &Test, defined: u16) -> Result<(), String> {
+        cpu.reset();
         self.bus.forget_code();
         let before = |n: usize| test.before.registers[n].unwrap_or(0);
         for (n, register) in [(0, gpr::RAX), (1, gpr::RBX), (2, gpr::RCX), (3, gpr::RDX)] {
@@ -213,7 +212,8 @@ fn every_form_does_what_a_286_does() {
     let masks = defined_flags(&folder);
     let only = std::env::var("HAKO_80286_FORM").ok();
     for engine in ENGINES {
-        let mut bench = Bench { engine, bus: FlatBus::new(MEMORY), shadow: vec![0; MEMORY as usize] };
+        let mut bench = Bench { bus: FlatBus::new(MEMORY), shadow: vec![0; MEMORY as usize] };
+        let mut cpu = (engine.make)();
         let mut failures: BTreeMap<String, (u32, String)> = BTreeMap::new();
         let (mut run, mut excluded) = (0, 0);
         for path in &files {
@@ -232,7 +232,7 @@ fn every_form_does_what_a_286_does() {
                     continue;
                 }
                 run += 1;
-                if let Err(wrong) = bench.run(&test, defined) {
+                if let Err(wrong) = bench.run(&mut cpu, &test, defined) {
                     let entry = failures.entry(form.clone()).or_default();
                     entry.0 += 1;
                     if entry.0 <= 3 || only.is_some() {

@@ -11,8 +11,8 @@ use crate::cpu::block::{Header, Link};
 use crate::cpu::fault::Fault;
 use crate::cpu::lift::Mode;
 use crate::cpu::state::SegReg;
-use crate::cpu::uop::{Cond, Count, RSP, Uop};
-use crate::cpu::{Cpu, Flow};
+use crate::cpu::uop::{Cond, Count, Op, RSP, Uop};
+use crate::cpu::{Cpu, Flow, template};
 
 /// Leaves through a link; the dispatcher may tie it.
 #[cold]
@@ -308,11 +308,59 @@ control! {
         }
     }
 
+    /// Opens a block that may become native code.
+    fn enter(cpu, bus, op) {
+        let left = (*op).imm;
+        if left == 0 {
+            return hot(cpu, bus, op);
+        }
+        (*op.cast_mut()).imm = left - 1;
+        next(cpu, bus, op)
+    }
+
+    #[cold]
+    fn hot(cpu, bus, op) {
+        let (_, _) = (bus, op);
+        cpu.state.rip = u64::from((*cpu.exec.block).eip);
+        leave_at(cpu, 0, Leave::Hot)
+    }
+
     /// An op that no handler knows (64-bit code, today).
     #[cold]
     fn unknown(cpu, bus, op) {
         fault(cpu, bus, op, Fault::ud())
     }
+}
+
+/// Opens a block that there is native code of.
+pub(super) unsafe fn native(cpu: &mut Cpu, bus: &mut dyn Bus, _: *const Uop) -> Next {
+    template::enter(cpu, bus);
+    template::left(cpu);
+    ptr::null()
+}
+
+/// Ends an op that stands alone.
+pub(super) unsafe fn return_(_: &mut Cpu, _: &mut dyn Bus, op: *const Uop) -> Next {
+    op
+}
+
+/// Where a branch (not one that was fused) leads.
+pub(in crate::cpu) fn branch_target(cpu: &mut Cpu, uop: &Uop) -> u32 {
+    let taken = match uop.op() {
+        Op::JumpTo {} => return get::<u32>(cpu, uop.a) as u32,
+        Op::JumpIf { cond } => cpu.state.flags.condition(cond as u8),
+        Op::JumpCount { count, size } => {
+            let counter = get::<u32>(cpu, uop.a) & size.mask();
+            match count {
+                Count::Zero => counter == 0,
+                Count::NonZero => counter != 0,
+                Count::NonZeroAndE => counter != 0 && cpu.state.flags.zf(),
+                Count::NonZeroAndNe => counter != 0 && !cpu.state.flags.zf(),
+            }
+        }
+        _ => true,
+    };
+    if taken { uop.imm } else { uop.imm2 }
 }
 
 unsafe fn push_slow(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Result<(), Fault> {

@@ -276,5 +276,8 @@ const fn resolve(op: Op) -> Handler {
         Op::CallToFlat {} => control::call_to_flat,
         Op::RetFlat {} => control::ret_flat,
         Op::Stale {} => control::stale,
+        Op::Enter {} => control::enter,
+        Op::Native {} => control::native,
+        Op::Return {} => control::return_,
     }
 }

@@ -17,7 +17,7 @@ const OUTSIDE: Effect = Effect { reads: ARITHMETIC, writes: 0 };
 const ALL: Effect = Effect { reads: 0, writes: ARITHMETIC };
 
 /// The flags that a condition looks at.
-const fn tested(cond: Cond) -> u32 {
+pub const fn tested(cond: Cond) -> u32 {
     match cond {
         Cond::O | Cond::No => OF,
         Cond::B | Cond::Ae => CF,
@@ -114,7 +114,10 @@ fn effect(uop: &Uop) -> Effect {
         | Op::CallFlat {}
         | Op::CallToFlat {}
         | Op::RetFlat {}
-        | Op::Stale {} => OUTSIDE,
+        | Op::Stale {}
+        | Op::Enter {}
+        | Op::Native {}
+        | Op::Return {} => OUTSIDE,
     }
 }
 
@@ -153,7 +156,8 @@ pub fn dead_flags(ops: &mut Vec<Uop>) {
     let mut dropped = false;
     for uop in ops.iter_mut().rev() {
         let Effect { reads, writes } = effect(uop);
-        if writes != 0 {
+        // A shift by CL writes nothing for sure, but what it may write may be dead.
+        if writes != 0 || matches!(uop.op(), Op::Shift { form: Form::Reg, .. }) {
             if live & ARITHMETIC == 0 && matches!(uop.op(), Op::Compare { .. }) {
                 uop.code = u16::MAX;
                 dropped = true;
@@ -165,5 +169,17 @@ pub fn dead_flags(ops: &mut Vec<Uop>) {
     }
     if dropped {
         ops.retain(|uop| uop.code != u16::MAX);
+    }
+}
+
+/// Which flags somebody may look at after each op: for engines that can do more with that than [`Flag`] says.
+pub fn live_flags(ops: &[Uop], live: &mut Vec<u32>) {
+    live.clear();
+    live.resize(ops.len(), ARITHMETIC);
+    let mut now = ARITHMETIC;
+    for (uop, after) in ops.iter().zip(live.iter_mut()).rev() {
+        *after = now;
+        let Effect { reads, writes } = effect(uop);
+        now = now & !writes | reads;
     }
 }

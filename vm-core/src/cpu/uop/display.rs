@@ -257,6 +257,9 @@ impl fmt::Display for Uop {
             Op::CallToFlat {} => write!(f, "callflat {}, {imm2:#x}", Slot(a, Size::D)),
             Op::RetFlat {} => write!(f, "retflat {imm:#x}"),
             Op::Stale {} => write!(f, "stale"),
+            Op::Enter {} => write!(f, "enter after {}", self.imm),
+            Op::Native {} => write!(f, "native"),
+            Op::Return {} => write!(f, "return"),
         }
     }
 }

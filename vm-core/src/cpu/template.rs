@@ -1,0 +1,248 @@
+//! Native code for x86-64 hosts: each micro-op becomes a few host instructions, block by block.
+//!
+//! ```text
+//! block, entered often ─▶ lifted again ─ pass ─▶ translator: templates ─▶ code memory ◀─ ways patched, sites filled
+//! ```
+//! The interpreter stays the reference and the way out: an op without a template, a miss of the TLB, a fault, a device are all its
+//! work, an op at a time. A block begins in the interpreter; native code is entered from there and from other native code.
+
+mod alu;
+mod control;
+mod emitter;
+mod flags;
+mod host;
+mod memory;
+mod registers;
+mod run;
+mod shift;
+mod stubs;
+mod translator;
+mod vector;
+
+use std::ptr;
+
+pub(super) use run::{Run, enter, left};
+
+use control::JUMPS;
+use emitter::Assembler;
+use host::{CODE_BYTES, CodeMemory, DATA_BYTES};
+use stubs::Stubs;
+use translator::{Cold, Parts, Translator};
+
+use super::block::{Header, Link};
+use super::uop::Uop;
+
+/// A way out of a block, in the data memory.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Way {
+    /// The generation of the TLB for which it holds, where it leads to another page.
+    valid: u64,
+    /// Where it leads.
+    pub eip: u32,
+    /// Bits of [`Link`].
+    kind: u32,
+    /// Offset in the code of the displacement that is patched.
+    jump: u32,
+    /// Offset in the code of where that leads while the way is not tied.
+    stub: u32,
+    /// Number of the block that it is tied to.
+    target: Option<u32>,
+}
+
+/// An entry of a jump table.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Jump {
+    /// `generation << 33 | offset`.
+    key: u64,
+    /// Host address.
+    entry: u64,
+}
+
+/// Jump tables: as many modes may take turns before one loses its table.
+const TABLES: usize = 8;
+
+/// The data memory.
+struct Data {
+    start: *mut u8,
+    used: usize,
+}
+
+impl Data {
+    /// Zeroed room, a multiple of 8 bytes.
+    fn allocate(&mut self, bytes: usize) -> Option<*mut u8> {
+        if self.used + bytes > DATA_BYTES {
+            return None;
+        }
+        let at = self.start.wrapping_add(self.used);
+        self.used += (bytes + 7) & !7;
+        // SAFETY: so many bytes are left in the mapping.
+        unsafe { at.write_bytes(0, bytes) };
+        Some(at)
+    }
+
+    /// A copy of ops; its host address.
+    fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
+        self.used = (self.used + 15) & !15;
+        #[allow(clippy::cast_ptr_alignment, reason = "what is in use was just made a multiple of 16")]
+        let at = self.allocate(size_of_val(ops))?.cast::<Uop>();
+        // SAFETY: the room was just allocated, aligned.
+        unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };
+        Some(at.addr() as u64)
+    }
+}
+
+/// The jump table of a mode.
+struct Table {
+    mode: u64,
+    jumps: Box<[Jump]>,
+}
+
+/// All native code.
+pub(super) struct Native {
+    memory: CodeMemory,
+    asm: Assembler,
+    stubs: Stubs,
+    /// Bytes of code that stay: the stubs.
+    fixed: usize,
+    /// Bytes of code in use.
+    used: usize,
+    data: Data,
+    tables: Vec<Table>,
+    cold: Vec<Cold>,
+    live: Vec<u32>,
+}
+
+// SAFETY: the pointers lead into the value's own mappings.
+unsafe impl Send for Native {}
+
+impl Native {
+    /// An empty code cache.
+    ///
+    /// # Errors
+    /// In words, where the host gives no memory for code.
+    pub fn new() -> Result<Self, String> {
+        let mut memory = CodeMemory::new()?;
+        let mut asm = Assembler::new();
+        asm.start(memory.code());
+        let stubs = Stubs::emit(&mut asm);
+        memory.write(0, asm.code());
+        let fixed = (asm.len() + 63) & !63;
+        let data = Data { start: memory.data(), used: 0 };
+        Ok(Self {
+            memory,
+            asm,
+            stubs,
+            fixed,
+            used: fixed,
+            data,
+            tables: Vec::new(),
+            cold: Vec::new(),
+            live: Vec::new(),
+        })
+    }
+
+    /// Translates a block; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
+    pub fn translate(&mut self, header: *const Header, ops: &[Uop]) -> Option<(u64, usize)> {
+        super::pass::live_flags(ops, &mut self.live);
+        let code = self.memory.code();
+        self.asm.start(code + self.used as u64);
+        let parts = Parts { asm: &mut self.asm, data: &mut self.data, stubs: &self.stubs, cold: &mut self.cold, code };
+        let entry = Translator::translate(parts, header, ops, &self.live)?;
+        let bytes = self.asm.len();
+        if self.used + bytes > CODE_BYTES {
+            return None;
+        }
+        self.memory.write(self.used, self.asm.code());
+        self.used = (self.used + bytes + 15) & !15;
+        Some((entry, bytes))
+    }
+
+    /// Drops all code but the stubs.
+    pub fn flush(&mut self) {
+        self.used = self.fixed;
+        self.data.used = 0;
+        for table in &mut self.tables {
+            table.jumps.fill(NOWHERE);
+        }
+    }
+
+    /// The jump table of a mode.
+    fn jump_table(&mut self, mode: u64) -> *mut Jump {
+        if let Some(at) = self.tables.iter().position(|table| table.mode == mode) {
+            // The last used is found first.
+            self.tables.swap(0, at);
+        } else if self.tables.len() < TABLES {
+            self.tables.insert(0, Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice() });
+        } else if let Some(oldest) = self.tables.last_mut() {
+            oldest.mode = mode;
+            oldest.jumps.fill(NOWHERE);
+            let last = self.tables.len() - 1;
+            self.tables.swap(0, last);
+        }
+        self.tables.first_mut().map_or(ptr::null_mut(), |table| table.jumps.as_mut_ptr())
+    }
+
+    /// Lets the jump of a way lead to an offset in the code.
+    fn patch(&mut self, jump: u32, to: u64) {
+        let from = u64::from(jump) + 4;
+        self.memory.write(jump as usize, &(to.wrapping_sub(from) as u32).to_le_bytes());
+    }
+
+    /// Ties a way to a block's code for this generation of the TLB. True where it now leads there and did not before.
+    ///
+    /// # Safety
+    /// The way was left by the code that ran last.
+    pub unsafe fn tie(&mut self, way: *mut Way, number: u32, entry: u64, generation: u32) -> Tied {
+        // SAFETY: the caller's promise.
+        let way = unsafe { &mut *way };
+        if way.kind & Link::LOOSE != 0 {
+            return Tied::Not;
+        }
+        way.valid = u64::from(generation) << 33;
+        if way.target == Some(number) {
+            return Tied::Already;
+        }
+        let before = way.target.replace(number);
+        let jump = way.jump;
+        self.patch(jump, entry - self.memory.code());
+        before.map_or(Tied::New, Tied::Instead)
+    }
+
+    /// Cuts ways that lead to a block, and forgets it in the jump tables.
+    ///
+    /// # Safety
+    /// The ways were tied since the last flush.
+    pub unsafe fn cut(&mut self, ways: &[*mut Way], header: Header, entry: u64) {
+        for &way in ways {
+            // SAFETY: the caller's promise.
+            let way = unsafe { &mut *way };
+            way.target = None;
+            let (jump, stub) = (way.jump, way.stub);
+            self.patch(jump, u64::from(stub));
+        }
+        for table in self.tables.iter_mut().filter(|table| table.mode == header.mode) {
+            let jump = &mut table.jumps[header.eip as usize & (JUMPS - 1)];
+            if jump.entry == entry {
+                *jump = NOWHERE;
+            }
+        }
+    }
+}
+
+/// Matches no offset: generations are not zero.
+const NOWHERE: Jump = Jump { key: 0, entry: 0 };
+
+/// What [`Native::tie`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tied {
+    /// Nothing: this way is never tied.
+    Not,
+    /// It leads there as before.
+    Already,
+    /// It now leads there, and led nowhere.
+    New,
+    /// It now leads there, and led to this block.
+    Instead(u32),
+}

@@ -1,0 +1,141 @@
+//! Templates of branches and ways out of a block.
+
+use std::mem::offset_of;
+
+use super::Way;
+use super::emitter::{Group1, Mem, Reg};
+use super::registers::{Place, exec, place, state};
+use super::translator::{Cold, Translator};
+use crate::cpu::block::Link;
+use crate::cpu::flags::ZF;
+use crate::cpu::interp::Exec;
+use crate::cpu::state::CpuState;
+use crate::cpu::uop::{Cond, Count, Size, Uop};
+
+/// Entries of a jump table.
+pub(super) const JUMPS: usize = 4096;
+/// Bytes of one.
+pub(super) const JUMP_BYTES: usize = 16;
+
+impl Translator<'_> {
+    /// Goes to `eip`: through a jump that is patched once the block there has native code.
+    fn way(&mut self, eip: u32) -> bool {
+        let Some(way) = self.new_way(eip) else { return false };
+        self.way_checks(way);
+        let jump = self.asm.jmp_forward();
+        self.tie_later(way, jump);
+        true
+    }
+
+    /// A conditional jump to where `eip` is handled.
+    fn way_if(&mut self, cond: Cond, eip: u32) -> bool {
+        let Some(way) = self.new_way(eip) else { return false };
+        // SAFETY: `new_way` gives ways in the data memory.
+        let kind = unsafe { (*way).kind };
+        let jump = self.asm.jcc_forward(cond);
+        if kind == 0 {
+            self.tie_later(way, jump);
+        } else {
+            self.cold.push(Cold::Way { jump, way });
+        }
+        true
+    }
+
+    /// What must hold before a way is taken.
+    pub fn way_checks(&mut self, way: *mut Way) {
+        // SAFETY: as above.
+        let kind = unsafe { (*way).kind };
+        if kind & Link::BACK != 0 {
+            self.asm.load(Size::Q, Reg::R11, exec(offset_of!(Exec, native.attention)));
+            self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R11, 0), 0);
+            let raised = self.asm.jcc_forward(Cond::Ne);
+            self.cold.push(Cold::Leave { jump: raised, way });
+        }
+        if kind & Link::CROSS != 0 {
+            let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
+            self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R12, Mem::Near(valid));
+            let moved = self.asm.jcc_forward(Cond::Ne);
+            self.cold.push(Cold::Leave { jump: moved, way });
+        }
+    }
+
+    /// `jump` is what leads to the way's block later, and until then to its exit.
+    pub fn tie_later(&mut self, way: *mut Way, jump: super::emitter::Fixup) {
+        // SAFETY: as above.
+        unsafe { (*way).jump = (self.asm.address_of(jump) - self.code) as u32 };
+        self.cold.push(Cold::Leave { jump, way });
+    }
+
+    pub fn jump(&mut self, uop: &Uop) -> bool {
+        self.way(uop.imm)
+    }
+
+    pub fn jump_if(&mut self, uop: &Uop, cond: Cond) -> bool {
+        self.need_condition(cond);
+        self.way_if(cond, uop.imm) && self.way(uop.imm2)
+    }
+
+    pub fn jump_count(&mut self, uop: &Uop, count: Count, size: Size) -> bool {
+        let Place::Reg(counter) = place(uop.a) else { return false };
+        self.asm.test(size, counter, counter);
+        self.host_flags_gone();
+        let done = match count {
+            Count::Zero => return self.way_if(Cond::E, uop.imm) && self.way(uop.imm2),
+            Count::NonZero => return self.way_if(Cond::Ne, uop.imm) && self.way(uop.imm2),
+            Count::NonZeroAndE | Count::NonZeroAndNe => self.asm.jcc_forward(Cond::E),
+        };
+        self.need_host_flags(ZF);
+        let cond = if count == Count::NonZeroAndE { Cond::E } else { Cond::Ne };
+        if !self.way_if(cond, uop.imm) {
+            return false;
+        }
+        self.asm.bind(done);
+        self.way(uop.imm2)
+    }
+
+    /// To an offset that only now is known: a look at the mode's jump table, where code is flat.
+    pub fn jump_to(&mut self, uop: &Uop) -> bool {
+        let from = self.read(uop.a, Reg::R10);
+        if from != Reg::R10 {
+            self.asm.mov(Size::D, Reg::R10, from);
+        }
+        if !self.flat_code {
+            self.asm.jmp(self.stubs.find);
+            return true;
+        }
+        self.asm.mov(Size::D, Reg::R11, Reg::R10);
+        self.asm.alu_imm(Size::D, Group1::And, Reg::R11, JUMPS as u32 - 1);
+        self.asm.shift_imm(Size::D, 4, Reg::R11, JUMP_BYTES.trailing_zeros());
+        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, exec(offset_of!(Exec, native.jumps)));
+        self.asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
+        self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Base(Reg::R11, 0));
+        self.asm.jcc(Cond::Ne, self.stubs.find);
+        self.asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
+        self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
+        self.asm.jcc(Cond::Ne, self.stubs.find);
+        self.asm.jmp_mem(Mem::Base(Reg::R11, 8));
+        true
+    }
+
+    /// Out, with a look around.
+    pub fn leave(&mut self, uop: &Uop) -> bool {
+        self.set_rip(uop.imm);
+        self.asm.jmp(self.stubs.leave);
+        true
+    }
+
+    /// `state.rip = eip`.
+    pub fn set_rip(&mut self, eip: u32) {
+        self.asm.mov_imm(Size::D, Reg::R11, eip);
+        self.asm.store(Size::Q, state(offset_of!(CpuState, rip)), Reg::R11);
+    }
+
+    pub fn check_target(&mut self, uop: &Uop) -> bool {
+        let target = self.read(uop.a, Reg::R11);
+        self.asm.alu_imm(Size::D, Group1::Cmp, target, uop.imm);
+        let beyond = self.asm.jcc_forward(Cond::A);
+        self.host_flags_gone();
+        self.cold_op(beyond);
+        true
+    }
+}

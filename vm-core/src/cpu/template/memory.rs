@@ -1,0 +1,219 @@
+//! Templates of loads, stores and segment checks.
+//!
+//! Each access has a site in the data memory: {tag, addend}. The tag is `generation << 33 | page`, so that one change of the
+//! generation lets all sites miss. The check is `(generation << 33 | address) ^ tag <= 0x1000 - size`: page, generation and an access that
+//! would cross the page in one compare. Generations are even there, so that an address that was not cut to 32 bits matches
+//! none. A miss asks the TLB and fills the site; a miss there lets the interpreter execute the op.
+
+use std::mem::offset_of;
+
+use super::emitter::{Group1, Mem, Reg};
+use super::registers::{Place, place, state};
+use super::translator::{Cold, Translator};
+use crate::cpu::state::{CpuState, Segment};
+use crate::cpu::tlb::PAGE;
+use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Size, T0, TA, Uop};
+
+/// A linear address: a register and a displacement. What goes beyond 32 bits misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Linear {
+    pub reg: Reg,
+    pub disp: i32,
+}
+
+/// Displacements up to here are folded: an address that is not cut is rare with them.
+const FOLDED: i32 = 0x1_0000;
+
+/// A site's tag.
+pub(super) const SITE_BYTES: usize = 16;
+
+impl Translator<'_> {
+    fn linear(&mut self, uop: &Uop, ea: Ea) -> Linear {
+        let disp = uop.imm as i32;
+        let indexed = ea == Ea::Index && place(uop.b) != Place::Zero;
+        if let (Place::Reg(reg), false) = (place(uop.a), indexed)
+            && (-FOLDED..FOLDED).contains(&disp)
+        {
+            return Linear { reg, disp };
+        }
+        self.offset_into(Reg::R13, uop, ea);
+        Linear { reg: Reg::R13, disp: 0 }
+    }
+
+    /// Checks an access of `bytes` through a site of its own. R11 then holds what is to be added to the address; the result is the
+    /// host's memory. The host's flags are gone.
+    fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
+        let site = self.site()?;
+        let Linear { reg, disp } = linear;
+        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
+        self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
+        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
+        let miss = self.asm.jcc_forward(Cond::A);
+        let resume = self.asm.here();
+        self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
+        self.host_flags_gone();
+        let (first, last) = (self.index, self.index);
+        self.cold.push(Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after: 0, flags: false });
+        Some(Mem::Index(Reg::R11, reg, 0, disp))
+    }
+
+    pub fn load(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
+        let linear = self.linear(uop, ea);
+        let Some(host) = self.check(linear, size.bytes(), false) else { return false };
+        match place(uop.d) {
+            Place::Reg(to) if !to.is_high() => self.asm.load(size, to, host),
+            _ => {
+                self.asm.load(size, Reg::R11, host);
+                self.write(size, uop.d, Reg::R11);
+            }
+        }
+        true
+    }
+
+    pub fn load_widen(&mut self, uop: &Uop, extend: Extend, from: Size, to: Size, ea: Ea) -> bool {
+        let Place::Reg(target) = place(uop.d) else { return false };
+        let linear = self.linear(uop, ea);
+        let Some(host) = self.check(linear, from.bytes(), false) else { return false };
+        self.asm.load_widen(extend == Extend::Sign, from, to, target, host);
+        true
+    }
+
+    /// A read of memory that is written by a later op of the instruction. Where that is near, the host's address is kept for it.
+    pub fn load_for_write(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
+        if uop.d != T0 {
+            return false;
+        }
+        let store = self.store_of(uop, size, ea);
+        let linear = self.linear(uop, ea);
+        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        let Some(store) = store else {
+            self.asm.load(size, Reg::R10, host);
+            return true;
+        };
+        self.asm.lea(Size::Q, Reg::R13, host);
+        self.asm.load(size, Reg::R10, Mem::Base(Reg::R13, 0));
+        if let Some(Cold::Miss { last, flags, .. }) = self.cold.last_mut() {
+            *last = store;
+            *flags = true;
+        }
+        let cold = self.cold.len() - 1;
+        while self.index + 1 < store {
+            self.index += 1;
+            self.op();
+        }
+        self.index = store;
+        let stored = self.ops[store].d;
+        let host = Mem::Base(Reg::R13, 0);
+        match place(stored) {
+            Place::Reg(reg) if reg.is_high() => self.high_to_low(reg, |t, low| t.asm.store(size, host, low)),
+            _ => {
+                let from = self.read(stored, Reg::R11);
+                self.asm.store(size, host, from);
+            }
+        }
+        let here = self.asm.here();
+        if let Some(Cold::Miss { after, .. }) = self.cold.get_mut(cold) {
+            *after = here;
+        }
+        // What the interpreter remembers on the other way is another kind of the same.
+        self.flags.known = None;
+        if self.flags.host != 0 {
+            return true;
+        }
+        if let Some(Cold::Miss { flags, .. }) = self.cold.get_mut(cold) {
+            *flags = false;
+        }
+        true
+    }
+
+    /// The store that ends an instruction which began with `load`, where only ops on registers stand between.
+    fn store_of(&self, load: &Uop, size: Size, ea: Ea) -> Option<usize> {
+        for (index, uop) in self.ops.iter().enumerate().skip(self.index + 1).take(3) {
+            if uop.y != load.y {
+                return None;
+            }
+            match uop.op() {
+                Op::Store { size: stored, ea: at } => {
+                    let same = (uop.a, uop.b, uop.x, uop.imm) == (load.a, load.b, load.x, load.imm);
+                    return (same && stored == size && at == ea).then_some(index);
+                }
+                Op::Alu { .. }
+                | Op::Inc { .. }
+                | Op::Dec { .. }
+                | Op::Neg { .. }
+                | Op::Not { .. }
+                | Op::Shift { .. }
+                | Op::DoubleShift { .. }
+                | Op::Bit { .. }
+                | Op::CmpXchg { .. } => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    pub fn store(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
+        let linear = self.linear(uop, ea);
+        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        let from = match place(uop.d) {
+            Place::Zero => {
+                self.asm.store_imm(size, host, 0);
+                return true;
+            }
+            Place::Reg(reg) if reg.is_high() => {
+                self.asm.mov(Size::D, Reg::R14, super::registers::whole(reg));
+                self.asm.shift_imm(Size::D, 5, Reg::R14, 8);
+                Reg::R14
+            }
+            _ => self.read(uop.d, Reg::R14),
+        };
+        self.asm.store(size, host, from);
+        true
+    }
+
+    pub fn store_imm(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
+        let linear = self.linear(uop, ea);
+        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        self.asm.store_imm(size, host, uop.imm2);
+        true
+    }
+
+    /// A vector register's load or store, once the address was checked; `bytes` at most 16.
+    pub fn vector_access(&mut self, uop: &Uop, ea: Ea, bytes: u32, write: bool, aligned: bool) -> Option<Mem> {
+        let linear = self.linear(uop, ea);
+        if aligned {
+            self.asm.lea(Size::D, Reg::R14, Mem::Base(linear.reg, linear.disp));
+            self.asm.test_imm(Size::B, Reg::R14, 15);
+            let odd = self.asm.jcc_forward(Cond::Ne);
+            self.cold_op(odd);
+        }
+        self.check(linear, bytes, write)
+    }
+
+    /// A linear address, checked against its segment: data segments that grow up; the interpreter does the others.
+    pub fn segment(&mut self, uop: &Uop, address: AddressSize, ea: Ea) -> bool {
+        if uop.d != TA || uop.a == TA && (uop.imm != 0 || ea == Ea::Index) {
+            return false;
+        }
+        let (number, bytes, write) = ((uop.imm2 & 7).min(5) as usize, uop.imm2 >> 8, uop.imm2 & 0x80 != 0);
+        let segment = offset_of!(CpuState, seg) + number * size_of::<Segment>();
+        self.offset_into(Reg::R13, uop, ea);
+        if address == AddressSize::A16 {
+            self.asm.widen(false, Size::W, Size::D, Reg::R13, Reg::R13);
+        }
+        let (mask, wanted) = if write { (0x8e, 0x82) } else { (0x8c, 0x80) };
+        self.asm.load(Size::D, Reg::R11, state(segment + offset_of!(Segment, rights)));
+        self.asm.alu_imm(Size::D, Group1::And, Reg::R11, mask);
+        self.asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, wanted);
+        let other = self.asm.jcc_forward(Cond::Ne);
+        self.asm.load(Size::D, Reg::R11, state(segment + offset_of!(Segment, limit)));
+        self.asm.lea(Size::Q, Reg::R14, Mem::Base(Reg::R13, bytes as i32 - 1));
+        self.asm.alu(Size::Q, Group1::Cmp, Reg::R14, Reg::R11);
+        let beyond = self.asm.jcc_forward(Cond::A);
+        self.asm.alu_load(Size::D, Group1::Add, Reg::R13, state(segment + offset_of!(Segment, base)));
+        self.host_flags_gone();
+        self.cold_op(other);
+        self.cold_op(beyond);
+        true
+    }
+}

@@ -1,0 +1,215 @@
+//! What native code calls, and how it is entered.
+
+use std::ptr;
+use std::sync::atomic::AtomicU32;
+
+use super::control::JUMPS;
+use super::registers::state_pointer;
+use super::{Jump, Way};
+use crate::bus::Bus;
+use crate::cpu::block::Header;
+use crate::cpu::interp::{self, Leave};
+use crate::cpu::lift::Mode;
+use crate::cpu::state::SegReg;
+use crate::cpu::tlb::TlbEntry;
+use crate::cpu::uop::{Op, Uop};
+use crate::cpu::{Cpu, flags};
+
+/// What native code finds while it runs.
+#[derive(Debug)]
+pub(in crate::cpu) struct Run {
+    /// The TLB's generation as sites hold it.
+    pub generation: u64,
+    /// The TLB's bank in use.
+    pub bank: *const TlbEntry,
+    /// Whether somebody wants attention.
+    pub attention: *const AtomicU32,
+    /// The jump table of the mode that runs.
+    pub jumps: *mut Jump,
+    /// The way by which code was left, where it was one.
+    pub way: *mut Way,
+    bus: Option<*mut dyn Bus>,
+    /// An op that the interpreter executes, and its end.
+    single: [Uop; 2],
+}
+
+impl Run {
+    /// The way by which code was left, where it was one that may be tied.
+    pub fn way(&self) -> *mut Way {
+        self.way
+    }
+
+    /// What runs next does not follow from it.
+    pub fn forget_way(&mut self) {
+        self.way = ptr::null_mut();
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        let none = Uop::new(Op::Return {});
+        Self {
+            generation: 0,
+            bank: ptr::null(),
+            attention: ptr::null(),
+            jumps: ptr::null_mut(),
+            way: ptr::null_mut(),
+            bus: None,
+            single: [none; 2],
+        }
+    }
+}
+
+/// The TLB's generation as sites hold it: above the address, and even.
+fn tag(cpu: &Cpu) -> u64 {
+    u64::from(cpu.tlb.generation()) << 33
+}
+
+/// Takes over what may have changed while Rust code ran.
+fn refresh(cpu: &mut Cpu) {
+    cpu.exec.native.generation = tag(cpu);
+    cpu.exec.native.bank = cpu.tlb.bank_pointer();
+}
+
+/// Enters the native code of the block that runs, and comes back when that, and all it leads to, is left.
+pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
+    let block = cpu.exec.block;
+    let Some(entry) = cpu.code.native_entry(block) else { return };
+    let Some(native) = cpu.code.native.as_mut() else { return };
+    let enter = native.stubs.enter;
+    // SAFETY: the block that runs lives.
+    let Header { count, mode, .. } = unsafe { *block };
+    // Elsewhere no offset is looked up there.
+    cpu.exec.native.jumps = if Mode::from_key(mode).flat_code() { native.jump_table(mode) } else { ptr::null_mut() };
+    cpu.exec.native.attention = bus.signals().attention_flag();
+    cpu.exec.native.way = ptr::null_mut();
+    cpu.exec.died = false;
+    // The code takes it off again.
+    cpu.exec.left += i64::from(count);
+    cpu.exec.leave = Leave::Goto;
+    refresh(cpu);
+    let bus: *mut (dyn Bus + '_) = bus;
+    #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast may not lengthen the lifetime of what is pointed to")]
+    // SAFETY: only the lifetime changes; the pointer is used while native code runs, and that is before this function is left.
+    let bus = unsafe { std::mem::transmute::<*mut (dyn Bus + '_), *mut (dyn Bus + 'static)>(bus) };
+    cpu.exec.native.bus = Some(bus);
+    let cpu: *mut Cpu = cpu;
+    // SAFETY: the stub is such a function, and code was made for this processor's layout. It calls back with the same pointer; no
+    // reference to the processor or the bus is used meanwhile.
+    unsafe {
+        let enter: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(enter as usize as *const ());
+        enter(state_pointer(cpu), entry);
+    }
+}
+
+/// Where execution goes on after native code was left: through a way, or as [`Leave`] says.
+pub(in crate::cpu) fn left(cpu: &mut Cpu) {
+    let way = cpu.exec.native.way;
+    if !way.is_null() {
+        // SAFETY: ways live until all code is dropped, which does not happen while code runs.
+        cpu.state.rip = u64::from(unsafe { (*way).eip });
+        cpu.exec.leave = Leave::Goto;
+    }
+}
+
+/// Native code wants to go to `eip`: the host address of the code there, or 0: out.
+pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
+    // SAFETY: native code passes the processor that runs it.
+    let cpu = unsafe { &mut *cpu };
+    refresh(cpu);
+    cpu.find_native(eip as u32).unwrap_or_else(|| {
+        cpu.state.rip = eip & 0xffff_ffff;
+        0
+    })
+}
+
+/// Executes one op by the interpreter; false: out, as the interpreter has said.
+pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -> bool {
+    // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
+    unsafe {
+        let cpu = &mut *cpu;
+        let Some(bus) = cpu.exec.native.bus else { return false };
+        let bus = &mut *bus;
+        let mut goes_on = single(cpu, bus, op);
+        if goes_on && cpu.exec.died {
+            finish(cpu, bus, op);
+            goes_on = false;
+        }
+        refresh(cpu);
+        goes_on
+    }
+}
+
+/// One op; false: out.
+///
+/// # Safety
+/// `op` leads to an op.
+unsafe fn single(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        cpu.exec.native.single[0] = *op;
+        let at = cpu.exec.native.single.as_ptr();
+        !interp::step(cpu, bus, at).is_null()
+    }
+}
+
+/// The block's own bytes were written by the instruction of `op`: what is left of it is executed, and then the block is left.
+///
+/// # Safety
+/// `op` leads to an op of a block's copy, which ends in a branch.
+#[cold]
+unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) {
+    // SAFETY: ops of one instruction stand together, and each instruction is followed by another or ends the block with a branch.
+    unsafe {
+        let number = (*op).y;
+        let mut op = op;
+        let ends = |uop: &Uop| {
+            matches!(uop.op(), Op::Jump {} | Op::JumpIf { .. } | Op::JumpCount { .. } | Op::JumpTo {} | Op::Leave {})
+        };
+        loop {
+            op = op.add(1);
+            let uop = &*op;
+            if uop.y != number {
+                interp::leave_stale(cpu, usize::from(number) + 1);
+                return;
+            }
+            if ends(uop) {
+                let eip = interp::branch_target(cpu, uop);
+                cpu.state.rip = u64::from(eip);
+                interp::leave_after(cpu, usize::from(number) + 1);
+                return;
+            }
+            if !single(cpu, bus, op) {
+                return;
+            }
+        }
+    }
+}
+
+/// The arithmetic flags, for the host's own.
+pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
+    // SAFETY: native code passes the processor that runs it.
+    let cpu = unsafe { &*cpu };
+    cpu.state.flags.get() & flags::ARITHMETIC | 0x202
+}
+
+impl Cpu {
+    /// The native code at an offset in CS, and where code is flat a note of it in the jump table.
+    fn find_native(&mut self, eip: u32) -> Option<u64> {
+        // SAFETY: native code runs.
+        if unsafe { self.exec.raised() } {
+            return None;
+        }
+        let mode = self.exec.mode;
+        let linear = self.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
+        let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
+        let header = self.code.quick(page | linear & 0xfff, eip, mode)?;
+        let entry = self.code.native_entry(header)?;
+        if Mode::from_key(mode).flat_code() {
+            let key = self.exec.native.generation | u64::from(eip);
+            // SAFETY: the table has so many entries.
+            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, entry } };
+        }
+        Some(entry)
+    }
+}

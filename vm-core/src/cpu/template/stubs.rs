@@ -1,0 +1,172 @@
+//! Code that all blocks share: the way in, the way out, a look at the TLB, a call of the interpreter.
+
+use std::mem::offset_of;
+
+use super::emitter::{Assembler, Group1, Mem, Reg};
+use super::flags::{A, B, KIND, RESULT, kind};
+use super::registers::{exec, processor, reload, spill};
+use super::run;
+use crate::cpu::Cpu;
+use crate::cpu::flags::{ARITHMETIC, Lazy};
+use crate::cpu::interp::Exec;
+use crate::cpu::tlb::{ENTRIES, PAGE, TlbEntry};
+use crate::cpu::uop::{Cond, Size};
+
+/// Host addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stubs {
+    /// `fn(state pointer, code)`.
+    pub enter: u64,
+    /// Out; RIP is in the state.
+    pub leave: u64,
+    /// Out by the way in R11.
+    pub leave_way: u64,
+    /// To the block at the offset in R10.
+    pub find: u64,
+    /// Executes the op at R11 of the block in R14 by the interpreter.
+    pub fallback: u64,
+    /// Makes the host's arithmetic flags the guest's. Uses R14.
+    pub load_flags: u64,
+    /// By size (1 to 16 bytes) and write: fills the site at R11 for the address in R13, or sets CF. Uses R14.
+    pub tlb: [[u64; 5]; 2],
+}
+
+const SAVED: [Reg; 6] = [Reg::Rbx, Reg::Rbp, Reg::R12, Reg::R13, Reg::R14, Reg::R15];
+/// What a System V function may change, but for R11, R14 and what we do not keep anything in.
+const VOLATILE: [Reg; 9] = [Reg::Rax, Reg::Rcx, Reg::Rdx, Reg::Rsi, Reg::Rdi, Reg::R8, Reg::R9, Reg::R10, Reg::R11];
+
+impl Stubs {
+    /// Emits all of them.
+    pub fn emit(asm: &mut Assembler) -> Self {
+        let mut stubs = Self { enter: asm.here(), ..Self::default() };
+        for reg in SAVED {
+            asm.push(reg);
+        }
+        asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
+        asm.mov(Size::Q, Reg::Rbp, Reg::Rdi);
+        asm.mov(Size::Q, Reg::R11, Reg::Rsi);
+        reload(asm);
+        asm.jmp_reg(Reg::R11);
+
+        stubs.leave_way = asm.here();
+        asm.store(Size::Q, exec(offset_of!(Exec, native.way)), Reg::R11);
+        stubs.leave = asm.here();
+        spill(asm);
+        let spilled = asm.here();
+        asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
+        for reg in SAVED.into_iter().rev() {
+            asm.pop(reg);
+        }
+        asm.ret();
+
+        stubs.find = asm.here();
+        spill(asm);
+        asm.mov(Size::Q, Reg::Rsi, Reg::R10);
+        call(asm, run::find as *const () as u64);
+        asm.test(Size::Q, Reg::Rax, Reg::Rax);
+        asm.jcc(Cond::E, spilled);
+        asm.mov(Size::Q, Reg::R11, Reg::Rax);
+        reload(asm);
+        asm.jmp_reg(Reg::R11);
+
+        stubs.fallback = asm.here();
+        spill(asm);
+        asm.store(Size::Q, exec(offset_of!(Exec, block)), Reg::R14);
+        asm.mov(Size::Q, Reg::Rsi, Reg::R11);
+        asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
+        call(asm, run::execute_op as *const () as u64);
+        asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
+        asm.test(Size::B, Reg::Rax, Reg::Rax);
+        let out = asm.jcc_forward(Cond::E);
+        reload(asm);
+        asm.ret();
+        asm.bind(out);
+        asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
+        asm.jmp(spilled);
+
+        stubs.load_flags = asm.here();
+        load_flags(asm);
+
+        for (write, row) in [false, true].into_iter().zip(&mut stubs.tlb) {
+            for (bytes, stub) in [1, 2, 4, 8, 16].into_iter().zip(row) {
+                *stub = asm.here();
+                look_up(asm, bytes, write);
+            }
+        }
+        stubs
+    }
+}
+
+/// Calls a function with the processor as its first argument. RSI is the caller's business.
+fn call(asm: &mut Assembler, function: u64) {
+    let Mem::Base(base, disp) = processor(0) else { return };
+    asm.lea(Size::Q, Reg::Rdi, Mem::Base(base, disp));
+    asm.mov_wide(Reg::Rax, function);
+    asm.call_reg(Reg::Rax);
+}
+
+fn load_flags(asm: &mut Assembler) {
+    asm.load_widen(false, Size::W, Size::D, Reg::R14, KIND);
+    // What compilers leave for another block to look at.
+    for size in [Size::D, Size::B] {
+        asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, size));
+        let other = asm.jcc_forward(Cond::Ne);
+        asm.load(Size::D, Reg::R14, A);
+        asm.alu_load(size, Group1::Cmp, Reg::R14, B);
+        asm.ret();
+        asm.bind(other);
+        asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Logic, size));
+        let other = asm.jcc_forward(Cond::Ne);
+        asm.alu_mem_imm(size, Group1::Cmp, RESULT, 0);
+        asm.ret();
+        asm.bind(other);
+    }
+    asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Sum, Size::D));
+    let other = asm.jcc_forward(Cond::Ne);
+    asm.load(Size::D, Reg::R14, A);
+    asm.alu_load(Size::D, Group1::Add, Reg::R14, B);
+    asm.ret();
+    asm.bind(other);
+    for reg in VOLATILE {
+        asm.push(reg);
+    }
+    // With the return address and nine registers the stack is aligned.
+    call(asm, run::flags as *const () as u64);
+    asm.mov(Size::D, Reg::R14, Reg::Rax);
+    for reg in VOLATILE.into_iter().rev() {
+        asm.pop(reg);
+    }
+    asm.push(Reg::R14);
+    asm.plain(0x9d);
+    asm.ret();
+}
+
+/// The TLB's entry for the address in R13.
+fn look_up(asm: &mut Assembler, bytes: u32, write: bool) {
+    asm.push(Reg::Rax);
+    asm.mov(Size::D, Reg::R14, Reg::R13);
+    asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
+    asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
+    asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.bank)));
+    let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
+    asm.load(Size::D, Reg::Rax, Mem::Base(Reg::R14, tag as i32));
+    // The tag belongs to this address: what the site shall hold is the tag with the generation.
+    asm.alu(Size::D, Group1::Xor, Reg::Rax, Reg::R13);
+    asm.alu_imm(Size::D, Group1::Cmp, Reg::Rax, PAGE - bytes);
+    let miss = asm.jcc_forward(Cond::A);
+    asm.alu(Size::D, Group1::Xor, Reg::Rax, Reg::R13);
+    asm.alu(Size::Q, Group1::Or, Reg::Rax, Reg::R12);
+    asm.store(Size::Q, Mem::Base(Reg::R11, 0), Reg::Rax);
+    asm.load(Size::Q, Reg::Rax, Mem::Base(Reg::R14, offset_of!(TlbEntry, addend) as i32));
+    asm.store(Size::Q, Mem::Base(Reg::R11, 8), Reg::Rax);
+    asm.pop(Reg::Rax);
+    asm.plain(0xf8);
+    asm.ret();
+    asm.bind(miss);
+    asm.pop(Reg::Rax);
+    asm.plain(0xf9);
+    asm.ret();
+}
+
+const _: () = assert!(size_of::<TlbEntry>() == 16 && ARITHMETIC & 0x202 == 0);
+const _: () = assert!(offset_of!(Cpu, state) < 1 << 30);

@@ -1,0 +1,368 @@
+//! One block: ops in, host code out.
+//!
+//! First comes what goes straight through, with jumps out of line for what is rare; then those rarities, `Cold`. An op without a
+//! template is executed by the interpreter: a call of a few nanoseconds.
+
+use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
+use super::flags::FlagState;
+use super::memory::{Linear, SITE_BYTES};
+use super::stubs::Stubs;
+use super::{Data, Way};
+use crate::cpu::block::{Header, Link};
+use crate::cpu::flags::ARITHMETIC;
+use crate::cpu::lift::Mode;
+use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth};
+
+/// What stands out of line.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cold {
+    /// A site missed.
+    Miss {
+        miss: Fixup,
+        linear: Linear,
+        site: u64,
+        bytes: u32,
+        write: bool,
+        /// Where it goes on once the site is filled.
+        resume: u64,
+        /// The ops that the interpreter executes where the TLB misses, too,
+        first: usize,
+        last: usize,
+        /// and where it goes on after them.
+        after: u64,
+        /// The host's flags are in use there.
+        flags: bool,
+    },
+    /// The interpreter executes one op.
+    Op { jump: Fixup, index: usize, after: u64 },
+    /// A way with conditions.
+    Way { jump: Fixup, way: *mut Way },
+    /// A way that is not tied, or whose conditions do not hold.
+    Leave { jump: Fixup, way: *mut Way },
+}
+
+/// The translation of one block.
+pub(super) struct Translator<'a> {
+    pub asm: &'a mut Assembler,
+    pub data: &'a mut Data,
+    pub stubs: &'a Stubs,
+    pub ops: &'a [Uop],
+    /// Flags that somebody may look at, after each op.
+    pub live: &'a [u32],
+    pub cold: &'a mut Vec<Cold>,
+    /// The op that is translated.
+    pub index: usize,
+    pub flags: FlagState,
+    /// Where code memory begins.
+    pub code: u64,
+    /// Code is flat: an offset is a linear address.
+    pub flat_code: bool,
+    /// Calls the interpreter for the op whose number is in R11.
+    thunk: u64,
+    header: Header,
+    failed: bool,
+}
+
+/// What a translation needs besides the ops.
+pub(super) struct Parts<'a> {
+    pub asm: &'a mut Assembler,
+    pub data: &'a mut Data,
+    pub stubs: &'a Stubs,
+    pub cold: &'a mut Vec<Cold>,
+    /// Where code memory begins.
+    pub code: u64,
+}
+
+impl<'a> Translator<'a> {
+    /// Translates; the result is the host address of the entry. `None`: memory is full, or the block is too long.
+    pub fn translate(parts: Parts<'a>, header: *const Header, ops: &'a [Uop], live: &'a [u32]) -> Option<u64> {
+        let Parts { asm, data, stubs, cold, code } = parts;
+        cold.clear();
+        let shadow = data.copy_ops(ops)?;
+        // SAFETY: the block cache passes a block that lives.
+        let block = unsafe { *header };
+        let thunk = asm.here();
+        asm.shift_imm(Size::D, 4, Reg::R11, size_of::<Uop>().trailing_zeros());
+        asm.lea(Size::Q, Reg::R14, Mem::Near(shadow));
+        asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R14);
+        asm.mov_wide(Reg::R14, header.addr() as u64);
+        asm.jmp(stubs.fallback);
+        let entry = asm.here();
+        let mut this = Translator {
+            asm,
+            data,
+            stubs,
+            ops,
+            live,
+            cold,
+            index: 0,
+            flags: FlagState::default(),
+            code,
+            flat_code: Mode::from_key(block.mode).flat_code(),
+            thunk,
+            header: block,
+            failed: false,
+        };
+        this.asm.alu_imm(Size::Q, Group1::Sub, Reg::R15, block.count);
+        let used_up = this.asm.jcc_forward(Cond::S);
+        while this.index < ops.len() {
+            if !this.asm.room(2 * SLACK) {
+                return None;
+            }
+            this.op();
+            this.index += 1;
+        }
+        this.asm.bind(used_up);
+        this.asm.alu_imm(Size::Q, Group1::Add, Reg::R15, block.count);
+        this.set_rip(block.eip);
+        this.asm.jmp(stubs.leave);
+        this.cold_part()?;
+        (!this.failed).then_some(entry)
+    }
+
+    /// Room for a site; none makes the translation fail.
+    pub fn site(&mut self) -> Option<u64> {
+        let site = self.data.allocate(SITE_BYTES).map(|site| site.addr() as u64);
+        self.failed |= site.is_none();
+        site
+    }
+
+    /// A way out to `eip`.
+    pub fn new_way(&mut self, eip: u32) -> Option<*mut Way> {
+        let Some(place) = self.data.allocate(size_of::<Way>()) else {
+            self.failed = true;
+            return None;
+        };
+        let block = self.header;
+        let mut kind = 0;
+        let in_page = (block.physical & 0xfff) as i64 + i64::from(eip) - i64::from(block.eip);
+        if !(0..0x1000).contains(&in_page) {
+            kind |= Link::CROSS;
+            // What holds for one linear page need not hold for the next, and only flat code says which that is.
+            if !self.flat_code {
+                kind |= Link::LOOSE;
+            }
+        }
+        // On each way round a loop there is one that leads to its block's start or before it.
+        if eip <= block.eip {
+            kind |= Link::BACK;
+        }
+        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of eight bytes")]
+        let way = place.cast::<Way>();
+        // SAFETY: the data memory has room for it there.
+        unsafe { way.write(Way { valid: 0, eip, kind, jump: 0, stub: 0, target: None }) };
+        Some(way)
+    }
+
+    /// The interpreter executes the op that is translated, where `jump` comes from.
+    pub fn cold_op(&mut self, jump: Fixup) {
+        self.cold.push(Cold::Op { jump, index: self.index, after: 0 });
+    }
+
+    /// The interpreter executes an op, here.
+    fn fallback(&mut self, index: usize) {
+        self.asm.mov_imm(Size::D, Reg::R11, index as u32);
+        self.asm.call(self.thunk);
+    }
+
+    /// Translates the op at `index`.
+    pub fn op(&mut self) {
+        let from = self.cold.len();
+        let index = self.index;
+        let uop = self.ops[index];
+        let op = uop.op();
+        if !self.template(&uop, op, self.live[index]) {
+            self.fallback(index);
+            self.host_flags_gone();
+            if !keeps_flags(op) {
+                self.flags_unknown();
+            }
+        }
+        let here = self.asm.here();
+        for cold in &mut self.cold[from..] {
+            if let Cold::Miss { after, .. } | Cold::Op { after, .. } = cold
+                && *after == 0
+            {
+                *after = here;
+            }
+        }
+    }
+
+    /// Emits the template of an op; false where there is none.
+    fn template(&mut self, uop: &Uop, op: Op, live: u32) -> bool {
+        let alive = live & ARITHMETIC != 0;
+        match op {
+            Op::Mov { size: Size::Q }
+            | Op::MovImm { size: Size::Q }
+            | Op::Load { size: Size::Q, .. }
+            | Op::Store { size: Size::Q, .. } => false,
+            Op::Mov { size } => self.mov(uop, size),
+            Op::MovImm { size } => self.mov_imm(uop, size),
+            Op::Xchg { size } => self.exchange(uop, size),
+            Op::Widen { extend, from, to } => self.widen(uop, extend, from, to),
+            Op::Lea { address, ea, size } => self.lea(uop, address, ea, size),
+            Op::Alu { alu, form, size, flags } => self.arithmetic(uop, alu, form, size, flags == Flag::Live),
+            Op::Compare { compare, form, size } => self.compare(uop, compare, form, size),
+            Op::Inc { size } => self.step(uop, false, size),
+            Op::Dec { size } => self.step(uop, true, size),
+            Op::Neg { size, flags } => self.negate(uop, size, flags),
+            Op::Not { size } => self.invert(uop, size),
+            Op::Shift { shift, form, size, flags } => {
+                let live = if flags == Flag::Live { live } else { 0 };
+                form == Form::Imm && uop.imm.trailing_zeros() >= 5 || self.shift(uop, shift, form, size, live)
+            }
+            Op::DoubleShift { shift, form, size } => self.double_shift(uop, shift, form, size, live),
+            Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul, size: Size::B } => false,
+            Op::MulDiv { kind, size } => self.muldiv(uop, kind, size, alive),
+            Op::Imul { form, size } => self.product(uop, form, size, alive),
+            Op::Bit { bit, form, size } => self.bit(uop, bit, form, size, live),
+            Op::BitOffset { size } => self.bit_offset(uop, size),
+            Op::Scan { scan, size } => self.scan(uop, scan, size),
+            Op::Bswap { size } => self.swap_bytes(uop, size),
+            Op::Setcc { cond } => self.set(uop, cond),
+            Op::Cmov { cond, size } => self.conditional_move(uop, cond, size),
+            Op::CmpXchg { size } => self.compare_exchange(uop, size),
+            Op::Flag { what } => self.flag(what, live),
+            Op::Load { size, ea } => self.load(uop, size, ea),
+            Op::LoadWiden { extend, from, to, ea } => self.load_widen(uop, extend, from, to, ea),
+            Op::LoadForWrite { size, ea } => self.load_for_write(uop, size, ea),
+            Op::Store { size, ea } => self.store(uop, size, ea),
+            Op::StoreImm { size, ea } => self.store_imm(uop, size, ea),
+            Op::Segment { address, ea } => self.segment(uop, address, ea),
+            Op::CheckTarget {} => self.check_target(uop),
+            Op::VectorCheck { unit } => self.vector_check(unit),
+            Op::VectorLoad { unit, width, ea } => self.vector_load(uop, unit, width, ea),
+            Op::VectorStore { unit, width, ea } => self.vector_store(uop, unit, width, ea),
+            Op::Vector { unit, what } => self.vector(uop, unit, what),
+            Op::VectorGet { unit, get } => self.vector_get(uop, unit, get),
+            Op::Jump {} => self.jump(uop),
+            Op::JumpIf { cond } => self.jump_if(uop, cond),
+            Op::JumpCount { count, size } => self.jump_count(uop, count, size),
+            Op::JumpTo {} => self.jump_to(uop),
+            Op::Leave {} => self.leave(uop),
+            Op::Push { .. }
+            | Op::PushImm { .. }
+            | Op::Pop { .. }
+            | Op::VectorSet { .. }
+            | Op::Float { .. }
+            | Op::VectorTest { .. }
+            | Op::VectorCross { .. }
+            | Op::Helper {} => false,
+            // The interpreter's own: never lifted.
+            Op::AluLoad { .. }
+            | Op::AluStore { .. }
+            | Op::CompareLoad { .. }
+            | Op::CompareMem { .. }
+            | Op::IncStore { .. }
+            | Op::CompareJump { .. }
+            | Op::DecJump { .. }
+            | Op::AluJump { .. }
+            | Op::CompareLoadJump { .. }
+            | Op::CompareMemJump { .. }
+            | Op::PushFlat {}
+            | Op::PushImmFlat {}
+            | Op::PopFlat {}
+            | Op::CallFlat {}
+            | Op::CallToFlat {}
+            | Op::RetFlat {}
+            | Op::Stale {}
+            | Op::Enter {}
+            | Op::Native {}
+            | Op::Return {} => {
+                self.failed = true;
+                true
+            }
+        }
+    }
+
+    /// What stands out of line. `None`: there is no room.
+    fn cold_part(&mut self) -> Option<()> {
+        let mut next = 0;
+        while let Some(&cold) = self.cold.get(next) {
+            next += 1;
+            if !self.asm.room(SLACK) {
+                return None;
+            }
+            match cold {
+                Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after, flags } => {
+                    self.asm.bind(miss);
+                    let Linear { reg, disp } = linear;
+                    let mut wraps = None;
+                    if disp != 0 {
+                        // The sum may be beyond 32 bits: the interpreter cuts it.
+                        self.asm.lea(Size::Q, Reg::R13, Mem::Base(reg, disp));
+                        self.asm.mov(Size::D, Reg::R11, Reg::R13);
+                        self.asm.alu(Size::Q, Group1::Cmp, Reg::R11, Reg::R13);
+                        wraps = Some(self.asm.jcc_forward(Cond::Ne));
+                    } else if reg != Reg::R13 {
+                        self.asm.mov(Size::D, Reg::R13, reg);
+                    }
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
+                    self.asm.call(self.stubs.tlb[usize::from(write)][bytes.trailing_zeros() as usize & 7]);
+                    self.asm.jcc(Cond::Ae, resume);
+                    if let Some(wraps) = wraps {
+                        self.asm.bind(wraps);
+                    }
+                    for index in first..=last {
+                        self.fallback(index);
+                    }
+                    if flags {
+                        self.asm.call(self.stubs.load_flags);
+                    }
+                    self.asm.jmp(after);
+                }
+                Cold::Op { jump, index, after } => {
+                    self.asm.bind(jump);
+                    self.fallback(index);
+                    self.asm.jmp(after);
+                }
+                Cold::Way { jump, way } => {
+                    self.asm.bind(jump);
+                    self.way_checks(way);
+                    let jump = self.asm.jmp_forward();
+                    self.tie_later(way, jump);
+                }
+                Cold::Leave { jump, way } => {
+                    self.asm.bind(jump);
+                    // SAFETY: `new_way` gives ways in the data memory.
+                    unsafe { (*way).stub = (self.asm.here() - self.code) as u32 };
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(way.addr() as u64));
+                    self.asm.jmp(self.stubs.leave_way);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// Whether the interpreter leaves what is remembered of flags as it is when it executes this op.
+fn keeps_flags(op: Op) -> bool {
+    matches!(
+        op,
+        Op::Mov { .. }
+            | Op::MovImm { .. }
+            | Op::Xchg { .. }
+            | Op::Widen { .. }
+            | Op::Lea { .. }
+            | Op::Not { .. }
+            | Op::BitOffset { .. }
+            | Op::Bswap { .. }
+            | Op::Setcc { .. }
+            | Op::Cmov { .. }
+            | Op::MulDiv { kind: MulDiv::Div | MulDiv::Idiv, .. }
+            | Op::Alu { flags: Flag::Dead, .. }
+            | Op::Load { .. }
+            | Op::LoadWiden { .. }
+            | Op::LoadForWrite { .. }
+            | Op::Store { .. }
+            | Op::StoreImm { .. }
+            | Op::Segment { .. }
+            | Op::Push { .. }
+            | Op::PushImm { .. }
+            | Op::Pop { .. }
+            | Op::CheckTarget {}
+            | Op::Float { .. }
+            | Op::VectorLoad { width: VectorWidth::D | VectorWidth::Q | VectorWidth::X | VectorWidth::U, .. }
+            | Op::VectorStore { .. }
+    )
+}
