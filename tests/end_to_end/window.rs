@@ -165,7 +165,7 @@ fn another_floppy_is_put_in_and_taken_out_while_the_guest_runs() {
     let mut desktop = Desktop::new("insert");
     let first = writable(&shared("freedos722.img"), &desktop.folder);
     let second = desktop.folder.join("second.img");
-    tool("mformat", &["-C", "-f", "1440", "-v", "SECOND", "-i", word(&second), "::"]);
+    tool("mformat", &["-C", "-f", "720", "-v", "SECOND", "-i", word(&second), "::"]);
     let letter = desktop.folder.write("letter", b"from the second floppy\r\n");
     tool("mcopy", &["-i", word(&second), word(&letter), "::LETTER.TXT"]);
     desktop.machine(
@@ -226,7 +226,7 @@ fn a_machine_with_a_kernel_is_made_by_clicks_and_comes_to_a_shell() {
     let (x, y) = fields[3];
     let choose = desktop.wait_for_picture("its button", |picture| picture.area_of(BUTTON, (x + 200, y), (20, 4)));
     desktop.click((choose.0 + 8, choose.1 + 2));
-    desktop.wait_for_picture("the words", |picture| picture.area_of(ATTENTION, (320, 100), (1, 5)));
+    desktop.wait_for_picture("the words", |picture| picture.area_of(ATTENTION, (320, 100), (3, 1)));
     for (field, text) in [(0, "Linux by clicks"), (3, word(&kernel)), (4, word(&initrd))] {
         desktop.click(fields[field]);
         desktop.type_text(text);
