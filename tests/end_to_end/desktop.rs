@@ -386,6 +386,20 @@ impl Desktop {
         self.wait_for_picture(&format!("“{text}” in the window"), |picture| picture.find(text))
     }
 
+    /// Waits until the window shows what came so far: its picture stands still for less than a caret's blink. Text that is in the same
+    /// frame as a click into another field belongs to neither.
+    pub fn settle(&self) {
+        let until = Instant::now() + PATIENCE;
+        let (mut last, mut same) = (self.picture(), 0);
+        while same < 4 {
+            assert!(Instant::now() < until, "the window does not come to rest: {}", self.dump("display.png").display());
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.picture();
+            same = if now.rgb == last.rgb { same + 1 } else { 0 };
+            last = now;
+        }
+    }
+
     pub fn wait_for_picture<T>(&self, what: &str, look: impl Fn(&Picture) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {

@@ -229,7 +229,9 @@ fn a_machine_with_a_kernel_is_made_by_clicks_and_comes_to_a_shell() {
     desktop.wait_for_picture("the words", |picture| picture.area_of(ATTENTION, (320, 100), (3, 1)));
     for (field, text) in [(0, "Linux by clicks"), (3, word(&kernel)), (4, word(&initrd))] {
         desktop.click(fields[field]);
+        desktop.settle();
         desktop.type_text(text);
+        desktop.settle();
     }
     desktop.keep("new-machine.png");
     let (x, y) = desktop.wait_for_picture("Create", |picture| picture.area_of(ACCENT, (320, 300), (30, 4)));
