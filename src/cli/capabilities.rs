@@ -3,10 +3,11 @@
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
 The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by an
-interpreter or by a translator to native code (-accel jit; Linux hosts with x86-64 processors).
+interpreter or by a translator to native code: templates (-accel jit; Linux hosts with x86-64 processors) or the compiler Cranelift
+(-accel jit=cranelift, and -accel jit on other hosts with x86-64, 64-bit ARM or 64-bit RISC-V processors).
 
 Not there yet
-  engines       the optimizing JIT (-accel jit=cranelift) and KVM (-accel kvm)
+  engines       templates and Cranelift at the same time; floating point and vectors in Cranelift's code; KVM (-accel kvm)
   modes         64-bit long mode
   instructions  SSE3 to SSE4.2, MOVBE, POPCNT and RDSEED but with -cpu max; AVX, AES and later sets; MONITOR and MWAIT; VMX and SVM
   registers     performance and last-branch MSRs

@@ -57,7 +57,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-help", "-h"],      argument: "",                      help: "this list",                                                 set: |request, _| { request.help = true; Ok(()) } },
     Row { names: &["-name"],            argument: "NAME",                  help: "the machine's name, in titles and messages",                set: name },
     Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=jit,hpet=on|off",        set: machine },
-    Row { names: &["-accel"],           argument: "interp|jit|jit=template", help: "the engine; jit makes native code",                    set: |request, text| accel(request, "-accel", text) },
+    Row { names: &["-accel"],           argument: "interp|jit[=template|cranelift]", help: "the engine; jit makes native code",             set: |request, text| accel(request, "-accel", text) },
     Row { names: &["-cpu"],             argument: "pentium-m",             help: "the processor; also 486, pentium, pentium2, pentium3, max", set: cpu },
     Row { names: &["-smp"],             argument: "1",                     help: "the number of processors",                                  set: smp },
     Row { names: &["-m"],               argument: "[size=]MEGS",           help: "memory in MiB, or with k, M or G",                          set: |request, text| { request.config.memory_mib = device::memory(text)?; Ok(()) } },
@@ -191,8 +191,13 @@ fn machine(request: &mut Request, text: &str) -> Result<(), CliError> {
 fn accel(request: &mut Request, option: &str, text: &str) -> Result<(), CliError> {
     request.config.accelerator = match text {
         "interp" => Accelerator::Interpreter,
-        "jit" | "jit=template" => Accelerator::Templates,
-        "kvm" | "tcg" | "jit=cranelift" => {
+        "jit" => Accelerator::Templates,
+        "jit=template" if Accelerator::Templates.has_templates() => Accelerator::Templates,
+        "jit=template" => {
+            return refuse(format!("{option} {text}: templates are for Linux on x86-64 only; “jit” and “interp” work"));
+        }
+        "jit=cranelift" => Accelerator::Cranelift,
+        "kvm" | "tcg" => {
             return refuse(format!(
                 "{option} {text}: not there yet; “interp” and “jit” work (see hako --capabilities)"
             ));
@@ -286,7 +291,7 @@ mod tests {
             ("-enable-kvm", "KVM"),
             ("-accel kvm", "interp"),
             ("-accel tcg", "interp"),
-            ("-accel jit=cranelift", "interp"),
+            ("-accel jit=faster", "interp"),
             ("-M q35", "q35"),
             ("-M pc,hpet=maybe", "hpet=maybe"),
             ("-smp 4", "-smp 1"),

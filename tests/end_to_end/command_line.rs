@@ -30,7 +30,7 @@ fn an_unknown_or_unsupported_option_is_an_error_that_names_it() {
         (&["-m", "64"], &["hako run"]),
         (&["run", "-frobnicate"], &["-frobnicate"]),
         (&["run", "-accel", "kvm"], &["kvm", "interp"]),
-        (&["run", "-accel", "jit=cranelift"], &["jit=cranelift", "interp"]),
+        (&["run", "-accel", "jit=faster"], &["jit=faster", "interp"]),
         (&["run", "-accel", "tcg"], &["tcg", "interp"]),
         (&["run", "-smp", "2"], &["-smp"]),
         (&["run", "-m", "0"], &["-m 0"]),

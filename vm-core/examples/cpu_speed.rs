@@ -1,6 +1,6 @@
 //! Speed of the engines: six integer programs and two of SSE2, millions of guest instructions a second each.
 //!
-//! `cargo run -p vm-core --release --example cpu_speed -- [jit] [PROGRAM]`. Needs gcc that can compile for i386 (no library).
+//! `cargo run -p vm-core --release --example cpu_speed -- [jit|jit=cranelift] [PROGRAM]`. Needs gcc that can compile for i386 (no library).
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use vm_core::bus::signals::Signals;
 use vm_core::bus::{Bus, CodePolicy, PhysPage, Width};
 use vm_core::cpu::cpuid::CpuModel;
 use vm_core::cpu::state::{Segment, cr0, cr4, gpr};
-use vm_core::cpu::{Cpu, Exit};
+use vm_core::cpu::{Compilation, Cpu, Exit};
 
 /// RAM and nothing else.
 struct Ram {
@@ -111,7 +111,7 @@ fn main() -> Result<(), String> {
 fn measure() -> Result<(), String> {
     let (image, entry) = image()?;
     let mut words = std::env::args().skip(1).peekable();
-    let native = words.next_if(|word| word == "jit").is_some();
+    let engine = words.next_if(|word| word.starts_with("jit"));
     let only = words.next();
     let mut product = 1.0;
     let names = ["sieve", "crc", "matrix", "quicksort", "fib", "machine", "mandelbrot", "saxpy"];
@@ -126,8 +126,10 @@ fn measure() -> Result<(), String> {
         ram.write(0x10_0000, &image);
         let mut bus = Ram { ram, signals };
         let mut cpu = Cpu::new(CpuModel::default());
-        if native {
-            cpu.use_native_code()?;
+        match engine.as_deref() {
+            Some("jit=cranelift") => cpu.use_regions(Compilation::Behind)?,
+            Some(_) => cpu.use_native_code()?,
+            None => {}
         }
         let data = Segment { base: 0, limit: u32::MAX, rights: 0xc093, selector: 16 };
         cpu.state.seg = [data; 6];

@@ -138,19 +138,28 @@ pub enum Accelerator {
     /// The interpreter, which runs everywhere.
     #[default]
     Interpreter,
-    /// Native code made by templates of what runs often.
+    /// Native code of what runs often: made by templates where the host has them, else compiled by Cranelift.
     Templates,
+    /// Native code compiled by Cranelift of what runs very often.
+    Cranelift,
 }
+
+/// Whether there are templates for this host.
+const TEMPLATES: bool = cfg!(all(feature = "jit", target_arch = "x86_64", target_os = "linux"));
+/// Whether Cranelift is there and makes code for this host.
+const CRANELIFT: bool =
+    cfg!(all(feature = "jit", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")));
 
 impl Accelerator {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Interpreter, Self::Templates];
+    pub const ALL: [Self; 3] = [Self::Interpreter, Self::Templates, Self::Cranelift];
 
     /// The name in machine files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Interpreter => "interpreter",
             Self::Templates => "jit",
+            Self::Cranelift => "cranelift",
         }
     }
 
@@ -166,12 +175,18 @@ impl Accelerator {
     pub fn available(self) -> Result<(), &'static str> {
         match self {
             Self::Interpreter => Ok(()),
-            Self::Templates if !cfg!(feature = "jit") => Err("this build of Hako is without native code"),
-            Self::Templates if !cfg!(all(target_arch = "x86_64", target_os = "linux")) => {
-                Err("native code is made on Linux hosts with x86-64 processors only")
+            _ if !cfg!(feature = "jit") => Err("this build of Hako is without native code"),
+            Self::Templates | Self::Cranelift if CRANELIFT => Ok(()),
+            Self::Templates if TEMPLATES => Ok(()),
+            Self::Templates | Self::Cranelift => {
+                Err("native code is made on hosts with x86-64, 64-bit ARM or 64-bit RISC-V processors only")
             }
-            Self::Templates => Ok(()),
         }
+    }
+
+    /// Whether templates make the native code, where it is made.
+    pub fn has_templates(self) -> bool {
+        self == Self::Templates && TEMPLATES
     }
 }
 

@@ -11,6 +11,11 @@ pub mod access;
 pub mod block;
 pub mod bulk;
 pub mod cpuid;
+#[cfg(all(feature = "jit", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+mod cranelift;
+#[cfg(not(all(feature = "jit", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
+#[path = "cpu/cranelift/absent.rs"]
+mod cranelift;
 mod debug;
 pub mod fault;
 pub mod flags;
@@ -37,6 +42,8 @@ pub(crate) mod testbus;
 pub mod tlb;
 pub mod uop;
 pub mod vector;
+
+pub use cranelift::Compilation;
 
 use cpuid::CpuModel;
 use fault::Fault;
@@ -122,6 +129,17 @@ impl Cpu {
     /// In words, where this host cannot do that; then everything is interpreted, as before.
     pub fn use_native_code(&mut self) -> Result<(), String> {
         self.code.native = Some(Box::new(template::Native::new()?));
+        self.code.want_flush();
+        Ok(())
+    }
+
+    /// From now on regions of what runs often are compiled by Cranelift. What is executed does not change by that, only its speed.
+    ///
+    /// # Errors
+    /// In words, where this host cannot do that; then everything is interpreted, as before.
+    pub fn use_regions(&mut self, compilation: Compilation) -> Result<(), String> {
+        self.code.regions = Some(Box::new(cranelift::Regions::new(compilation)?));
+        self.code.threshold = block::HOT_REGION;
         self.code.want_flush();
         Ok(())
     }

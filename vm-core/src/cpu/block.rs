@@ -16,6 +16,7 @@ use super::cpuid::CpuModel;
 use super::fault::Fault;
 use super::lift::{Ends, Lifted, Mode, lift, lift_too_long};
 use super::state::SegReg;
+use super::cranelift::{Exit, Regions};
 use super::template::{Native, Tied, Way};
 use super::uop::{Op, Uop};
 use super::{Cpu, Helper, pass};
@@ -35,6 +36,8 @@ const MAX_BLOCKS: usize = 200_000;
 const QUICK: usize = 1 << 15;
 /// How often a block is interpreted before it becomes native code.
 const HOT: u32 = 24;
+/// How often it is before a region is made of it: compiling costs a hundred times as much.
+pub(super) const HOT_REGION: u32 = 1000;
 /// The longest instruction.
 const LONGEST: usize = 15;
 
@@ -79,6 +82,12 @@ impl Header {
     /// Matches no block.
     const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, loose: 0 };
 
+    /// The header of a block that is in no cache.
+    #[cfg(test)]
+    pub fn for_test(physical: u64, mode: u64, eip: u32, count: u32, number: u32) -> Self {
+        Self { physical, mode, eip, count, number, loose: 0 }
+    }
+
     /// The first micro-op of the block whose header is at `header`.
     #[inline(always)]
     pub fn code(header: *const Self) -> *const Uop {
@@ -122,8 +131,8 @@ struct Place {
 }
 
 /// What is known of a block besides its code.
-struct Block {
-    header: *mut Header,
+pub(super) struct Block {
+    pub(super) header: *mut Header,
     /// Bytes.
     len: u32,
     places: Vec<Place>,
@@ -134,18 +143,26 @@ struct Block {
     native: Option<u64>,
     /// and ways of others that lead to that.
     ways: Vec<*mut Way>,
+    /// The region that begins with it,
+    pub(super) region: Option<u32>,
+    /// and those that it is a part of.
+    pub(super) regions: Vec<u32>,
 }
 
+/// What a block is found by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    physical: u64,
-    mode: u64,
-    eip: u32,
+pub(super) struct Key {
+    /// Physical address of its first byte.
+    pub physical: u64,
+    /// [`Mode::key`].
+    pub mode: u64,
+    /// Offset in CS of its first byte.
+    pub eip: u32,
 }
 
 /// A hash good enough for addresses.
 #[derive(Default)]
-struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -165,7 +182,7 @@ impl Hasher for AddressHasher {
     }
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// Counts for people who watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,7 +197,9 @@ pub struct CodeStats {
     pub flushes: u64,
     /// Turns of the dispatcher.
     pub dispatches: u64,
-    /// Blocks that native code was made of,
+    /// Regions compiled,
+    pub regions: u64,
+    /// blocks that native code was made of (as often as that happened),
     pub native_blocks: u64,
     /// their instructions,
     pub native_instructions: u64,
@@ -195,18 +214,20 @@ pub struct Cache {
     chunks: Vec<*mut [Slot; CHUNK]>,
     /// Slots used of the last piece.
     used: usize,
-    blocks: Vec<Block>,
-    map: Map<Key, u32>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) map: Map<Key, u32>,
     quick: Box<[*const Header; QUICK]>,
     pages: Map<u64, PageCode>,
     /// Single instructions across pages or in devices, with their bytes.
     careful: Map<Key, (*const Header, [u8; LONGEST])>,
     map_generation: u32,
     flush_wanted: bool,
-    lifted: Lifted,
+    pub(super) lifted: Lifted,
     fused: Vec<Uop>,
     /// Native code, where the processor makes some.
     pub(super) native: Option<Box<Native>>,
+    /// Compiled regions, where the processor makes some.
+    pub(super) regions: Option<Box<Regions>>,
     /// How often the interpreter enters a block before that.
     pub(super) threshold: u32,
     /// Counts.
@@ -233,6 +254,7 @@ impl Default for Cache {
             lifted: Lifted::default(),
             fused: Vec::new(),
             native: None,
+            regions: None,
             threshold: HOT,
             stats: CodeStats::default(),
         }
@@ -253,13 +275,13 @@ enum Outcome {
 }
 
 /// What is known of a block whose ops were just lifted.
-struct LiftedBlock {
+pub(super) struct LiftedBlock {
     /// Where its instructions begin, in bytes from its start.
     offsets: [u16; MAX_INSTRUCTIONS],
     /// Instructions.
-    count: usize,
+    pub count: usize,
     /// Bytes.
-    len: usize,
+    pub len: usize,
 }
 
 impl Cache {
@@ -342,6 +364,17 @@ impl Cache {
         }
     }
 
+    /// Ties the exit by which a region was left to the region that begins with a block, where there is one.
+    pub(super) fn tie_exit(&mut self, exit: *mut Exit, header: *const Header, generation: u32) {
+        // SAFETY: the dispatcher passes a block that lives.
+        let Header { number, loose, .. } = unsafe { *header };
+        let (Some(regions), Some(region)) = (&mut self.regions, self.blocks[number as usize].region) else { return };
+        if !exit.is_null() && loose == 0 {
+            // SAFETY: the dispatcher passes the exit of the code that ran last.
+            unsafe { regions.tie(exit, region, generation) };
+        }
+    }
+
     /// Host address of a block's native code.
     pub(super) fn native_entry(&self, header: *const Header) -> Option<u64> {
         // SAFETY: the engine passes headers of blocks that live.
@@ -381,6 +414,9 @@ impl Cache {
         if let Some(native) = &mut self.native {
             native.flush();
         }
+        if let Some(regions) = &mut self.regions {
+            regions.flush();
+        }
         self.flush_wanted = false;
         self.stats.flushes += 1;
     }
@@ -396,7 +432,8 @@ impl Cache {
         at
     }
 
-    fn find(&mut self, key: Key) -> Option<*const Header> {
+    /// The block of a key, where there is one.
+    pub(super) fn find(&mut self, key: Key) -> Option<*const Header> {
         let &number = self.map.get(&key)?;
         let header = self.blocks[number as usize].header.cast_const();
         self.quick[Self::quick_index(key.physical)] = header;
@@ -431,6 +468,8 @@ impl Cache {
             unsafe { native.cut(&block.ways, *header, entry) };
             block.ways.clear();
         }
+        let regions = std::mem::take(&mut block.regions);
+        self.kill_regions(&regions);
         self.stats.killed += 1;
     }
 
@@ -451,7 +490,7 @@ impl Cache {
         pass::fuse(&self.lifted.ops, &mut self.fused);
         // Some more than needed where a branch is fused: its own links are counted, too.
         let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
-        let opened = self.native.is_some() && !loose && !mode_is_single(key.mode);
+        let opened = (self.native.is_some() || self.regions.is_some()) && !loose && !mode_is_single(key.mode);
         if opened {
             self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
         }
@@ -510,7 +549,7 @@ impl Cache {
         // SAFETY: the first two slots are the header's.
         unsafe { header.write(Header { physical, mode, eip, count, number, loose: u32::from(loose) }) };
         let helpers = self.lifted.helpers.clone();
-        let block = Block { header, len, places, helpers, incoming: Vec::new(), native: None, ways: Vec::new() };
+        let block = Block { header, len, places, helpers, incoming: Vec::new(), native: None, ways: Vec::new(), region: None, regions: Vec::new() };
         self.blocks.push(block);
         if !loose {
             self.map.insert(key, number);
@@ -574,6 +613,10 @@ impl Cpu {
                 self.code.kill(number);
                 self.leave_if_running(number);
             }
+            let running = self.exec.region.running();
+            if self.code.regions.as_mut().is_some_and(|regions| regions.take_death_of(running)) {
+                self.exec.died = true;
+            }
             let left = kept.iter().fold(0, |all, &number| {
                 let (start, stop) = self.code.bytes_of(number);
                 all | lines(page, start, stop)
@@ -589,6 +632,10 @@ impl Cpu {
 
     /// Makes native code of the block that runs: it was entered often enough.
     pub(super) fn make_native(&mut self, bus: &mut dyn Bus) {
+        if self.code.regions.is_some() {
+            self.make_region(bus);
+            return;
+        }
         let started = Instant::now();
         let header = self.exec.block;
         // SAFETY: the block that ran lives until the next flush.
@@ -642,6 +689,7 @@ impl Cpu {
             self.invalidate_code(bus, u64::from(page) << 12, 0x1000);
         }
         let generation = bus.signals().map_generation();
+        self.publish_regions();
         let full = self.code.chunks.len() > MAX_CHUNKS || self.code.blocks.len() > MAX_BLOCKS;
         let wrapped = self.tlb.take_wrapped();
         if self.code.flush_wanted || full || wrapped || generation != self.code.map_generation {
@@ -691,8 +739,16 @@ impl Cpu {
         Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false))
     }
 
+    /// A block that nobody has entered yet, on a page that holds code already.
+    pub(super) fn translate_in_page(&mut self, bus: &mut dyn Bus, key: Key) -> Option<*const Header> {
+        match self.translate_block(bus, key, Mode::from_key(key.mode)) {
+            Outcome::Done(header) => Some(header),
+            Outcome::Careful => None,
+        }
+    }
+
     /// Lifts the instructions of a block into `code.lifted`. `None`: the first is one that must be looked at each time.
-    fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
+    pub(super) fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
         let mut bytes = [0; MAX_BYTES];
         let in_page = 0x1000 - (key.physical as usize & 0xfff);
         let in_limit = (mode.limit - key.eip) as usize;

@@ -11,6 +11,7 @@ mod alu;
 mod control;
 mod memory;
 mod shift;
+mod single;
 mod table;
 mod vector;
 
@@ -20,7 +21,7 @@ use super::block::{Header, Link};
 use super::fault::Fault;
 use super::lift::Mode;
 use super::uop::Uop;
-use super::{Cpu, Exit, template};
+use super::{Cpu, Exit, cranelift, template};
 use crate::bus::Bus;
 use crate::bus::signals::Signals;
 use crate::cpu::debug::dr6;
@@ -60,8 +61,12 @@ pub(super) struct Exec {
     pub leave: Leave,
     /// The block that runs was written, and leaves at its next instruction: for native code, which does not change under way.
     pub died: bool,
+    /// What native code's calls of the interpreter need.
+    pub lent: Lent,
     /// What native code finds.
     pub native: template::Run,
+    /// What regions find.
+    pub region: cranelift::Run,
     /// The machine's signals, while [`Cpu::run`] runs.
     signals: *const Signals,
     /// A helper has shut the processor down.
@@ -81,7 +86,9 @@ impl Default for Exec {
             mode: 0,
             leave: Leave::Goto,
             died: false,
+            lent: Lent::default(),
             native: template::Run::default(),
+            region: cranelift::Run::default(),
             signals: ptr::null(),
             shutdown: false,
         }
@@ -161,29 +168,30 @@ unsafe fn fault(cpu: &mut Cpu, _: &mut dyn Bus, op: *const Uop, fault: Fault) ->
 ///
 /// # Safety
 /// `op` leads to an op of the block that runs, or to a copy of one with [`Op::Return`](super::uop::Op::Return) behind it.
-pub(super) unsafe fn step(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> *const Uop {
+unsafe fn step(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> *const Uop {
     // SAFETY: the caller's promise.
     unsafe { table::handler(op)(cpu, bus, op) }
 }
 
 /// Leaves the block that runs before instruction `completed`, which is one of it, to look it up again.
-pub(super) fn leave_stale(cpu: &mut Cpu, completed: usize) {
+fn leave_stale(cpu: &mut Cpu, completed: usize) {
     cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, completed));
     leave_at(cpu, completed, Leave::Goto);
 }
 
 /// Leaves the block that runs after `completed` instructions; RIP says where to go on.
-pub(super) fn leave_after(cpu: &mut Cpu, completed: usize) {
+fn leave_after(cpu: &mut Cpu, completed: usize) {
     leave_at(cpu, completed, Leave::Goto);
 }
 
-pub(super) use control::branch_target;
+pub(super) use single::{Lent, execute_op};
 
 impl Exec {
     /// No way out is to be tied any more: what runs next does not follow from it.
     pub fn forget_link(&mut self) {
         self.link = ptr::null_mut();
         self.native.forget_way();
+        self.region.forget_exit();
     }
 }
 
@@ -218,7 +226,7 @@ impl Cpu {
 
         if self.state.pending_debug != 0 && !self.state.debug_shadow {
             match self.take_debug_trap(bus) {
-                Ok(_) => self.exec.link = ptr::null_mut(),
+                Ok(_) => self.exec.forget_link(),
                 Err(_) => return Some(Exit::TripleFault),
             }
         }
@@ -228,12 +236,12 @@ impl Cpu {
         }
         match self.take_nmi(bus) {
             Ok(false) => {}
-            Ok(true) => self.exec.link = ptr::null_mut(),
+            Ok(true) => self.exec.forget_link(),
             Err(_) => return Some(Exit::TripleFault),
         }
         match self.take_interrupt(bus) {
             Ok(false) => {}
-            Ok(true) => self.exec.link = ptr::null_mut(),
+            Ok(true) => self.exec.forget_link(),
             Err(_) => return Some(Exit::TripleFault),
         }
         if self.state.halted {
@@ -282,6 +290,7 @@ impl Cpu {
         } else if mode.key() == self.exec.mode {
             let way = self.exec.native.way();
             self.code.tie_way(way, header, self.tlb.generation());
+            self.code.tie_exit(self.exec.region.exit(), header, self.tlb.generation());
         }
         self.exec.forget_link();
         self.state.interrupt_shadow = false;

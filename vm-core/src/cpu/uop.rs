@@ -472,6 +472,8 @@ ops! {
     Enter {}
     /// Opens a block that there is native code of.
     Native {}
+    /// Opens a block that a compiled region begins with.
+    Region {}
     /// Stands behind a single op that native code has executed by the interpreter: goes back there.
     Return {}
 }

@@ -250,10 +250,11 @@ pub fn status_in_words(state: &RunState) -> String {
 /// What was translated, in lines.
 fn code_in_words(code: CodeStats) -> String {
     let CodeStats { blocks, instructions, killed, flushes, dispatches, .. } = code;
-    let CodeStats { native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
+    let CodeStats { regions, native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
     format!(
         "blocks: {blocks}, with {instructions} instructions\n\
          native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms\n\
+         regions: {regions}, of those blocks\n\
          dropped: {killed} blocks because they were written, everything {flushes} times\n\
          dispatches: {dispatches}\n",
         native_nanos / 1_000_000

@@ -10,7 +10,7 @@ use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
 use crate::config::{Accelerator, DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
 use crate::cpu::cpuid::CpuModel;
-use crate::cpu::{Cpu, Exit};
+use crate::cpu::{Compilation, Cpu, Exit};
 use crate::disk::Access;
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
@@ -83,9 +83,12 @@ impl Machine {
         let parts = BoardParts { signals, clock: clock.clone(), firmware, serial, debug_ports };
         let board = Board::new(&config, parts)?;
         let mut cpu = Cpu::new(model);
-        if config.accelerator == Accelerator::Templates
-            && let Err(error) = cpu.use_native_code()
-        {
+        let outcome = match config.accelerator {
+            Accelerator::Interpreter => Ok(()),
+            accelerator if accelerator.has_templates() => cpu.use_native_code(),
+            Accelerator::Templates | Accelerator::Cranelift => cpu.use_regions(Compilation::Behind),
+        };
+        if let Err(error) = outcome {
             tracing::warn!("the machine is interpreted: {error}");
         }
         let mut machine = Self { cpu, board, clock, config, pace: 10_000, lateness: 0 };

@@ -12,7 +12,7 @@ use crate::cpu::fault::Fault;
 use crate::cpu::lift::Mode;
 use crate::cpu::state::SegReg;
 use crate::cpu::uop::{Cond, Count, Op, RSP, Uop};
-use crate::cpu::{Cpu, Flow, template};
+use crate::cpu::{Cpu, Flow, cranelift, template};
 
 /// Leaves through a link; the dispatcher may tie it.
 #[cold]
@@ -339,13 +339,20 @@ pub(super) unsafe fn native(cpu: &mut Cpu, bus: &mut dyn Bus, _: *const Uop) -> 
     ptr::null()
 }
 
+/// Opens a block that a region begins with.
+pub(super) unsafe fn region(cpu: &mut Cpu, bus: &mut dyn Bus, _: *const Uop) -> Next {
+    cranelift::enter(cpu, bus);
+    cranelift::left(cpu);
+    ptr::null()
+}
+
 /// Ends an op that stands alone.
 pub(super) unsafe fn return_(_: &mut Cpu, _: &mut dyn Bus, op: *const Uop) -> Next {
     op
 }
 
 /// Where a branch (not one that was fused) leads.
-pub(in crate::cpu) fn branch_target(cpu: &mut Cpu, uop: &Uop) -> u32 {
+pub(super) fn branch_target(cpu: &mut Cpu, uop: &Uop) -> u32 {
     let taken = match uop.op() {
         Op::JumpTo {} => return get::<u32>(cpu, uop.a) as u32,
         Op::JumpIf { cond } => cpu.state.flags.condition(cond as u8),

@@ -278,6 +278,7 @@ const fn resolve(op: Op) -> Handler {
         Op::Stale {} => control::stale,
         Op::Enter {} => control::enter,
         Op::Native {} => control::native,
+        Op::Region {} => control::region,
         Op::Return {} => control::return_,
     }
 }

@@ -117,6 +117,7 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Stale {}
         | Op::Enter {}
         | Op::Native {}
+        | Op::Region {}
         | Op::Return {} => OUTSIDE,
     }
 }
@@ -174,12 +175,18 @@ pub fn dead_flags(ops: &mut Vec<Uop>) {
 
 /// Which flags somebody may look at after each op: for engines that can do more with that than [`Flag`] says.
 pub fn live_flags(ops: &[Uop], live: &mut Vec<u32>) {
+    live_flags_before(ops, ARITHMETIC, live);
+}
+
+/// The same where only `end` is looked at after the last op. The result is what may be looked at before the first.
+pub fn live_flags_before(ops: &[Uop], end: u32, live: &mut Vec<u32>) -> u32 {
     live.clear();
     live.resize(ops.len(), ARITHMETIC);
-    let mut now = ARITHMETIC;
+    let mut now = end;
     for (uop, after) in ops.iter().zip(live.iter_mut()).rev() {
         *after = now;
         let Effect { reads, writes } = effect(uop);
         now = now & !writes | reads;
     }
+    now
 }

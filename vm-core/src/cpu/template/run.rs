@@ -12,7 +12,7 @@ use crate::cpu::interp::{self, Leave};
 use crate::cpu::lift::Mode;
 use crate::cpu::state::SegReg;
 use crate::cpu::tlb::TlbEntry;
-use crate::cpu::uop::{Op, Uop};
+use crate::cpu::uop::Uop;
 use crate::cpu::{Cpu, flags};
 
 /// What native code finds while it runs.
@@ -28,9 +28,6 @@ pub(in crate::cpu) struct Run {
     pub jumps: *mut Jump,
     /// The way by which code was left, where it was one.
     pub way: *mut Way,
-    bus: Option<*mut dyn Bus>,
-    /// An op that the interpreter executes, and its end.
-    single: [Uop; 2],
 }
 
 impl Run {
@@ -47,15 +44,12 @@ impl Run {
 
 impl Default for Run {
     fn default() -> Self {
-        let none = Uop::new(Op::Return {});
         Self {
             generation: 0,
             bank: ptr::null(),
             attention: ptr::null(),
             jumps: ptr::null_mut(),
             way: ptr::null_mut(),
-            bus: None,
-            single: [none; 2],
         }
     }
 }
@@ -88,11 +82,8 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     cpu.exec.left += i64::from(count);
     cpu.exec.leave = Leave::Goto;
     refresh(cpu);
-    let bus: *mut (dyn Bus + '_) = bus;
-    #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast may not lengthen the lifetime of what is pointed to")]
-    // SAFETY: only the lifetime changes; the pointer is used while native code runs, and that is before this function is left.
-    let bus = unsafe { std::mem::transmute::<*mut (dyn Bus + '_), *mut (dyn Bus + 'static)>(bus) };
-    cpu.exec.native.bus = Some(bus);
+    // SAFETY: the bus is borrowed until this function is left, and no native code runs longer.
+    unsafe { cpu.exec.lent.lend(bus) };
     let cpu: *mut Cpu = cpu;
     // SAFETY: the stub is such a function, and code was made for this processor's layout. It calls back with the same pointer; no
     // reference to the processor or the bus is used meanwhile.
@@ -128,61 +119,9 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
     // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
     unsafe {
         let cpu = &mut *cpu;
-        let Some(bus) = cpu.exec.native.bus else { return false };
-        let bus = &mut *bus;
-        let mut goes_on = single(cpu, bus, op);
-        if goes_on && cpu.exec.died {
-            finish(cpu, bus, op);
-            goes_on = false;
-        }
+        let goes_on = interp::execute_op(cpu, op);
         refresh(cpu);
         goes_on
-    }
-}
-
-/// One op; false: out.
-///
-/// # Safety
-/// `op` leads to an op.
-unsafe fn single(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        cpu.exec.native.single[0] = *op;
-        let at = cpu.exec.native.single.as_ptr();
-        !interp::step(cpu, bus, at).is_null()
-    }
-}
-
-/// The block's own bytes were written by the instruction of `op`: what is left of it is executed, and then the block is left.
-///
-/// # Safety
-/// `op` leads to an op of a block's copy, which ends in a branch.
-#[cold]
-unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) {
-    // SAFETY: ops of one instruction stand together, and each instruction is followed by another or ends the block with a branch.
-    unsafe {
-        let number = (*op).y;
-        let mut op = op;
-        let ends = |uop: &Uop| {
-            matches!(uop.op(), Op::Jump {} | Op::JumpIf { .. } | Op::JumpCount { .. } | Op::JumpTo {} | Op::Leave {})
-        };
-        loop {
-            op = op.add(1);
-            let uop = &*op;
-            if uop.y != number {
-                interp::leave_stale(cpu, usize::from(number) + 1);
-                return;
-            }
-            if ends(uop) {
-                let eip = interp::branch_target(cpu, uop);
-                cpu.state.rip = u64::from(eip);
-                interp::leave_after(cpu, usize::from(number) + 1);
-                return;
-            }
-            if !single(cpu, bus, op) {
-                return;
-            }
-        }
     }
 }
 

@@ -268,6 +268,7 @@ impl<'a> Translator<'a> {
             | Op::Stale {}
             | Op::Enter {}
             | Op::Native {}
+            | Op::Region {}
             | Op::Return {} => {
                 self.failed = true;
                 true

@@ -259,6 +259,7 @@ impl fmt::Display for Uop {
             Op::Stale {} => write!(f, "stale"),
             Op::Enter {} => write!(f, "enter after {}", self.imm),
             Op::Native {} => write!(f, "native"),
+            Op::Region {} => write!(f, "region"),
             Op::Return {} => write!(f, "return"),
         }
     }

@@ -1,0 +1,318 @@
+//! Regions: several blocks of one page, loops and calls inside, compiled by Cranelift as one function, on any host that it has.
+//!
+//! ```text
+//! block, entered often ─▶ discover: the blocks around it ─▶ translator: CLIF ─▶ compiler, on a thread of its own ─▶ published
+//! ```
+//! The interpreter stays the reference and the way out, an op at a time, as for templates. A region holds what its blocks held when
+//! it was asked for: it is published only where all of them still live, and dies with the first of them.
+
+mod alu;
+mod compiler;
+mod control;
+mod discover;
+mod flags;
+mod memory;
+mod run;
+mod shift;
+#[cfg(test)]
+mod tests;
+mod translator;
+mod worker;
+
+use std::ptr;
+
+pub(super) use run::{Run, enter, left};
+
+use super::block::{Header, Link};
+use super::uop::Uop;
+use compiler::Stubs;
+use worker::Worker;
+
+/// A way out of a region, in its memory.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Exit {
+    /// Where it leads: the code of another region, or the stub that leaves.
+    code: *const u8,
+    /// The generation of the TLB for which it holds, where it leads to another page.
+    valid: u32,
+    /// Where it leads in the guest.
+    pub eip: u32,
+    /// Bits of [`Link`].
+    kind: u32,
+    /// The region that it is tied to, or [`NOBODY`].
+    target: u32,
+}
+
+/// What an access remembers of the page that it touched last.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Site {
+    /// Linear address of the page; [`Site::NOWHERE`] is no page's.
+    tag: u64,
+    /// Host address minus linear address.
+    addend: u64,
+}
+
+impl Site {
+    /// Differs from every address by more than a page has.
+    const NOWHERE: u64 = 1 << 63;
+}
+
+/// What a region's code and the functions that it calls share.
+#[derive(Debug)]
+#[repr(C)]
+struct Data {
+    /// The generation of the TLB for which the sites hold.
+    generation: u32,
+    /// The region's number.
+    number: u32,
+    sites: *mut Site,
+    count: usize,
+}
+
+/// The memory of a region: addresses in it are constants of its code.
+struct Memory {
+    data: Box<Data>,
+    sites: Box<[Site]>,
+    exits: Box<[Exit]>,
+    /// The ops of all blocks, each block's in one piece.
+    ops: Box<[Uop]>,
+}
+
+// SAFETY: the pointers lead into the value's own boxes and to code; whoever has the value is the only one who follows them.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    fn new(number: u32, sites: usize, exits: usize, ops: Vec<Uop>) -> Self {
+        let mut sites = vec![Site { tag: Site::NOWHERE, addend: 0 }; sites].into_boxed_slice();
+        let none = Exit { code: ptr::null(), valid: 0, eip: 0, kind: Link::LOOSE, target: NOBODY };
+        let data = Data { generation: 0, number, sites: sites.as_mut_ptr(), count: sites.len() };
+        Self { data: Box::new(data), sites, exits: vec![none; exits].into_boxed_slice(), ops: ops.into_boxed_slice() }
+    }
+}
+
+/// No region.
+const NOBODY: u32 = u32::MAX;
+
+/// A block, as a region is made of it.
+#[derive(Debug)]
+struct Source {
+    header: *const Header,
+    block: Header,
+    /// Lifted, with dead flags marked.
+    ops: Vec<Uop>,
+    /// Follows a call in the region: an indirect jump may well lead here.
+    after_call: bool,
+}
+
+// SAFETY: whoever compiles a region writes the header's address into its code and does not follow it.
+unsafe impl Send for Source {}
+
+/// What is to be compiled. The first block is the one that is entered.
+#[derive(Debug)]
+struct Request {
+    /// Which contents of the cache it is about: see [`Regions::flush`].
+    epoch: u32,
+    number: u32,
+    /// An offset in CS is a linear address.
+    flat_code: bool,
+    blocks: Vec<Source>,
+}
+
+/// What came of it.
+struct Compiled {
+    request: Request,
+    code: *const u8,
+    /// Bytes of code.
+    bytes: usize,
+    nanos: u64,
+    memory: Memory,
+    stubs: Stubs,
+}
+
+// SAFETY: the code lives until the module is dropped, which the owner of all this decides.
+unsafe impl Send for Compiled {}
+
+/// A region that is in use, or was since the last flush.
+struct Region {
+    code: *const u8,
+    mode: u64,
+    eip: u32,
+    /// Number of the block that is entered.
+    first: u32,
+    /// Where it leads, and where others lead from: kept until the next flush, for others may still name it.
+    _memory: Memory,
+    incoming: Vec<*mut Exit>,
+    alive: bool,
+}
+
+/// An entry of a jump table.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Jump {
+    /// `generation << 32 | offset`; generations are not zero.
+    key: u64,
+    /// Host address.
+    code: *const u8,
+}
+
+const EMPTY: Jump = Jump { key: 0, code: ptr::null() };
+/// Entries of a jump table.
+const JUMPS: usize = 4096;
+/// Jump tables: as many modes may take turns before one loses its table.
+const TABLES: usize = 8;
+/// Bytes of code after which everything is dropped.
+const MAX_CODE: usize = 24 << 20;
+/// Regions after which the same happens.
+const MAX_REGIONS: usize = 6000;
+
+/// How regions are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compilation {
+    /// On a thread of their own, while the interpreter goes on.
+    Behind,
+    /// At once, with blocks that were not entered yet: for tests.
+    AtOnce,
+}
+
+/// All regions.
+pub(super) struct Regions {
+    worker: Worker,
+    regions: Vec<Option<Region>>,
+    tables: Vec<(u64, Box<[Jump]>)>,
+    stubs: Stubs,
+    epoch: u32,
+    bytes: usize,
+    /// A region that died since it was asked for the last time.
+    died: bool,
+    /// Blocks that were not entered yet become parts of regions, too.
+    eager: bool,
+}
+
+// SAFETY: the pointers lead into the value's own memory and code.
+unsafe impl Send for Regions {}
+
+impl Regions {
+    /// None yet.
+    ///
+    /// # Errors
+    /// In words, where Cranelift does not know the host, or the host gives no memory for code.
+    pub fn new(compilation: Compilation) -> Result<Self, String> {
+        let worker = Worker::new(compilation)?;
+        let eager = compilation == Compilation::AtOnce;
+        Ok(Self {
+            worker,
+            regions: Vec::new(),
+            tables: Vec::new(),
+            stubs: Stubs::NONE,
+            epoch: 0,
+            bytes: 0,
+            died: false,
+            eager,
+        })
+    }
+
+    /// Drops all regions. None runs.
+    pub fn flush(&mut self) {
+        self.epoch += 1;
+        self.worker.reset(self.epoch);
+        self.regions.clear();
+        self.bytes = 0;
+        for (_, table) in &mut self.tables {
+            table.fill(EMPTY);
+        }
+    }
+
+    /// Takes in a region that was compiled.
+    fn add(&mut self, number: u32, first: &Header, code: *const u8, bytes: usize, memory: Memory, stubs: Stubs) {
+        let Header { mode, eip, number: first, .. } = *first;
+        let region = Region { code, mode, eip, first, _memory: memory, incoming: Vec::new(), alive: true };
+        if let Some(place) = self.regions.get_mut(number as usize) {
+            *place = Some(region);
+        }
+        self.stubs = stubs;
+        self.bytes += bytes;
+    }
+
+    /// Whether so much was compiled that all of it should be dropped.
+    pub fn is_full(&self) -> bool {
+        self.bytes > MAX_CODE || self.regions.len() > MAX_REGIONS
+    }
+
+    /// The code of a region, where it lives.
+    fn code(&self, number: u32) -> Option<*const u8> {
+        let region = self.regions.get(number as usize)?.as_ref()?;
+        region.alive.then_some(region.code)
+    }
+
+    /// Ties an exit to a region for this generation of the TLB.
+    ///
+    /// # Safety
+    /// The exit was left by the code that ran last.
+    pub unsafe fn tie(&mut self, exit: *mut Exit, number: u32, generation: u32) {
+        // SAFETY: the caller's promise.
+        let way = unsafe { &mut *exit };
+        let Some(code) = self.code(number) else { return };
+        if way.kind & Link::LOOSE != 0 {
+            return;
+        }
+        way.valid = generation;
+        if way.target == number {
+            return;
+        }
+        if let Some(Some(old)) = self.regions.get_mut(way.target as usize) {
+            old.incoming.retain(|&other| other != exit);
+        }
+        way.target = number;
+        way.code = code;
+        if let Some(Some(region)) = self.regions.get_mut(number as usize) {
+            region.incoming.push(exit);
+        }
+    }
+
+    /// A block of a region has died, and so it does. The result is the number of the block that was its entry.
+    pub fn kill(&mut self, number: u32) -> Option<u32> {
+        let leave = self.stubs.leave;
+        let region = self.regions.get_mut(number as usize)?.as_mut()?;
+        if !region.alive {
+            return None;
+        }
+        region.alive = false;
+        self.died = true;
+        for exit in region.incoming.drain(..) {
+            // SAFETY: exits live until the next flush.
+            let exit = unsafe { &mut *exit };
+            exit.target = NOBODY;
+            exit.code = leave;
+        }
+        for (_, table) in self.tables.iter_mut().filter(|(mode, _)| *mode == region.mode) {
+            let jump = &mut table[region.eip as usize & (JUMPS - 1)];
+            if jump.code == region.code {
+                *jump = EMPTY;
+            }
+        }
+        Some(region.first)
+    }
+
+    /// Whether the region of a number has died, where any has since the last call.
+    pub fn take_death_of(&mut self, number: u32) -> bool {
+        std::mem::take(&mut self.died) && number != NOBODY && self.code(number).is_none()
+    }
+
+    /// The jump table of a mode.
+    fn jump_table(&mut self, mode: u64) -> *mut Jump {
+        if let Some(at) = self.tables.iter().position(|(known, _)| *known == mode) {
+            // The last used is found first.
+            self.tables.swap(0, at);
+        } else if self.tables.len() < TABLES {
+            self.tables.insert(0, (mode, vec![EMPTY; JUMPS].into_boxed_slice()));
+        } else if let Some((oldest, jumps)) = self.tables.last_mut() {
+            *oldest = mode;
+            jumps.fill(EMPTY);
+            let last = self.tables.len() - 1;
+            self.tables.swap(0, last);
+        }
+        self.tables.first_mut().map_or(ptr::null_mut(), |(_, jumps)| jumps.as_mut_ptr())
+    }
+}

@@ -1,0 +1,200 @@
+//! Which blocks make a region, and when what was compiled of them is published.
+
+use super::{Compiled, Request, Source};
+use crate::bus::Bus;
+use crate::cpu::block::{Cache, Header, Key};
+use crate::cpu::lift::Mode;
+use crate::cpu::uop::{Op, Uop};
+use crate::cpu::{Cpu, pass};
+
+/// Blocks of a region, at most.
+const MAX_BLOCKS: usize = 24;
+/// Blocks of one that is compiled at once, for a test: most are entered once.
+const MAX_BLOCKS_AT_ONCE: usize = 4;
+/// Ops after which no more blocks are taken in.
+const MAX_OPS: usize = 400;
+/// A block is taken in that was entered this part as often as makes one hot.
+const WARM: u32 = 16;
+
+/// Where a block leads in its page, as far as is known before it runs.
+struct Successor {
+    eip: u32,
+    after_call: bool,
+}
+
+impl Cpu {
+    /// Asks for a region that begins with the block that runs: it was entered often enough.
+    pub(in crate::cpu) fn make_region(&mut self, bus: &mut dyn Bus) {
+        let header = self.exec.block;
+        // SAFETY: the block that ran lives until the next flush.
+        let Header { physical, mode, eip, .. } = unsafe { *header };
+        let key = Key { physical, mode, eip };
+        // Where the block has died since, or cannot be compiled, it is interpreted on.
+        Cache::count_entries(header, u32::MAX);
+        if self.code.find(key) != Some(header) {
+            return;
+        }
+        let blocks = self.discover(bus, header);
+        let Some(regions) = self.code.regions.as_mut() else { return };
+        if blocks.is_empty() || regions.is_full() {
+            if regions.is_full() {
+                self.code.want_flush();
+            }
+            return;
+        }
+        let number = regions.regions.len() as u32;
+        regions.regions.push(None);
+        let flat_code = Mode::from_key(mode).flat_code();
+        let request = Request { epoch: regions.epoch, number, flat_code, blocks };
+        if !regions.worker.ask(request) {
+            Cache::count_entries(header, self.code.threshold);
+        }
+        self.publish_regions();
+    }
+
+    /// The blocks of a region from `first` on, that one first.
+    fn discover(&mut self, bus: &mut dyn Bus, first: *const Header) -> Vec<Source> {
+        let eager = self.code.regions.as_ref().is_some_and(|regions| regions.eager);
+        let most = if eager { MAX_BLOCKS_AT_ONCE } else { MAX_BLOCKS };
+        let mut blocks: Vec<Source> = Vec::new();
+        let mut waiting = std::collections::VecDeque::from([(first, false)]);
+        let mut ops = 0;
+        while let Some((header, after_call)) = waiting.pop_front() {
+            if let Some(known) = blocks.iter_mut().find(|known| known.header == header) {
+                known.after_call |= after_call;
+                continue;
+            }
+            if blocks.len() >= most || ops >= MAX_OPS {
+                continue;
+            }
+            // SAFETY: `find` and `translate_block` give blocks that live.
+            let block = unsafe { *header };
+            let key = Key { physical: block.physical, mode: block.mode, eip: block.eip };
+            let lifted = self.lift_block(bus, key, Mode::from_key(block.mode));
+            let Some(lifted) = lifted.filter(|lifted| lifted.count == block.count as usize) else { continue };
+            pass::dead_flags(&mut self.code.lifted.ops);
+            let source = Source { header, block, ops: self.code.lifted.ops.clone(), after_call };
+            ops += source.ops.len();
+            let next = block.eip.wrapping_add(lifted.len as u32);
+            for Successor { eip, after_call } in successors(&source, next) {
+                let in_page = i64::from(eip) - i64::from(block.eip) + (block.physical & 0xfff) as i64;
+                if !(0..0x1000).contains(&in_page) {
+                    continue;
+                }
+                let key = Key { physical: block.physical & !0xfff | in_page as u64, eip, ..key };
+                let found = match self.code.find(key) {
+                    Some(header) if eager || Cache::entries(header, self.code.threshold) >= self.code.threshold / WARM => {
+                        Some(header)
+                    }
+                    None if eager => self.translate_in_page(bus, key),
+                    _ => None,
+                };
+                waiting.extend(found.map(|header| (header, after_call)));
+            }
+            blocks.push(source);
+        }
+        blocks
+    }
+
+    /// Puts what has been compiled to use, where it is still true.
+    pub(in crate::cpu) fn publish_regions(&mut self) {
+        while let Some(compiled) = self.code.regions.as_mut().and_then(|regions| regions.worker.take()) {
+            self.code.publish(*compiled);
+        }
+    }
+}
+
+/// Where a block leads that ends before `next`.
+fn successors(source: &Source, next: u32) -> Vec<Successor> {
+    let Some(last) = source.ops.last() else { return Vec::new() };
+    let to = |eip| Successor { eip, after_call: false };
+    match last.op() {
+        Op::Jump {} if is_call(&source.ops, next) => vec![to(last.imm), Successor { eip: next, after_call: true }],
+        Op::Jump {} => vec![to(last.imm)],
+        Op::JumpIf { .. } | Op::JumpCount { .. } => vec![to(last.imm), to(last.imm2)],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the last instruction of a block pushes the address after it.
+fn is_call(ops: &[Uop], next: u32) -> bool {
+    let Some(last) = ops.last() else { return false };
+    ops.iter().rev().take_while(|uop| uop.y == last.y).any(|uop| match uop.op() {
+        Op::StoreImm { .. } => uop.imm2 == next,
+        Op::PushImm { .. } => uop.imm == next,
+        _ => false,
+    })
+}
+
+impl Cache {
+    /// The region that begins with a block.
+    pub(in crate::cpu) fn region_of(&self, header: *const Header) -> Option<u32> {
+        // SAFETY: the engine passes headers of blocks that live.
+        self.blocks[unsafe { (*header).number } as usize].region
+    }
+
+    /// Lets the block at `header` lead to the region that begins with it.
+    pub(in crate::cpu) fn open_region(header: *const Header) {
+        // SAFETY: the block lives, and is one that opens.
+        unsafe { (*Header::code(header).cast_mut()).code = Op::Region {}.code() };
+    }
+
+    /// Lets the entries of a block be counted anew.
+    pub(in crate::cpu) fn count_entries(header: *const Header, left: u32) {
+        let opening = Header::code(header).cast_mut();
+        // SAFETY: the block lives, and is one that opens.
+        unsafe { *opening = Uop::new(Op::Enter {}).imm(left) };
+    }
+
+    /// How often a block was entered of `threshold` times; that often, too, where it is compiled.
+    pub(in crate::cpu) fn entries(header: *const Header, threshold: u32) -> u32 {
+        // SAFETY: the block lives.
+        let opening = unsafe { *Header::code(header) };
+        if matches!(opening.op(), Op::Enter {}) && opening.imm <= threshold { threshold - opening.imm } else { threshold }
+    }
+
+    /// Lets regions die of which a block has died.
+    pub(in crate::cpu) fn kill_regions(&mut self, numbers: &[u32]) {
+        let Some(regions) = &mut self.regions else { return };
+        for &number in numbers {
+            let Some(first) = regions.kill(number) else { continue };
+            let block = &mut self.blocks[first as usize];
+            block.region = None;
+            // What is written often costs more to compile than it brings.
+            Self::count_entries(block.header, self.threshold.saturating_mul(4));
+        }
+    }
+
+    /// Puts a region to use, where all that it was made of is still there.
+    fn publish(&mut self, compiled: Compiled) {
+        let Compiled { request, code, bytes, nanos, memory, stubs } = compiled;
+        let Some(regions) = self.regions.as_mut() else { return };
+        if request.epoch != regions.epoch {
+            return;
+        }
+        let lives = |source: &Source| {
+            let Header { physical, mode, eip, number, .. } = source.block;
+            self.map.get(&Key { physical, mode, eip }) == Some(&number)
+        };
+        let Some(first) = request.blocks.first() else { return };
+        if !request.blocks.iter().all(lives) {
+            if lives(first) {
+                Self::count_entries(first.header, self.threshold);
+            }
+            return;
+        }
+        regions.add(request.number, &first.block, code, bytes, memory, stubs);
+        Self::open_region(first.header);
+        self.blocks[first.block.number as usize].region = Some(request.number);
+        let instructions = request.blocks.iter().map(|source| u64::from(source.block.count)).sum::<u64>();
+        for source in &request.blocks {
+            self.blocks[source.block.number as usize].regions.push(request.number);
+        }
+        let stats = &mut self.stats;
+        stats.regions += 1;
+        stats.native_blocks += request.blocks.len() as u64;
+        stats.native_instructions += instructions;
+        stats.native_bytes += bytes as u64;
+        stats.native_nanos += nanos;
+    }
+}
