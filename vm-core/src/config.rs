@@ -133,10 +133,9 @@ pub enum RtcBase {
 }
 
 /// What executes the guest's instructions. It is not hardware: a saved state resumes under any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accelerator {
     /// The interpreter, which runs everywhere.
-    #[default]
     Interpreter,
     /// Native code of what runs often: made by templates where the host has them, else compiled by Cranelift.
     Templates,
@@ -149,6 +148,13 @@ const TEMPLATES: bool = cfg!(all(feature = "jit", target_arch = "x86_64", target
 /// Whether Cranelift is there and makes code for this host.
 const CRANELIFT: bool =
     cfg!(all(feature = "jit", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")));
+
+impl Default for Accelerator {
+    /// Templates where this host has them, else the interpreter.
+    fn default() -> Self {
+        if TEMPLATES { Self::Templates } else { Self::Interpreter }
+    }
+}
 
 impl Accelerator {
     /// All of them.
@@ -166,6 +172,24 @@ impl Accelerator {
     /// The accelerator of a name in machine files.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|accelerator| accelerator.name() == name)
+    }
+
+    /// The word for it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interp",
+            Self::Templates => "jit",
+            Self::Cranelift => "jit=cranelift",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interpreter",
+            Self::Templates => "JIT",
+            Self::Cranelift => "JIT (Cranelift)",
+        }
     }
 
     /// Whether this program has it on this host.
@@ -190,6 +214,15 @@ impl Accelerator {
     }
 }
 
+/// A second engine that runs beside the accelerator and is compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondEngine {
+    /// Which it is.
+    pub accelerator: Accelerator,
+    /// From this instruction on slices are short and a report has the instructions in it.
+    pub trace_from: Option<u64>,
+}
+
 /// A machine's hardware.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
@@ -202,6 +235,9 @@ pub struct MachineConfig {
     /// What executes it; no part of the hardware.
     #[serde(default)]
     pub accelerator: Accelerator,
+    /// What it is compared with while it runs; no part of the hardware either. Such a machine's drives lose what is written.
+    #[serde(default)]
+    pub second: Option<SecondEngine>,
     /// Drives.
     pub drives: Vec<DriveConfig>,
     /// Boot order as letters: a floppy, c disk, d CD, n network.
@@ -235,6 +271,7 @@ impl Default for MachineConfig {
             memory_mib: 128,
             cpu: "pentium-m".to_owned(),
             accelerator: Accelerator::default(),
+            second: None,
             drives: Vec::new(),
             boot: "cad".to_owned(),
             kernel: None,

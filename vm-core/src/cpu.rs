@@ -51,7 +51,7 @@ use fpu::Fpu;
 use state::{CpuState, cr0};
 use tlb::Tlb;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Moment};
 
 /// Why [`Cpu::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub struct Cpu {
     pub model: CpuModel,
     /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
     pub retired: u64,
+    /// Interrupts and exceptions delivered since power-on, software interrupts too; also those that could not be.
+    pub deliveries: u64,
     /// Translated code.
     pub code: block::Cache,
     exec: interp::Exec,
@@ -116,6 +118,7 @@ impl Cpu {
             fpu: Fpu::default(),
             model,
             retired: 0,
+            deliveries: 0,
             code: block::Cache::default(),
             exec: interp::Exec::default(),
             floats_lent: false,
@@ -142,6 +145,16 @@ impl Cpu {
         self.code.threshold = block::HOT_REGION;
         self.code.want_flush();
         Ok(())
+    }
+
+    /// Whether [`Cpu::use_regions`] was called, and could do it.
+    pub fn makes_regions(&self) -> bool {
+        self.code.regions.is_some()
+    }
+
+    /// Whether [`Cpu::use_native_code`] was called, and could do it.
+    pub fn makes_native_code(&self) -> bool {
+        self.code.native.is_some()
     }
 
     /// The RESET pin: everything but the count of retired instructions starts anew.
@@ -173,6 +186,11 @@ impl Cpu {
         self.tlb.flush();
         self.code.want_flush();
         self.rearm();
+    }
+
+    /// Where it is on its way through the program. Only between calls of [`Cpu::run`], and where that looks at interrupts.
+    pub fn moment(&self) -> Moment {
+        Moment { retired: self.retired, deliveries: self.deliveries }
     }
 
     /// The current instruction ends in a shutdown; only a reset helps.

@@ -45,7 +45,9 @@ fn targets(request: &Request, at: usize, returns: &[usize]) -> Vec<usize> {
     let last = request.blocks[at].ops.last();
     match last.map(|uop| (uop.op(), uop)) {
         Some((Op::Jump {}, uop)) => find(uop.imm).into_iter().collect(),
-        Some((Op::JumpIf { .. } | Op::JumpCount { .. }, uop)) => find(uop.imm).into_iter().chain(find(uop.imm2)).collect(),
+        Some((Op::JumpIf { .. } | Op::JumpCount { .. }, uop)) => {
+            find(uop.imm).into_iter().chain(find(uop.imm2)).collect()
+        }
         Some((Op::JumpTo {}, _)) => returns.to_vec(),
         _ => Vec::new(),
     }
@@ -302,11 +304,7 @@ impl Translator<'_, '_> {
             let slot = self.b.ins().uextend(types::I64, slot);
             let offset = self.b.ins().imul_imm_s(slot, size_of::<Jump>() as i64);
             let jump = self.b.ins().iadd(jumps, offset);
-            let generation = self.b.ins().uload32(
-                self.kinds.state,
-                self.cpu,
-                run_offset(offset_of!(Run, generation)),
-            );
+            let generation = self.b.ins().uload32(self.kinds.state, self.cpu, run_offset(offset_of!(Run, generation)));
             let high = self.b.ins().ishl_imm_s(generation, 32);
             let low = self.b.ins().uextend(types::I64, target);
             let wanted = self.b.ins().bor(high, low);

@@ -83,7 +83,9 @@ impl Cpu {
                 }
                 let key = Key { physical: block.physical & !0xfff | in_page as u64, eip, ..key };
                 let found = match self.code.find(key) {
-                    Some(header) if eager || Cache::entries(header, self.code.threshold) >= self.code.threshold / WARM => {
+                    Some(header)
+                        if eager || Cache::entries(header, self.code.threshold) >= self.code.threshold / WARM =>
+                    {
                         Some(header)
                     }
                     None if eager => self.translate_in_page(bus, key),
@@ -150,7 +152,11 @@ impl Cache {
     pub(in crate::cpu) fn entries(header: *const Header, threshold: u32) -> u32 {
         // SAFETY: the block lives.
         let opening = unsafe { *Header::code(header) };
-        if matches!(opening.op(), Op::Enter {}) && opening.imm <= threshold { threshold - opening.imm } else { threshold }
+        if matches!(opening.op(), Op::Enter {}) && opening.imm <= threshold {
+            threshold - opening.imm
+        } else {
+            threshold
+        }
     }
 
     /// Lets regions die of which a block has died.

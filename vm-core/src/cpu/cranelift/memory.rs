@@ -10,8 +10,8 @@ use std::mem::offset_of;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, Value, types};
 
-use super::translator::{NONE, Translator, state, type_of, variable_of};
 use super::Site;
+use super::translator::{NONE, Translator, state, type_of, variable_of};
 use crate::cpu::state::{CpuState, Segment};
 use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{AddressSize, Ea, Extend, Size, TA, Uop};

@@ -2,6 +2,7 @@
 
 use std::ptr;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use super::{Data, Exit, JUMPS, Jump, NOBODY, Site};
 use crate::bus::Bus;
@@ -83,12 +84,21 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     // SAFETY: the bus is borrowed until this function is left, and no region runs longer.
     unsafe { cpu.exec.lent.lend(bus) };
     let left = cpu.exec.left;
-    let cpu: *mut Cpu = cpu;
+    let started = cpu.exec.sampled.then(Instant::now);
+    let entered: *mut Cpu = cpu;
     // SAFETY: the stub is such a function, and code was made for this processor's layout. It calls back with the same pointer; no
     // reference to the processor or the bus is used meanwhile.
     unsafe {
         let enter: extern "C" fn(*mut Cpu, i64, *const u8) = std::mem::transmute(enter);
-        enter(cpu, left, code);
+        enter(entered, left, code);
+    }
+    let stats = &mut cpu.code.stats;
+    let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
+    stats.native_entries += 1;
+    stats.native_executed += executed;
+    if let Some(started) = started {
+        stats.native.instructions += executed;
+        stats.native.nanos += started.elapsed().as_nanos() as u64;
     }
 }
 
@@ -96,6 +106,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
 pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     let exit = cpu.exec.region.exit;
     if !exit.is_null() {
+        cpu.code.stats.leaves.way += 1;
         // SAFETY: exits live until all regions are dropped, which does not happen while one runs.
         cpu.state.rip = u64::from(unsafe { (*exit).eip });
         cpu.exec.leave = Leave::Goto;
@@ -148,7 +159,9 @@ pub(super) unsafe extern "C" fn execute_op(
         let cpu = &mut *cpu;
         cpu.exec.block = block;
         cpu.exec.region.running = (*data).number;
+        cpu.code.stats.native_calls += 1;
         let goes_on = interp::execute_op(cpu, op);
+        cpu.code.stats.leaves.op += u64::from(!goes_on);
         cpu.exec.region.running = NOBODY;
         cpu.exec.region.generation = cpu.tlb.generation();
         (*data).refresh(cpu.tlb.generation());
@@ -161,6 +174,7 @@ pub(super) unsafe extern "C" fn find(cpu: *mut Cpu, eip: u32) -> *const u8 {
     // SAFETY: a region passes the processor that runs it.
     let cpu = unsafe { &mut *cpu };
     cpu.find_region(eip).unwrap_or_else(|| {
+        cpu.code.stats.leaves.jump += 1;
         cpu.state.rip = u64::from(eip);
         ptr::null()
     })

@@ -24,8 +24,12 @@ impl Translator<'_, '_> {
             Shift::Shl | Shift::Shr | Shift::Sar => {
                 let wide = if shift == Shift::Sar { self.signed(a) } else { self.wide(a) };
                 let (lazy, last, result) = match shift {
-                    Shift::Shl => (Lazy::Shl, self.b.ins().ishl_imm_s(wide, count - 1), self.b.ins().ishl_imm_s(wide, count)),
-                    Shift::Shr => (Lazy::Shr, self.b.ins().ushr_imm_s(wide, count - 1), self.b.ins().ushr_imm_s(wide, count)),
+                    Shift::Shl => {
+                        (Lazy::Shl, self.b.ins().ishl_imm_s(wide, count - 1), self.b.ins().ishl_imm_s(wide, count))
+                    }
+                    Shift::Shr => {
+                        (Lazy::Shr, self.b.ins().ushr_imm_s(wide, count - 1), self.b.ins().ushr_imm_s(wide, count))
+                    }
                     _ => (Lazy::Sar, self.b.ins().sshr_imm_s(wide, count - 1), self.b.ins().sshr_imm_s(wide, count)),
                 };
                 let result = self.narrow(result, size);
@@ -56,11 +60,8 @@ impl Translator<'_, '_> {
             }
             Shift::Rcl | Shift::Rcr if count == 1 => {
                 let old = self.carry();
-                let old = if size == Size::B {
-                    old
-                } else {
-                    self.b.ins().uextend(super::translator::type_of(size), old)
-                };
+                let old =
+                    if size == Size::B { old } else { self.b.ins().uextend(super::translator::type_of(size), old) };
                 let (result, carry) = if shift == Shift::Rcl {
                     let moved = self.b.ins().ishl_imm_s(a, 1);
                     (self.b.ins().bor(moved, old), self.b.ins().icmp_imm_s(IntCC::SignedLessThan, a, 0))

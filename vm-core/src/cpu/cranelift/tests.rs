@@ -12,7 +12,10 @@ use crate::cpu::block::Header;
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::lift::{Ends, Lifted, Mode, lift};
 use crate::cpu::state::{Segment, cr0};
-use crate::cpu::{pass, uop::{Op, Uop}};
+use crate::cpu::{
+    pass,
+    uop::{Op, Uop},
+};
 
 /// Where the programs begin.
 const START: u32 = 0x1000;
@@ -85,11 +88,7 @@ fn expect(name: &str, code: &[u8], starts: &[u32]) {
         std::fs::write(&path, &text).expect("the expectation is written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        text == expected,
-        "{} differs; what is made now:\n{text}\n(HAKO_BLESS=1 takes it over)",
-        path.display()
-    );
+    assert!(text == expected, "{} differs; what is made now:\n{text}\n(HAKO_BLESS=1 takes it over)", path.display());
 }
 
 #[test]

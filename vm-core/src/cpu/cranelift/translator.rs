@@ -8,7 +8,8 @@ use std::mem::offset_of;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    AbiParam, AliasRegion, AliasRegionData, Block, BlockArg, InstBuilder, MemFlagsData, SigRef, Signature, Type, Value, types,
+    AbiParam, AliasRegion, AliasRegionData, Block, BlockArg, InstBuilder, MemFlagsData, SigRef, Signature, Type, Value,
+    types,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -22,7 +23,7 @@ use super::{Data, Memory, Request};
 use crate::cpu::Cpu;
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::state::CpuState;
-use crate::cpu::uop::{Flag, Form, Op, RSP, Size, T0, Uop, ZERO};
+use crate::cpu::uop::{Flag, Form, Op, RSP, Size, T0, Uop, ZERO, interpreters_own};
 
 /// Registers and temporaries that are variables: the eight of 32-bit code, and what an instruction keeps.
 pub(super) const GPRS: usize = 8;
@@ -37,11 +38,7 @@ pub(super) const GPR_BITS: u32 = (1 << GPRS) - 1;
 pub(super) fn variable_of(slot: u8) -> Option<usize> {
     let number = usize::from(slot >> 3);
     let first = usize::from(T0 >> 3);
-    if number < GPRS {
-        Some(number)
-    } else {
-        (first..first + TEMPS).contains(&number).then(|| number - first + GPRS)
-    }
+    if number < GPRS { Some(number) } else { (first..first + TEMPS).contains(&number).then(|| number - first + GPRS) }
 }
 
 /// Offset of a variable's place in the state.
@@ -488,28 +485,8 @@ impl<'a, 'f> Translator<'a, 'f> {
                 self.leave_to(uop.imm);
                 true
             }
-            // The interpreter's own: never lifted.
-            Op::AluLoad { .. }
-            | Op::AluStore { .. }
-            | Op::CompareLoad { .. }
-            | Op::CompareMem { .. }
-            | Op::IncStore { .. }
-            | Op::CompareJump { .. }
-            | Op::DecJump { .. }
-            | Op::AluJump { .. }
-            | Op::CompareLoadJump { .. }
-            | Op::CompareMemJump { .. }
-            | Op::PushFlat {}
-            | Op::PushImmFlat {}
-            | Op::PopFlat {}
-            | Op::CallFlat {}
-            | Op::CallToFlat {}
-            | Op::RetFlat {}
-            | Op::Stale {}
-            | Op::Enter {}
-            | Op::Native {}
-            | Op::Region {}
-            | Op::Return {} => false,
+            // Never lifted.
+            interpreters_own!() => false,
         }
     }
 }
@@ -518,11 +495,7 @@ impl<'a, 'f> Translator<'a, 'f> {
 fn has_site(op: Op) -> bool {
     matches!(
         op,
-        Op::Load { .. }
-            | Op::LoadWiden { .. }
-            | Op::LoadForWrite { .. }
-            | Op::Store { .. }
-            | Op::StoreImm { .. }
+        Op::Load { .. } | Op::LoadWiden { .. } | Op::LoadForWrite { .. } | Op::Store { .. } | Op::StoreImm { .. }
     )
 }
 
@@ -531,8 +504,14 @@ pub(super) fn outcome(uop: &Uop) -> (u32, bool) {
     let target = variable_of(uop.d).map_or(0, |variable| 1 << variable);
     let pointer = variable_of(RSP).map_or(0, |variable| 1 << variable);
     match uop.op() {
-        Op::VectorLoad { .. } | Op::VectorStore { .. } | Op::Vector { .. } | Op::VectorSet { .. } | Op::Float { .. }
-        | Op::VectorCross { .. } | Op::VectorCheck { .. } | Op::CheckTarget {} => (0, false),
+        Op::VectorLoad { .. }
+        | Op::VectorStore { .. }
+        | Op::Vector { .. }
+        | Op::VectorSet { .. }
+        | Op::Float { .. }
+        | Op::VectorCross { .. }
+        | Op::VectorCheck { .. }
+        | Op::CheckTarget {} => (0, false),
         Op::VectorTest { .. } => (0, true),
         Op::VectorGet { .. } => (target, false),
         Op::Push { .. } | Op::PushImm { .. } => (pointer, false),

@@ -2,6 +2,7 @@
 
 use std::ptr;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use super::control::JUMPS;
 use super::registers::state_pointer;
@@ -44,13 +45,7 @@ impl Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self {
-            generation: 0,
-            bank: ptr::null(),
-            attention: ptr::null(),
-            jumps: ptr::null_mut(),
-            way: ptr::null_mut(),
-        }
+        Self { generation: 0, bank: ptr::null(), attention: ptr::null(), jumps: ptr::null_mut(), way: ptr::null_mut() }
     }
 }
 
@@ -84,12 +79,22 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     refresh(cpu);
     // SAFETY: the bus is borrowed until this function is left, and no native code runs longer.
     unsafe { cpu.exec.lent.lend(bus) };
-    let cpu: *mut Cpu = cpu;
+    let left = cpu.exec.left;
+    let started = cpu.exec.sampled.then(Instant::now);
+    let entered: *mut Cpu = cpu;
     // SAFETY: the stub is such a function, and code was made for this processor's layout. It calls back with the same pointer; no
     // reference to the processor or the bus is used meanwhile.
     unsafe {
         let enter: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(enter as usize as *const ());
-        enter(state_pointer(cpu), entry);
+        enter(state_pointer(entered), entry);
+    }
+    let stats = &mut cpu.code.stats;
+    let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
+    stats.native_entries += 1;
+    stats.native_executed += executed;
+    if let Some(started) = started {
+        stats.native.instructions += executed;
+        stats.native.nanos += started.elapsed().as_nanos() as u64;
     }
 }
 
@@ -97,6 +102,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
 pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     let way = cpu.exec.native.way;
     if !way.is_null() {
+        cpu.code.stats.leaves.way += 1;
         // SAFETY: ways live until all code is dropped, which does not happen while code runs.
         cpu.state.rip = u64::from(unsafe { (*way).eip });
         cpu.exec.leave = Leave::Goto;
@@ -109,6 +115,7 @@ pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
     let cpu = unsafe { &mut *cpu };
     refresh(cpu);
     cpu.find_native(eip as u32).unwrap_or_else(|| {
+        cpu.code.stats.leaves.jump += 1;
         cpu.state.rip = eip & 0xffff_ffff;
         0
     })
@@ -119,8 +126,10 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
     // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
     unsafe {
         let cpu = &mut *cpu;
+        cpu.code.stats.native_calls += 1;
         let goes_on = interp::execute_op(cpu, op);
         refresh(cpu);
+        cpu.code.stats.leaves.op += u64::from(!goes_on);
         goes_on
     }
 }
