@@ -49,7 +49,11 @@ impl Files {
         self.0.as_ref().is_some_and(|faults| faults.left.load(Ordering::SeqCst) == u64::MAX)
     }
 
-    fn step(&self) -> io::Result<()> {
+    /// A step of work that somebody else does, such as a part of a copy.
+    ///
+    /// # Errors
+    /// Only where a test lets it fail.
+    pub fn step(&self) -> io::Result<()> {
         let Some(faults) = &self.0 else { return Ok(()) };
         let struck = || io::Error::from(io::ErrorKind::StorageFull);
         faults.done.fetch_add(1, Ordering::SeqCst);
@@ -141,6 +145,17 @@ impl Files {
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         gone(fs::remove_dir_all(path))
+    }
+
+    /// Makes an empty qcow2 image at `path` for a medium of `bytes`.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn image(&self, path: &Path, bytes: u64) -> Result<(), ImageError> {
+        let host = |error| ImageError::Host { path: path.to_owned(), error };
+        self.step().map_err(host)?;
+        image::create(path, Some(bytes), ImageFormat::Qcow2, None)?;
+        self.step().map_err(host)
     }
 
     /// Makes an empty qcow2 image at `path` over `backing`, as it is named in the image.

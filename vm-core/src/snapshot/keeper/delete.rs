@@ -145,15 +145,23 @@ impl Keeper {
         } else {
             let bytes = crate::disk::image::info(&path, Some(ImageFormat::Qcow2))
                 .map_err(|error| StateError::Disk(error.to_string()))?;
-            let made = crate::disk::image::create(&draft, Some(bytes.medium_bytes), ImageFormat::Qcow2, None);
+            let made = self.files.image(&draft, bytes.medium_bytes);
             made.map_err(|error| StateError::Disk(error.to_string()))?;
         }
         let base = base.map(|base| (self.home.join(&base.path), base.format));
-        let copied =
-            convert::differences(&path, base.as_ref().map(|(path, format)| (&**path, *format)), &draft, progress);
-        if !copied.map_err(|error| StateError::Disk(error.to_string()))? {
+        let mut refused = None;
+        let below_that = base.as_ref().map(|(path, format)| (&**path, *format));
+        let copied = convert::differences(&path, below_that, &draft, &mut |done, all| {
+            refused = self.files.step().err();
+            refused.is_none() && progress(done, all)
+        });
+        let copied = match refused {
+            Some(error) => Err(failed(&draft)(error)),
+            None => copied.map_err(|error| StateError::Disk(error.to_string())),
+        };
+        if !matches!(copied, Ok(true)) {
             self.forget(self.files.remove(&draft), &draft);
-            return Ok(false);
+            return copied;
         }
         let file = File::open(&draft).map_err(failed(&draft))?;
         let identity = MediumIdentity::measure(ImageFormat::Qcow2, &[(&draft, &file)], &mut |_, _| true)
