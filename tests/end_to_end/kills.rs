@@ -280,7 +280,9 @@ fn kill_again_and_again(name: &str, rounds: u32) {
         assert!(now.is_superset(&ids) && now.len() <= ids.len() + 1, "{what}, started: {ids:?} became {now:?}");
         ids = now;
     }
-    println!("{rounds} kills: {new_sets} times the new set was there, {old_sets} times the old one; {told} starts told of it");
+    println!(
+        "{rounds} kills: {new_sets} times the new set was there, {old_sets} times the old one; {told} starts told of it"
+    );
     victim.guest.quit();
 }
 

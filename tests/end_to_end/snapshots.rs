@@ -120,7 +120,8 @@ impl Diary {
         let said = self.run("md5sum -c /tmp/sums >/tmp/said; grep -v ': OK$' /tmp/said; grep -c ': OK$' /tmp/said");
         let count = said.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
         assert!(count.is_some_and(|count| count > 3), "{what}: the disk is not of the moment of memory:\n{said}");
-        let errors = self.run("grep -c '^/dev/sda /mnt ext4 rw' /proc/mounts; dmesg | grep -E 'EXT4-fs (error|warning)'; true");
+        let errors =
+            self.run("grep -c '^/dev/sda /mnt ext4 rw' /proc/mounts; dmesg | grep -E 'EXT4-fs (error|warning)'; true");
         assert_eq!(errors.lines().next(), Some("1"), "{what}: {errors}");
         assert!(!errors.contains("EXT4"), "{what}: {errors}");
         self.run("umount /mnt");
