@@ -61,7 +61,7 @@ impl App {
                 }
                 if !floppies.is_empty() {
                     ui.weak(format!(
-                        "{} stays as it is from now on: what the guest writes to this floppy goes to the machine's folder. “hako snapshot export”                          gives it back as a plain image.",
+                        "{} stays as it is from now on: what the guest writes to this floppy goes to the machine's folder. “hako snapshot export” gives it back as a plain image.",
                         floppies.join(", ")
                     ));
                 }

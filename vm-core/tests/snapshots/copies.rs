@@ -162,7 +162,8 @@ fn an_adopted_image_and_one_over_another_come_from_anywhere() {
     for (id, world) in ids.iter().zip(1..) {
         assert_eq!(there.restore(&keeper, *id, false).unwrap().0, World(world));
     }
-    convert::check(&there.medium(&keeper).path().unwrap().to_owned(), None).unwrap();
+    let present = there.medium(&keeper).path().unwrap().to_owned();
+    convert::check(&present, None).unwrap();
 }
 
 #[test]
@@ -207,8 +208,8 @@ fn an_archive_is_never_believed() {
         result.map_err(|error| error.to_string())
     };
     import(&good).unwrap();
-    // Cut off anywhere, and changed anywhere that is not padding of tar's.
-    for at in (0..good.len()).step_by(good.len() / 40) {
+    // Cut off anywhere before the padding at its end, and changed anywhere.
+    for at in (0..good.len() - 2048).step_by(good.len() / 40) {
         let error = import(&good[..at]).unwrap_err();
         assert!(error.contains("bad.tar"), "cut at {at}: {error}");
     }
