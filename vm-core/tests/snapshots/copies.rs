@@ -1,5 +1,7 @@
 //! Snapshots that leave their machine: made into another one, or with it into a file and back.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -278,9 +278,9 @@ fn automatic_snapshots_are_taken_while_it_runs() {
 fn time_of(guest: &Guest, name: &str) -> (u32, u64) {
     use vm_core::snapshot::keeper;
     use vm_core::snapshot::tree::TreeFile;
-    let tree = TreeFile::read(&guest.home).unwrap();
+    let tree = TreeFile::read(&guest.home).expect("a tree");
     let record = tree.snapshots.iter().find(|record| record.name == name).expect("it was taken");
-    let state = keeper::state(&guest.home, record).unwrap().expect("it has memory");
+    let state = keeper::state(&guest.home, record).expect("a state").expect("it has memory");
     let rtc = state.devices.iter().find(|device| device.kind == "rtc").expect("a clock").state.get_ron().to_owned();
     let at = rtc.find("cmos:").expect("its memory") + 5;
     let digits = rtc[at..].trim_start().trim_start_matches('"');
