@@ -35,7 +35,8 @@ MACHINE is the name of a machine of the library, or a machine's folder. NAME is 
 /// A machine that is off.
 struct Target {
     home: PathBuf,
-    config: MachineConfig,
+    /// `None`: it is a machine of “hako run”, whose command line says what it is made of.
+    config: Option<MachineConfig>,
 }
 
 /// Carries out what follows `hako snapshot`.
@@ -129,8 +130,12 @@ pub(super) fn home(machine: &str) -> Result<PathBuf, CliError> {
 fn target(machine: &str) -> Result<Target, CliError> {
     let home = home(machine)?;
     let definition = home.join("machine.ron");
+    // A machine of “hako run” has none; what it is made of matters only where its disks are to be kept.
+    if !definition.exists() && home.join("snapshots").is_dir() {
+        return Ok(Target { home, config: None });
+    }
     let read = Machine::read(&definition).map_err(trouble)?;
-    let config = read.to_config(&home);
+    let config = Some(read.to_config(&home));
     Ok(Target { home, config })
 }
 
@@ -163,15 +168,18 @@ fn take(target: &Target, name: Option<&str>, adopt: bool) -> Result<(), CliError
             "the machine sleeps in a saved state, which belongs to its disks: resume it, then take the snapshot",
         );
     }
+    let Some(config) = &target.config else {
+        return refuse("this machine belongs to “hako run”: start it and say “savevm” in its monitor");
+    };
     let keeper = open(target)?;
-    let media = keeper.media_of(&target.config).map_err(error)?;
+    let media = keeper.media_of(config).map_err(error)?;
     let wish = Wish { name: name.map(str::to_owned), note: String::new(), kind: SnapshotKind::Manual, adopt };
     let id = keeper.take_off(media, wish).map_err(|failed| match failed {
         StateError::InPlace(_) => CliError(format!("{failed} Say --adopt for that.")),
         other => error(other),
     })?;
     println!("snapshot {id}: the disks as they are now");
-    for drive in target.config.drives.iter().filter(|drive| drive.kind == DriveKind::Floppy && !drive.read_only) {
+    for drive in config.drives.iter().filter(|drive| drive.kind == DriveKind::Floppy && !drive.read_only) {
         if let Some(path) = &drive.path {
             println!(
                 "{}: only read from now on; what the guest writes goes to {}",
