@@ -51,7 +51,7 @@ fn engines_agree_on_noise() {
         one_bus.quiet = true;
         other_bus.quiet = true;
         let (mut done, mut machines, mut native) = (0, 0_u64, 0);
-        while done < steps / engine.cost {
+        while done < steps / engine.cost || machines < 2 * MODES.len() as u64 {
             let mode = MODES[machines as usize % MODES.len()];
             machines += 1;
             let (mut one, mut other) = ((reference.make)(), (engine.make)());
