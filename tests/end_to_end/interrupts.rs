@@ -4,29 +4,23 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::files::{Folder, fetched};
-use crate::guest::{Guest, wait_until, word};
+use crate::files::Folder;
+use crate::guest::{Guest, PATIENCE, wait_until};
+use crate::linux::Linux;
 use crate::linux::serial::Line;
 
-/// Debian's kernel at a shell on its serial line.
-struct Linux {
+/// Linux at the shell on its serial line.
+struct Shell {
     guest: Guest,
     line: Line,
 }
 
-impl Linux {
+impl Shell {
     fn start(name: &str, append: &str) -> Self {
-        let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
-        let folder = Folder::new(name);
-        let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
         let append = format!("console=ttyS0 {append}");
-        let arguments =
-            ["-m", "128", "-kernel", word(&kernel), "-initrd", word(&initrd), "-append", &append, "-serial", &serial];
-        let guest = Guest::start_in(folder, &arguments);
-        let line = Line::connect(&guest.folder.join("serial"));
-        let mut linux = Self { guest, line };
-        linux.line.wait_for("guest# ");
-        linux
+        let linux = Linux { append: &append, ..Linux::default() };
+        let (guest, line) = linux.start_to_shell(Folder::new(name), PATIENCE);
+        Self { guest, line }
     }
 
     /// What a command prints.
@@ -55,7 +49,7 @@ impl Linux {
 
 #[test]
 fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
-    let mut linux = Linux::start("apic", "");
+    let mut linux = Shell::start("apic", "");
     let (timer, row) = linux.interrupts("timer");
     assert!(timer > 0 && row.contains("IO-APIC"), "{row}");
     for name in ["ttyS0", "i8042", "rtc0"] {
@@ -87,7 +81,7 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
 
 #[test]
 fn linux_does_without_the_io_apic() {
-    let mut linux = Linux::start("noapic", "noapic");
+    let mut linux = Shell::start("noapic", "noapic");
     let (timer, row) = linux.interrupts("timer");
     assert!(timer > 0 && row.contains("XT-PIC"), "{row}");
     assert!(linux.interrupts("LOC:").0 > 0, "the local APIC is there");
@@ -97,7 +91,7 @@ fn linux_does_without_the_io_apic() {
 
 #[test]
 fn linux_does_without_any_apic_and_without_acpi() {
-    let mut linux = Linux::start("nolapic", "nolapic acpi=off");
+    let mut linux = Shell::start("nolapic", "nolapic acpi=off");
     let (timer, row) = linux.interrupts("timer");
     assert!(row.contains("XT-PIC"), "{row}");
     std::thread::sleep(Duration::from_secs(1));
