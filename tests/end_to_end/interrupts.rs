@@ -62,6 +62,16 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
     for name in ["ERR:", "MIS:"] {
         assert_eq!(linux.interrupts(name).0, 0);
     }
+    // The monitor shows the same controllers.
+    let registers = linux.guest.monitor("info lapic");
+    assert!(registers.contains("APIC enabled") && registers.contains("LVTT "), "{registers}");
+    let registers = linux.guest.monitor("info pic");
+    let pin = |number: &str| registers.lines().find(|line| line.starts_with(&format!("  pin {number:<2} "))).unwrap();
+    assert!(
+        !pin("4").contains("masked") && pin("3").contains("masked"),
+        "the serial line's input is open: {registers}"
+    );
+    assert!(registers.contains("pic0: ") && registers.contains("irq_base=30"), "{registers}");
     let sources = linux.say("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
     for source in ["tsc", "hpet", "acpi_pm"] {
         assert!(sources.contains(source), "{sources}");
