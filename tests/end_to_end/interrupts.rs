@@ -83,6 +83,12 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
     linux.say("printf '\\001' | dd of=/dev/port bs=1 seek=$((0xb003))");
     linux.guest.command("system_powerdown", json!({}));
     wait_until("the power button's interrupt", || (linux.interrupts("acpi").0 > before).then_some(()));
+    // The clock's alarm wakes it from idle sleep: with ACPI that is an event of the power management.
+    let clock = "/sys/firmware/acpi/interrupts/ff_rt_clk";
+    assert!(linux.say(&format!("cat {clock}")).trim_start().starts_with('0'));
+    linux.say("echo +2 >/sys/class/rtc/rtc0/wakealarm; echo freeze >/sys/power/state");
+    let said = linux.say(&format!("cat {clock}"));
+    assert!(said.trim_start().starts_with('1'), "it was not the alarm that woke it: {said}");
     // A guest's reset comes back to the shell, and power-off is the end.
     linux.reboot();
     linux.line.send("poweroff\n");
