@@ -108,8 +108,11 @@ impl Guest {
     pub fn launch(&mut self, arguments: &[&str]) {
         let socket = self.folder.join("qmp");
         let errors = std::fs::File::create(self.folder.join("stderr")).unwrap();
+        let engine = std::env::var("HAKO_ACCEL").ok();
         let child = Command::new(HAKO)
-            .args(["run", "-display", "none", "-nic", "none", "-qmp"])
+            .args(["run", "-display", "none", "-nic", "none"])
+            .args(engine.iter().flat_map(|engine| ["-accel", engine]))
+            .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware", "-chardev"])
             .arg(format!("file,id=firmware,path={}", self.folder.join("firmware.log").display()))
