@@ -11,7 +11,7 @@ use super::{Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
-use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth};
+use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, interpreters_own};
 
 /// What stands out of line.
 #[derive(Clone, Copy, Debug)]
@@ -248,27 +248,7 @@ impl<'a> Translator<'a> {
             | Op::VectorTest { .. }
             | Op::VectorCross { .. }
             | Op::Helper {} => false,
-            // The interpreter's own: never lifted.
-            Op::AluLoad { .. }
-            | Op::AluStore { .. }
-            | Op::CompareLoad { .. }
-            | Op::CompareMem { .. }
-            | Op::IncStore { .. }
-            | Op::CompareJump { .. }
-            | Op::DecJump { .. }
-            | Op::AluJump { .. }
-            | Op::CompareLoadJump { .. }
-            | Op::CompareMemJump { .. }
-            | Op::PushFlat {}
-            | Op::PushImmFlat {}
-            | Op::PopFlat {}
-            | Op::CallFlat {}
-            | Op::CallToFlat {}
-            | Op::RetFlat {}
-            | Op::Stale {}
-            | Op::Enter {}
-            | Op::Native {}
-            | Op::Return {} => {
+            interpreters_own!() => {
                 self.failed = true;
                 true
             }
