@@ -2,7 +2,7 @@
 //!
 //! Every wait is for something that is seen, with a deadline; nothing sleeps and hopes. Guests come from
 //! `packaging/fetch-guests.sh` (`HAKO_GUESTS`) and from `shared/guests` above the project (`HAKO_SHARED`). `HAKO_LONG` adds the tests that
-//! take minutes; headless machines run on the engine that `HAKO_ACCEL` names (`interp`, `jit`), else on the default one.
+//! take minutes; headless machines run on the engine that `HAKO_ACCEL` names, else on the default one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,6 +13,7 @@ mod debian;
 mod desktop;
 mod dos;
 mod endurance;
+mod engines;
 mod files;
 mod firmware;
 mod graphics;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
-use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::machine::interrupts::InterruptControllers;
@@ -45,7 +44,7 @@ pub trait MonitorTarget {
     /// Registers of the interrupt controllers.
     fn interrupt_controllers(&mut self) -> InterruptControllers;
     /// What the processor has translated.
-    fn code(&mut self) -> CodeStats;
+    fn code_in_words(&mut self) -> String;
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -227,7 +226,7 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         "block" => Ok(media::in_words(&machine.blocks())),
         "pic" => Ok(interrupts::pic_in_words(&machine.interrupt_controllers())),
         "lapic" => interrupts::local_apic_in_words(&machine.interrupt_controllers()),
-        "jit" => Ok(code_in_words(machine.code())),
+        "jit" => Ok(machine.code_in_words()),
         "snapshots" => Ok(snapshots_in_words(&machine.snapshots()?)),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         "" => Err("info needs a topic: registers, status, block, pic, lapic, jit, snapshots or version".to_owned()),
@@ -249,21 +248,9 @@ pub fn status_in_words(state: &RunState) -> String {
         RunState::Stopped(StopReason::DebugExit(value)) => format!("paused (isa-debug-exit {value})"),
         RunState::Stopped(StopReason::DiskError(text)) => format!("paused (disk error: {text})"),
         RunState::Stopped(StopReason::Damaged(text)) => format!("paused (damaged: {text})"),
+        RunState::Stopped(StopReason::EnginesDiffer(text)) => format!("paused ({text})"),
         RunState::Ended(_) => "ended".to_owned(),
     }
-}
-
-/// What was translated, in lines.
-fn code_in_words(code: CodeStats) -> String {
-    let CodeStats { blocks, instructions, killed, flushes, dispatches, .. } = code;
-    let CodeStats { native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
-    format!(
-        "blocks: {blocks}, with {instructions} instructions\n\
-         native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms\n\
-         dropped: {killed} blocks because they were written, everything {flushes} times\n\
-         dispatches: {dispatches}\n",
-        native_nanos / 1_000_000
-    )
 }
 
 /// The keys of `ctrl-alt-delete`, by name or as `0x1e` (scan-code set 1).
@@ -356,8 +343,8 @@ mod tests {
         fn interrupt_controllers(&mut self) -> InterruptControllers {
             interrupts::tests::controllers()
         }
-        fn code(&mut self) -> CodeStats {
-            CodeStats { native_blocks: 2, native_instructions: 9, ..CodeStats::default() }
+        fn code_in_words(&mut self) -> String {
+            "native: 2, with 9 instructions".to_owned()
         }
         fn blocks(&mut self) -> Vec<BlockInfo> {
             vec![BlockInfo {

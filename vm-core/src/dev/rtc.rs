@@ -17,6 +17,8 @@ mod setup;
 mod tests;
 mod time;
 
+pub use host_time::seconds;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bus::clock::{Clock, Nanos, SECOND, nanos_to_ticks, tick_deadline};

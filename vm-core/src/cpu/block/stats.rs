@@ -103,7 +103,10 @@ impl fmt::Display for CodeStats {
         writeln!(f, "dropped: {killed} blocks because they were written, everything {flushes} times")?;
         writeln!(f, "dispatches: {dispatches}, {faults} exceptions, {interrupts} interrupts")?;
         let Exits { budget, attention, halted, shutdown } = exits;
-        writeln!(f, "came back: {budget} at the end of a slice, {attention} for attention, {halted} halted, {shutdown} shut down")?;
+        writeln!(
+            f,
+            "came back: {budget} at the end of a slice, {attention} for attention, {halted} halted, {shutdown} shut down"
+        )?;
         writeln!(
             f,
             "native code entered: {native_entries} times, {:.0} instructions each; {native_calls} ops by the interpreter",

@@ -97,8 +97,8 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Jump {}
         | Op::JumpIf { .. }
         | Op::JumpTo {}
-        | Op::Leave {}
-        | interpreters_own!() => OUTSIDE,
+        | Op::Leave {} => OUTSIDE,
+        interpreters_own!() => OUTSIDE,
     }
 }
 
