@@ -168,6 +168,18 @@ impl Rtc {
         }
     }
 
+    /// The time of day goes on by so many seconds at once, as after a time in which only the battery's clock ran. Alarms within it are
+    /// seen as one.
+    pub fn catch_up(&mut self, seconds: u64) {
+        /// The calendar repeats after 400 years.
+        const MOST: u64 = 146_097 * 86_400;
+        self.update(self.wires.clock.now());
+        if seconds > 0 && self.is_counting() {
+            self.count_seconds(seconds.min(MOST));
+            self.drive();
+        }
+    }
+
     /// The periodic interrupts that came late, and those still owed.
     pub fn late_ticks(&self) -> (u64, u64) {
         (self.state.late, self.state.owed)

@@ -47,6 +47,28 @@ impl Bench {
 }
 
 #[test]
+fn the_time_of_day_catches_up_over_days_and_alarms() {
+    // Saturday, 29 February 2020, 23:59:58.
+    let mut bench = Bench::at(1_583_020_798);
+    bench.write(HOURS_ALARM, 0x07);
+    bench.write(MINUTES_ALARM, 0x30);
+    bench.write(SECONDS_ALARM, 0x00);
+    bench.write(B, B_24_HOURS | B_ALARM);
+    bench.rtc.catch_up(0);
+    assert_eq!(bench.now(), [0x20, 0x20, 0x02, 0x29, 0x23, 0x59, 0x58, 0x07]);
+    bench.rtc.catch_up(3 * 86_400 + 4);
+    assert_eq!(bench.now(), [0x20, 0x20, 0x03, 0x04, 0x00, 0x00, 0x02, 0x04]);
+    assert!(bench.lines.level() & 1 << 8 != 0, "the alarm of half past seven was missed");
+    // It goes on from there, a second a second.
+    bench.go(SECOND);
+    assert_eq!(bench.now()[6], 0x03);
+    // Held by the guest it stands.
+    bench.write(B, B_SET | B_24_HOURS);
+    bench.rtc.catch_up(50);
+    assert_eq!(bench.now()[6], 0x03);
+}
+
+#[test]
 fn the_time_is_told_in_every_format() {
     // Saturday, 29 February 2020, 23:59:58.
     let mut bench = Bench::at(1_583_020_798);
