@@ -327,13 +327,13 @@ impl Cache {
     /// Ties the way by which native code was left to a block's native code, where it has some.
     pub(super) fn tie_way(&mut self, way: *mut Way, header: *const Header, generation: u32) {
         // SAFETY: the dispatcher passes a block that lives.
-        let Header { number, loose, .. } = unsafe { *header };
+        let target @ Header { number, loose, .. } = unsafe { *header };
         let (Some(native), Some(entry)) = (&mut self.native, self.blocks[number as usize].native) else { return };
         if way.is_null() || loose != 0 {
             return;
         }
         // SAFETY: the dispatcher passes the way of the code that ran last.
-        let tied = unsafe { native.tie(way, number, entry, generation) };
+        let tied = unsafe { native.tie(way, target, entry, generation) };
         if let Tied::Instead(old) = tied {
             self.blocks[old as usize].ways.retain(|&other| other != way);
         }
@@ -604,12 +604,10 @@ impl Cpu {
             return;
         }
         let lifted = self.lift_block(bus, key, mode);
-        if lifted.is_none_or(|lifted| lifted.count != count as usize) {
-            return;
-        }
+        let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
         pass::dead_flags(&mut self.code.lifted.ops);
         let Cache { native: Some(native), lifted, .. } = &mut self.code else { return };
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops) else {
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
             self.code.want_flush();
             return;
         };
