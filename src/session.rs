@@ -204,7 +204,9 @@ impl Session {
                         RunState::Stopped(reason) => self.banners.push(match reason {
                             StopReason::TripleFault => Banner::TripleFault,
                             StopReason::DiskError(text) => Banner::DiskError(text.clone()),
-                            StopReason::Damaged(text) => Banner::Damaged(text.clone()),
+                            StopReason::Damaged(text) | StopReason::EnginesDiffer(text) => {
+                                Banner::Damaged(text.clone())
+                            }
                             StopReason::PowerOff | StopReason::DebugExit(_) => Banner::PoweredOff,
                         }),
                         RunState::Starting | RunState::Paused | RunState::Saving | RunState::Ended(_) => {}

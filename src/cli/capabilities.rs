@@ -2,8 +2,8 @@
 
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
-The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by an
-interpreter or by a translator to native code (-accel jit; Linux hosts with x86-64 processors).
+The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by a
+translator to native code (Linux hosts with x86-64 processors) or by an interpreter (other hosts, and -accel interp).
 
 Not there yet
   engines       the optimizing JIT (-accel jit=cranelift) and KVM (-accel kvm)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use vm_core::config::{Accelerator, DriveKind, DriveSlot, MachineConfig};
+use vm_core::config::{Accelerator, DriveKind, DriveSlot, MachineConfig, SecondEngine};
 use vm_core::cpu::cpuid::CpuModel;
 
 use super::chardev::{Chardev, Target};
@@ -57,7 +57,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-help", "-h"],      argument: "",                      help: "this list",                                                 set: |request, _| { request.help = true; Ok(()) } },
     Row { names: &["-name"],            argument: "NAME",                  help: "the machine's name, in titles and messages",                set: name },
     Row { names: &["-machine", "-M"],   argument: "pc",                    help: "the kind of machine; also pc,accel=jit,hpet=on|off",        set: machine },
-    Row { names: &["-accel"],           argument: "interp|jit|jit=template", help: "the engine; jit makes native code",                    set: |request, text| accel(request, "-accel", text) },
+    Row { names: &["-accel"],           argument: "interp|jit|diff=A,B",   help: "the engine; jit (jit=template) makes native code; diff runs two and compares, from=N with the instructions from the Nth", set: |request, text| accel(request, "-accel", text) },
     Row { names: &["-cpu"],             argument: "pentium-m",             help: "the processor; also 486, pentium, pentium2, pentium3, max", set: cpu },
     Row { names: &["-smp"],             argument: "1",                     help: "the number of processors",                                  set: smp },
     Row { names: &["-m"],               argument: "[size=]MEGS",           help: "memory in MiB, or with k, M or G",                          set: |request, text| { request.config.memory_mib = device::memory(text)?; Ok(()) } },
@@ -189,7 +189,31 @@ fn machine(request: &mut Request, text: &str) -> Result<(), CliError> {
 }
 
 fn accel(request: &mut Request, option: &str, text: &str) -> Result<(), CliError> {
-    request.config.accelerator = match text {
+    request.config.second = None;
+    let Some(both) = text.strip_prefix("diff=") else {
+        request.config.accelerator = engine(option, text)?;
+        return Ok(());
+    };
+    let mut parts = both.split(',');
+    let (Some(first), Some(second)) = (parts.next(), parts.next()) else {
+        return refuse(format!("{option} {text}: two engines are to be compared, as in diff=interp,jit"));
+    };
+    request.config.accelerator = engine(option, first)?;
+    let mut second = SecondEngine { accelerator: engine(option, second)?, trace_from: None };
+    for part in parts {
+        let from = part.strip_prefix("from=").and_then(|number| number.parse().ok());
+        if from.is_none() {
+            return refuse(format!("{option} {text}: {part} is not known; from= and the number of an instruction is"));
+        }
+        second.trace_from = from;
+    }
+    request.config.second = Some(second);
+    Ok(())
+}
+
+/// An engine that this host has.
+fn engine(option: &str, text: &str) -> Result<Accelerator, CliError> {
+    let accelerator = match text {
         "interp" => Accelerator::Interpreter,
         "jit" | "jit=template" => Accelerator::Templates,
         "kvm" | "tcg" | "jit=cranelift" => {
@@ -199,8 +223,8 @@ fn accel(request: &mut Request, option: &str, text: &str) -> Result<(), CliError
         }
         other => return refuse(format!("{option} {other}: not known; “interp” and “jit” work")),
     };
-    match request.config.accelerator.available() {
-        Ok(()) => Ok(()),
+    match accelerator.available() {
+        Ok(()) => Ok(accelerator),
         Err(reason) => refuse(format!("{option} {text}: {reason}; “interp” works")),
     }
 }
@@ -287,6 +311,9 @@ mod tests {
             ("-accel kvm", "interp"),
             ("-accel tcg", "interp"),
             ("-accel jit=cranelift", "interp"),
+            ("-accel diff=interp", "diff=interp,jit"),
+            ("-accel diff=interp,tcg", "tcg"),
+            ("-accel diff=interp,interp,from=here", "from=here"),
             ("-M q35", "q35"),
             ("-M pc,hpet=maybe", "hpet=maybe"),
             ("-smp 4", "-smp 1"),

@@ -75,6 +75,9 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
         ..StartOptions::default()
     };
     let title = config.name.clone();
+    if config.second.is_some() {
+        eprintln!("hako: two engines are compared; nothing that the guest writes stays on its disks");
+    }
     let machine = start(config, options).map_err(|error| CliError(format!("the machine's thread: {error}")))?;
     let events = machine.events();
     let mut servers: Vec<JoinHandle<()>> = Vec::new();
@@ -340,7 +343,10 @@ fn watch(machine: &VmHandle, events: &Receiver<Event>, attended: bool) -> EndRea
         tell(&event, attended);
         match event {
             Event::State(RunState::Stopped(
-                StopReason::TripleFault | StopReason::DiskError(_) | StopReason::Damaged(_),
+                StopReason::TripleFault
+                | StopReason::DiskError(_)
+                | StopReason::Damaged(_)
+                | StopReason::EnginesDiffer(_),
             )) if !attended => {
                 machine.send(Command::PowerOff);
                 return EndReason::Failed(String::new());
@@ -360,7 +366,9 @@ fn tell(event: &Event, attended: bool) {
                 next("“system_reset” starts it again, “quit” ends it")
             );
         }
-        Event::State(RunState::Stopped(StopReason::Damaged(text))) => eprintln!("hako: {text}"),
+        Event::State(RunState::Stopped(StopReason::Damaged(text) | StopReason::EnginesDiffer(text))) => {
+            eprintln!("hako: {text}");
+        }
         Event::Snapshot(SnapshotEvent::Failed { text, .. }) => eprintln!("hako: {text}"),
         Event::State(RunState::Stopped(StopReason::DiskError(text))) => {
             eprintln!("hako: {text}{}", next("“cont” tries again"));

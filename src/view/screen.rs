@@ -309,7 +309,8 @@ fn left_words(entry: &Entry) -> Option<String> {
 
 /// What a machine is, a line each.
 fn describe(machine: &crate::library::Machine) -> Vec<String> {
-    let mut lines = vec![format!("{} MiB of memory, {} processor, interpreter", machine.memory_mib, machine.processor)];
+    let engine = machine.accelerator.label();
+    let mut lines = vec![format!("{} MiB of memory, {} processor, {engine}", machine.memory_mib, machine.processor)];
     let shorten = |path: &std::path::Path| {
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     };

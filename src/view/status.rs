@@ -5,7 +5,7 @@ use vm_core::config::DriveKind;
 
 use super::drives::medium_words;
 use crate::app::App;
-use crate::library::Place;
+use crate::library::{Accelerator, Place};
 use crate::theme::{self, Tone};
 use crate::widget::state_dot::dot_ui;
 
@@ -29,7 +29,8 @@ impl App {
                 }
             }
             ui.separator();
-            ui.label(format!("{:.0} MIPS · interpreter", session.statistics.mips))
+            let engine = session.statistics.engine.map_or("", Accelerator::label);
+            ui.label(format!("{:.0} MIPS · {engine}", session.statistics.mips))
                 .on_hover_text("Millions of guest instructions a second while it works");
             ui.weak(format!("clock +{:.1} ms", session.statistics.timer_lateness as f64 / 1e6))
                 .on_hover_text("How late the latest timer tick was");

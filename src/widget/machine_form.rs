@@ -426,9 +426,9 @@ fn accelerator_ui(ui: &mut egui::Ui, chosen: &mut Accelerator) {
     ui.horizontal_wrapped(|ui| {
         let jit = Accelerator::Templates;
         let absent = jit.available().err();
-        ui.radio_value(chosen, Accelerator::Interpreter, "interpreter");
+        ui.radio_value(chosen, Accelerator::Interpreter, Accelerator::Interpreter.label());
         ui.add_enabled_ui(absent.is_none(), |ui| {
-            ui.radio_value(chosen, jit, "JIT").on_disabled_hover_text(absent.unwrap_or_default());
+            ui.radio_value(chosen, jit, jit.label()).on_disabled_hover_text(absent.unwrap_or_default());
         });
         ui.add_enabled(false, egui::RadioButton::new(false, "KVM")).on_disabled_hover_text("KVM is a later step");
         ui.weak(match absent {

@@ -83,6 +83,14 @@ pub fn keys_of(character: char) -> Vec<&'static str> {
     vec!["shift", name]
 }
 
+/// `HAKO_ACCEL` chooses the engine of all machines whose test does not: `interp`, `jit`, `diff=interp,jit`.
+fn accelerator(arguments: &[&str]) -> Vec<String> {
+    match std::env::var("HAKO_ACCEL") {
+        Ok(chosen) if !arguments.contains(&"-accel") => vec!["-accel".to_owned(), chosen],
+        _ => Vec::new(),
+    }
+}
+
 pub struct Guest {
     child: Option<Child>,
     qmp: Option<Qmp>,
@@ -113,6 +121,7 @@ impl Guest {
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware", "-chardev"])
             .arg(format!("file,id=firmware,path={}", self.folder.join("firmware.log").display()))
+            .args(accelerator(arguments))
             .args(arguments)
             .env("HAKO_DATA", self.folder.path())
             .stdin(Stdio::null())

@@ -12,6 +12,7 @@ mod debian;
 mod desktop;
 mod dos;
 mod endurance;
+mod engines;
 mod files;
 mod firmware;
 mod graphics;

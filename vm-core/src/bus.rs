@@ -49,6 +49,15 @@ pub struct PortRegisters {
     pub edi: u32,
 }
 
+/// A moment between two instructions of a processor: two engines that execute the same program pass through the same ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Instructions completed since power-on.
+    pub retired: u64,
+    /// Interrupts and exceptions that were delivered since then, or could not be.
+    pub deliveries: u64,
+}
+
 /// How code on a physical page may be cached by the processor's block cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodePolicy {
@@ -96,6 +105,11 @@ pub trait Bus {
     fn port_out(&mut self, port: u16, width: Width, value: u32);
     /// The level of the processor's INTR pin.
     fn interrupt_pending(&mut self) -> bool;
+    /// The same, asked by a processor that would take the interrupt at this moment.
+    fn interrupt_pending_at(&mut self, moment: Moment) -> bool {
+        let _ = moment;
+        self.interrupt_pending()
+    }
     /// The interrupt-acknowledge cycle: the vector.
     fn acknowledge_interrupt(&mut self) -> u8;
     /// `IA32_APIC_BASE` was written: bit 11 enables the local APIC, bits 12 to 35 are its page.

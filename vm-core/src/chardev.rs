@@ -10,6 +10,7 @@ pub mod null;
 pub mod pump;
 #[cfg(unix)]
 pub mod stream;
+pub mod tee;
 #[cfg(unix)]
 pub mod terminal;
 #[cfg(unix)]

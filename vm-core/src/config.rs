@@ -133,13 +133,19 @@ pub enum RtcBase {
 }
 
 /// What executes the guest's instructions. It is not hardware: a saved state resumes under any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accelerator {
     /// The interpreter, which runs everywhere.
-    #[default]
     Interpreter,
     /// Native code made by templates of what runs often.
     Templates,
+}
+
+impl Default for Accelerator {
+    /// The fastest that this host has.
+    fn default() -> Self {
+        if Self::Templates.available().is_ok() { Self::Templates } else { Self::Interpreter }
+    }
 }
 
 impl Accelerator {
@@ -159,6 +165,22 @@ impl Accelerator {
         Self::ALL.into_iter().find(|accelerator| accelerator.name() == name)
     }
 
+    /// The word for it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interp",
+            Self::Templates => "jit",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interpreter",
+            Self::Templates => "JIT",
+        }
+    }
+
     /// Whether this program has it on this host.
     ///
     /// # Errors
@@ -175,6 +197,15 @@ impl Accelerator {
     }
 }
 
+/// A second engine that runs beside the accelerator and is compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondEngine {
+    /// Which it is.
+    pub accelerator: Accelerator,
+    /// From this instruction on slices are short and a report has the instructions in it.
+    pub trace_from: Option<u64>,
+}
+
 /// A machine's hardware.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
@@ -187,6 +218,9 @@ pub struct MachineConfig {
     /// What executes it; no part of the hardware.
     #[serde(default)]
     pub accelerator: Accelerator,
+    /// What it is compared with while it runs; no part of the hardware either. Such a machine's drives lose what is written.
+    #[serde(default)]
+    pub second: Option<SecondEngine>,
     /// Drives.
     pub drives: Vec<DriveConfig>,
     /// Boot order as letters: a floppy, c disk, d CD, n network.
@@ -220,6 +254,7 @@ impl Default for MachineConfig {
             memory_mib: 128,
             cpu: "pentium-m".to_owned(),
             accelerator: Accelerator::default(),
+            second: None,
             drives: Vec::new(),
             boot: "cad".to_owned(),
             kernel: None,

@@ -44,7 +44,7 @@ use fpu::Fpu;
 use state::{CpuState, cr0};
 use tlb::Tlb;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Moment};
 
 /// Why [`Cpu::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct Cpu {
     pub model: CpuModel,
     /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
     pub retired: u64,
+    /// Interrupts and exceptions delivered since power-on, software interrupts too; also those that could not be.
+    pub deliveries: u64,
     /// Translated code.
     pub code: block::Cache,
     exec: interp::Exec,
@@ -109,6 +111,7 @@ impl Cpu {
             fpu: Fpu::default(),
             model,
             retired: 0,
+            deliveries: 0,
             code: block::Cache::default(),
             exec: interp::Exec::default(),
             floats_lent: false,
@@ -124,6 +127,11 @@ impl Cpu {
         self.code.native = Some(Box::new(template::Native::new()?));
         self.code.want_flush();
         Ok(())
+    }
+
+    /// Whether [`Cpu::use_native_code`] was called, and could do it.
+    pub fn makes_native_code(&self) -> bool {
+        self.code.native.is_some()
     }
 
     /// The RESET pin: everything but the count of retired instructions starts anew.
@@ -155,6 +163,11 @@ impl Cpu {
         self.tlb.flush();
         self.code.want_flush();
         self.rearm();
+    }
+
+    /// Where it is on its way through the program. Only between calls of [`Cpu::run`], and where that looks at interrupts.
+    pub fn moment(&self) -> Moment {
+        Moment { retired: self.retired, deliveries: self.deliveries }
     }
 
     /// The current instruction ends in a shutdown; only a reset helps.

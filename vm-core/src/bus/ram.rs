@@ -3,10 +3,11 @@
 //! Snapshots hook in here (`transfer`): chunks that have not come in yet, and chunks that must be saved before they are written.
 
 pub mod transfer;
+mod watch;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
@@ -14,11 +15,13 @@ use memmap2::MmapMut;
 
 use super::signals::{Signals, StopReason};
 use transfer::{CHUNK, ChunkSource, Failure, Loading, Saved, Saving};
+use watch::Written;
 
 /// Bits of [`GuestRam::hooks`].
 const LOADING: u8 = 1;
 const SAVING: u8 = 2;
 const FAILED: u8 = 4;
+const WATCHED: u8 = 8;
 
 /// Size of a page of guest memory in bytes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -43,6 +46,8 @@ pub struct GuestRam {
     loading: RwLock<Option<Arc<Loading>>>,
     saving: RwLock<Option<Arc<Saving>>>,
     failure: Failure,
+    /// Pages that may have been written, where somebody wants to know.
+    written: OnceLock<Written>,
     filler: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -75,6 +80,7 @@ impl GuestRam {
             loading: RwLock::default(),
             saving: RwLock::default(),
             failure: Failure::default(),
+            written: OnceLock::new(),
             filler: Mutex::default(),
         })
     }
@@ -112,6 +118,7 @@ impl GuestRam {
         {
             return None;
         }
+        self.note_written(page, PAGE_SIZE);
         self.page_to_read(page)
     }
 
@@ -156,6 +163,7 @@ impl GuestRam {
 
     #[cold]
     fn save_first(&self, address: u64, bytes: u64) {
+        self.note_written(address, bytes);
         self.bring_in(address, bytes);
         let saving = self.saving.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(saving) = saving else { return };

@@ -19,6 +19,8 @@ pub enum StopReason {
     /// A part of the guest's memory could not be loaded from its snapshot, or is not what was saved. The machine must not go on; the
     /// text names the file.
     Damaged(String),
+    /// Two engines that run side by side are not of one mind; the text says where.
+    EnginesDiffer(String),
 }
 
 /// Requests that devices and other threads leave for the processor and the run loop.

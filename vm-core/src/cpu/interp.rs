@@ -15,8 +15,9 @@ mod table;
 mod vector;
 
 use std::ptr;
+use std::time::Instant;
 
-use super::block::{Header, Link};
+use super::block::{Header, Link, SAMPLED};
 use super::fault::Fault;
 use super::lift::Mode;
 use super::uop::Uop;
@@ -64,6 +65,8 @@ pub(super) struct Exec {
     pub native: template::Run,
     /// The machine's signals, while [`Cpu::run`] runs.
     signals: *const Signals,
+    /// This turn of the dispatcher is timed.
+    pub sampled: bool,
     /// A helper has shut the processor down.
     pub shutdown: bool,
 }
@@ -83,6 +86,7 @@ impl Default for Exec {
             died: false,
             native: template::Run::default(),
             signals: ptr::null(),
+            sampled: false,
             shutdown: false,
         }
     }
@@ -202,6 +206,14 @@ impl Cpu {
         };
         self.exec.block = ptr::null();
         self.exec.op = ptr::null();
+        let exits = &mut self.code.stats.exits;
+        let count = match exit {
+            Exit::Budget => &mut exits.budget,
+            Exit::Attention => &mut exits.attention,
+            Exit::Halted => &mut exits.halted,
+            Exit::TripleFault => &mut exits.shutdown,
+        };
+        *count += 1;
         exit
     }
 
@@ -319,6 +331,7 @@ impl Cpu {
     fn deliver_fault(&mut self, bus: &mut dyn Bus, fault: Fault, left: &mut u64) -> Option<Exit> {
         self.exec.forget_link();
         self.exec.block = ptr::null();
+        self.code.stats.faults += 1;
         *left = left.saturating_sub(1);
         // The instruction has not completed; whatever it hit it will hit again.
         self.state.pending_debug = 0;
@@ -335,6 +348,10 @@ impl Cpu {
 
     /// Runs the block at `header` and all that is linked to it; takes what was executed from `left`.
     fn execute(&mut self, bus: &mut dyn Bus, header: *const Header, mode: Mode, left: &mut u64) {
+        let before = *left;
+        let native = self.code.stats.native;
+        let started = self.code.stats.dispatches.is_multiple_of(SAMPLED).then(Instant::now);
+        self.exec.sampled = started.is_some();
         // SAFETY: the dispatcher passes a live block; blocks live until the next flush, which only it does.
         unsafe {
             self.exec.left = *left as i64 - i64::from((*header).count);
@@ -348,6 +365,14 @@ impl Cpu {
         }
         self.settle_floats();
         *left = self.exec.left.max(0) as u64;
+        if let Some(started) = started {
+            let stats = &mut self.code.stats;
+            let there = stats.native;
+            let nanos = started.elapsed().as_nanos() as u64;
+            stats.interpreter.nanos += nanos.saturating_sub(there.nanos - native.nanos);
+            let executed = before.saturating_sub(*left);
+            stats.interpreter.instructions += executed.saturating_sub(there.instructions - native.instructions);
+        }
     }
 }
 

@@ -169,6 +169,7 @@ impl Cpu {
     /// # Errors
     /// The fault that came up on the way; then no register has changed, unless by a task switch (see `task`).
     pub fn deliver(&mut self, bus: &mut dyn Bus, event: Event) -> Result<(), Fault> {
+        self.deliveries = self.deliveries.wrapping_add(1);
         if self.state.protected() {
             self.deliver_protected(bus, &event)?;
         } else {
@@ -241,10 +242,14 @@ impl Cpu {
     /// # Errors
     /// Where the processor shuts down.
     pub fn take_interrupt(&mut self, bus: &mut dyn Bus) -> Result<bool, TripleFault> {
-        if !self.state.flags.has(flags::IF) || self.state.interrupt_shadow || !bus.interrupt_pending() {
+        if !self.state.flags.has(flags::IF) || self.state.interrupt_shadow {
+            return Ok(false);
+        }
+        if !bus.interrupt_pending_at(self.moment()) {
             return Ok(false);
         }
         let vector = bus.acknowledge_interrupt();
+        self.code.stats.interrupts += 1;
         self.state.halted = false;
         self.interrupt(bus, Event::hardware(self, vector))?;
         Ok(true)

@@ -306,6 +306,34 @@ impl VectorWidth {
     }
 }
 
+/// The pattern of ops that the interpreter makes for itself, out of lifted ones: no other engine sees them. As a pattern, so that a match
+/// stays one over all ops.
+macro_rules! interpreters_own {
+    () => {
+        $crate::cpu::uop::Op::AluLoad { .. }
+            | $crate::cpu::uop::Op::AluStore { .. }
+            | $crate::cpu::uop::Op::CompareLoad { .. }
+            | $crate::cpu::uop::Op::CompareMem { .. }
+            | $crate::cpu::uop::Op::IncStore { .. }
+            | $crate::cpu::uop::Op::CompareJump { .. }
+            | $crate::cpu::uop::Op::DecJump { .. }
+            | $crate::cpu::uop::Op::AluJump { .. }
+            | $crate::cpu::uop::Op::CompareLoadJump { .. }
+            | $crate::cpu::uop::Op::CompareMemJump { .. }
+            | $crate::cpu::uop::Op::PushFlat {}
+            | $crate::cpu::uop::Op::PushImmFlat {}
+            | $crate::cpu::uop::Op::PopFlat {}
+            | $crate::cpu::uop::Op::CallFlat {}
+            | $crate::cpu::uop::Op::CallToFlat {}
+            | $crate::cpu::uop::Op::RetFlat {}
+            | $crate::cpu::uop::Op::Stale {}
+            | $crate::cpu::uop::Op::Enter {}
+            | $crate::cpu::uop::Op::Native {}
+            | $crate::cpu::uop::Op::Return {}
+    };
+}
+pub(crate) use interpreters_own;
+
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident),* })*) => {
         /// What a micro-op does.

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
-use crate::cpu::block::CodeStats;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::runner::{BlockInfo, MediumChange, RunState};
@@ -41,7 +40,7 @@ pub trait MonitorTarget {
     /// Drives and media.
     fn blocks(&mut self) -> Vec<BlockInfo>;
     /// What the processor has translated.
-    fn code(&mut self) -> CodeStats;
+    fn code_in_words(&mut self) -> String;
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -221,7 +220,7 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         }
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
         "block" => Ok(media::in_words(&machine.blocks())),
-        "jit" => Ok(code_in_words(machine.code())),
+        "jit" => Ok(machine.code_in_words()),
         "snapshots" => Ok(snapshots_in_words(&machine.snapshots()?)),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         "" => Err("info needs a topic: registers, status, block, jit, snapshots or version".to_owned()),
@@ -243,21 +242,9 @@ pub fn status_in_words(state: &RunState) -> String {
         RunState::Stopped(StopReason::DebugExit(value)) => format!("paused (isa-debug-exit {value})"),
         RunState::Stopped(StopReason::DiskError(text)) => format!("paused (disk error: {text})"),
         RunState::Stopped(StopReason::Damaged(text)) => format!("paused (damaged: {text})"),
+        RunState::Stopped(StopReason::EnginesDiffer(text)) => format!("paused ({text})"),
         RunState::Ended(_) => "ended".to_owned(),
     }
-}
-
-/// What was translated, in lines.
-fn code_in_words(code: CodeStats) -> String {
-    let CodeStats { blocks, instructions, killed, flushes, dispatches, .. } = code;
-    let CodeStats { native_blocks, native_instructions, native_bytes, native_nanos, .. } = code;
-    format!(
-        "blocks: {blocks}, with {instructions} instructions\n\
-         native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms\n\
-         dropped: {killed} blocks because they were written, everything {flushes} times\n\
-         dispatches: {dispatches}\n",
-        native_nanos / 1_000_000
-    )
 }
 
 /// The keys of `ctrl-alt-delete`, by name or as `0x1e` (scan-code set 1).
@@ -347,8 +334,8 @@ mod tests {
         fn state(&self) -> RunState {
             RunState::Stopped(StopReason::TripleFault)
         }
-        fn code(&mut self) -> CodeStats {
-            CodeStats { native_blocks: 2, native_instructions: 9, ..CodeStats::default() }
+        fn code_in_words(&mut self) -> String {
+            "native: 2, with 9 instructions".to_owned()
         }
         fn blocks(&mut self) -> Vec<BlockInfo> {
             vec![BlockInfo {

@@ -13,6 +13,8 @@
 
 mod host_time;
 
+pub use host_time::seconds;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bus::clock::{Clock, Nanos, SECOND, nanos_to_ticks, tick_deadline};

@@ -1,5 +1,7 @@
 //! A machine and one slice of its work.
 
+mod lockstep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::frame::Frame;
 use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
 use crate::runner::{MediumAccess, MediumChange, Statistics};
 use crate::snapshot::section::{LoadError, Section};
+use lockstep::Twin;
 
 /// Longest slice in guest time: bounds how late a timer and a command can be.
 const LONGEST_SLICE: Nanos = 2_000_000;
@@ -61,6 +64,8 @@ pub struct Machine {
     /// Guest nanoseconds that a thousand instructions take, from the slices so far.
     pace: u64,
     lateness: Nanos,
+    /// The same machine once more, with the engine that this one is compared with.
+    twin: Option<Box<Twin>>,
 }
 
 impl Machine {
@@ -69,26 +74,29 @@ impl Machine {
     /// # Errors
     /// Impossible memory or processor, missing firmware, a medium that cannot be opened.
     pub fn new(
-        config: MachineConfig,
+        mut config: MachineConfig,
         signals: Arc<Signals>,
         firmware: &FirmwareChoice,
-        serial: Vec<Option<Box<dyn CharBackend>>>,
-        debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
+        mut serial: Vec<Option<Box<dyn CharBackend>>>,
+        mut debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
     ) -> Result<Self, MachineError> {
         if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&config.memory_mib) {
             return Err(MachineError::Memory(config.memory_mib));
         }
         let model = CpuModel::from_name(&config.cpu).map_err(|error| MachineError::Cpu(error.to_string()))?;
-        let clock = Clock::host();
+        let mut twin = None;
+        if let Some(second) = config.second {
+            lockstep::prepare(&mut config);
+            twin = Some(Box::new(Twin::new(&config, second, firmware, &mut serial, &mut debug_ports)?));
+        }
+        let clock = if twin.is_some() { Clock::manual() } else { Clock::host() };
         let parts = BoardParts { signals, clock: clock.clone(), firmware, serial, debug_ports };
         let board = Board::new(&config, parts)?;
-        let mut cpu = Cpu::new(model);
-        if config.accelerator == Accelerator::Templates
-            && let Err(error) = cpu.use_native_code()
-        {
-            tracing::warn!("the machine is interpreted: {error}");
+        let cpu = engine(model, config.accelerator);
+        if twin.is_some() {
+            board.ram.watch_writes();
         }
-        let mut machine = Self { cpu, board, clock, config, pace: 10_000, lateness: 0 };
+        let mut machine = Self { cpu, board, clock, config, pace: 10_000, lateness: 0, twin };
         machine.reset();
         Ok(machine)
     }
@@ -121,45 +129,57 @@ impl Machine {
     /// Stops guest time.
     pub fn pause(&mut self) {
         self.clock.pause();
+        if let Some(twin) = &self.twin {
+            twin.clock().pause();
+        }
     }
 
     /// Lets guest time go on; failed disk requests are tried again.
     pub fn resume(&mut self) {
         self.clock.resume();
         self.board.retry();
+        if let Some(twin) = &mut self.twin {
+            twin.clock().resume();
+            twin.parts().1.retry();
+        }
     }
 
     /// The reset button.
     pub fn reset(&mut self) {
         self.signals().take_reset();
         self.cpu.reset();
-        self.wire_numeric_error();
+        wire_numeric_error(&mut self.cpu, &mut self.board);
         self.board.reset();
+        if let Some(twin) = &mut self.twin {
+            twin.reset();
+        }
     }
 
     /// The power button.
     pub fn power_button(&mut self) {
-        self.board.pm.power_button();
+        self.each_board(|board| {
+            board.pm.power_button();
+        });
     }
 
     /// A key goes down or up.
     pub fn key(&mut self, event: KeyEvent) {
-        self.board.key(event);
+        self.each_board(|board| board.key(event));
     }
 
     /// Lets go of every key that the guest believes to be down.
     pub fn release_keys(&mut self) {
-        self.board.release_keys();
+        self.each_board(Board::release_keys);
     }
 
     /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
-        self.board.pointer(event);
+        self.each_board(|board| board.pointer(event));
     }
 
     /// The pointer is at a place of the picture.
     pub fn absolute_pointer(&mut self, event: AbsolutePointerEvent) {
-        self.board.absolute_pointer(event);
+        self.each_board(|board| board.absolute_pointer(event));
     }
 
     /// Whether the guest takes such places; where not, only buttons and wheel of them reach it.
@@ -177,6 +197,9 @@ impl Machine {
         let drive = drive.ok_or("there is no such drive in this machine")?;
         let kept = Access { format: None, read_only: drive.read_only, temporary: drive.temporary };
         self.board.change_medium(slot, change, kept)?;
+        if let Some(twin) = &mut self.twin {
+            twin.change_medium(slot, change, kept)?;
+        }
         match change {
             MediumChange::Insert { path, format, access, .. } => {
                 drive.path = Some(path.clone());
@@ -206,7 +229,8 @@ impl Machine {
 
     /// Takes in finished disk requests and bytes from the host while the guest stands still.
     pub fn service_stopped(&mut self) {
-        self.board.advance_all(self.clock.now());
+        let now = self.clock.now();
+        self.each_board(|board| board.advance_all(now));
     }
 
     /// The state of processor and chips.
@@ -227,6 +251,10 @@ impl Machine {
     /// # Errors
     /// Where one is missing or refused. The machine must then be reset or thrown away.
     pub fn load_sections(&mut self, sections: &[Section]) -> Result<(), LoadError> {
+        if self.twin.is_some() {
+            let reason = "a machine that two engines run side by side (-accel diff) starts with its power button only";
+            return Err(LoadError::invalid("cpu", reason));
+        }
         let missing = || LoadError::invalid("cpu", "it is missing from the saved state");
         self.cpu.load_state(sections.iter().find(|section| section.kind == "cpu").ok_or_else(missing)?)?;
         self.board.load(sections)?;
@@ -245,6 +273,8 @@ impl Machine {
             timer_lateness: self.lateness.max(self.clock.behind()),
             leds: self.board.leds(),
             disk_requests: self.board.disk_requests(),
+            engine: Some(if self.cpu.makes_native_code() { Accelerator::Templates } else { Accelerator::Interpreter }),
+            tlb_misses: self.cpu.tlb.misses,
             code: self.cpu.code.stats,
             ..Statistics::default()
         }
@@ -252,16 +282,21 @@ impl Machine {
 
     /// One slice: chips that are due, then the processor until something needs them again.
     pub fn slice(&mut self) -> Slice {
+        if let Some(mut twin) = self.twin.take() {
+            let slice = self.slice_of_both(&mut twin);
+            self.twin = Some(twin);
+            return slice;
+        }
         let now = self.clock.now();
         if self.signals().take_raised() {
             self.board.advance_all(now);
         } else {
             self.lateness = self.board.advance_due(now).unwrap_or(self.lateness);
         }
-        if let Some(outcome) = self.take_requests() {
+        if let Some(outcome) = take_requests(&mut self.cpu, &mut self.board) {
             return outcome;
         }
-        self.wire_numeric_error();
+        wire_numeric_error(&mut self.cpu, &mut self.board);
         let until = self.board.next_event().map_or(LONGEST_SLICE, |at| at.saturating_sub(now)).min(LONGEST_SLICE);
         let budget = (until * 1000 / self.pace).clamp(SHORTEST_SLICE, MOST_INSTRUCTIONS);
         let before = self.cpu.retired;
@@ -274,7 +309,7 @@ impl Machine {
                 self.pace = (self.pace * 7 + measured) / 8;
                 Slice::Worked
             }
-            Exit::Attention => self.take_requests().unwrap_or(Slice::Worked),
+            Exit::Attention => take_requests(&mut self.cpu, &mut self.board).unwrap_or(Slice::Worked),
             Exit::Halted => {
                 if self.signals().raised() {
                     return Slice::Worked;
@@ -287,27 +322,46 @@ impl Machine {
         }
     }
 
-    /// FERR# and IGNNE#, between the processor and the board (SDM vol. 1, D.2.1).
-    fn wire_numeric_error(&mut self) {
-        if std::mem::take(&mut self.board.ignne) {
-            self.cpu.fpu.ignore_error();
+    /// Does the same to the board, and to that of the machine beside it.
+    fn each_board(&mut self, mut what: impl FnMut(&mut Board)) {
+        what(&mut self.board);
+        if let Some(twin) = &mut self.twin {
+            what(twin.parts().1);
         }
-        self.board.ferr.set(self.cpu.fpu.ferr);
     }
+}
 
-    /// Requests to stop or reset that chips left.
-    fn take_requests(&mut self) -> Option<Slice> {
-        if let Some(reason) = self.signals().take_stop() {
-            return Some(Slice::Stopped(reason));
-        }
-        if self.signals().take_reset() {
-            return Some(Slice::Reset);
-        }
-        // In system management mode it waits for RSM.
-        if !self.cpu.state.smm && self.signals().take_init() {
-            self.cpu.init();
-            self.board.init_apic();
-        }
-        None
+/// A processor that runs on an engine; where this host does not have it, it is interpreted.
+fn engine(model: CpuModel, accelerator: Accelerator) -> Cpu {
+    let mut cpu = Cpu::new(model);
+    if accelerator == Accelerator::Templates
+        && let Err(error) = cpu.use_native_code()
+    {
+        tracing::warn!("the machine is interpreted: {error}");
     }
+    cpu
+}
+
+/// FERR# and IGNNE#, between the processor and the board (SDM vol. 1, D.2.1).
+fn wire_numeric_error(cpu: &mut Cpu, board: &mut Board) {
+    if std::mem::take(&mut board.ignne) {
+        cpu.fpu.ignore_error();
+    }
+    board.ferr.set(cpu.fpu.ferr);
+}
+
+/// Requests to stop or reset that chips left.
+fn take_requests(cpu: &mut Cpu, board: &mut Board) -> Option<Slice> {
+    if let Some(reason) = board.signals.take_stop() {
+        return Some(Slice::Stopped(reason));
+    }
+    if board.signals.take_reset() {
+        return Some(Slice::Reset);
+    }
+    // In system management mode it waits for RSM.
+    if !cpu.state.smm && board.signals.take_init() {
+        cpu.init();
+        board.init_apic();
+    }
+    None
 }

@@ -10,7 +10,7 @@ use super::media::{BlockInfo, MediumChange};
 use super::snapshots::SnapshotTask;
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
-use crate::cpu::block::CodeStats;
+use crate::config::Accelerator;
 use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
@@ -87,8 +87,10 @@ impl MonitorTarget for Worker {
         self.run_state()
     }
 
-    fn code(&mut self) -> CodeStats {
-        self.machine.parts().0.code.stats
+    fn code_in_words(&mut self) -> String {
+        let statistics = self.machine.statistics();
+        let engine = statistics.engine.map_or("none", Accelerator::label);
+        format!("engine: {engine}\n{}TLB misses: {}\n", statistics.code, statistics.tlb_misses)
     }
 
     fn blocks(&mut self) -> Vec<BlockInfo> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::media::BlockInfo;
 use crate::bus::signals::StopReason;
-use crate::config::DriveSlot;
+use crate::config::{Accelerator, DriveSlot};
 use crate::cpu::block::CodeStats;
 
 /// What a machine is doing.
@@ -54,6 +54,10 @@ pub struct Statistics {
     pub leds: u8,
     /// Requests so far, per slot: floppy 0, 1, then IDE 0 – 3.
     pub disk_requests: [u64; 6],
+    /// What executes the guest's instructions; `None`: nothing has run yet.
+    pub engine: Option<Accelerator>,
+    /// Linear addresses that the processor had to look up in the guest's page tables.
+    pub tlb_misses: u64,
     /// What the processor has translated.
     pub code: CodeStats,
 }

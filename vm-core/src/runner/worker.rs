@@ -413,7 +413,9 @@ impl Worker {
 
     pub(super) fn resume_machine(&mut self) {
         if !self.running {
-            if let RunState::Stopped(StopReason::TripleFault | StopReason::Damaged(_)) = self.run_state() {
+            if let RunState::Stopped(StopReason::TripleFault | StopReason::Damaged(_) | StopReason::EnginesDiffer(_)) =
+                self.run_state()
+            {
                 return; // Only a reset helps, or another snapshot; the state says so.
             }
             self.running = true;

@@ -140,8 +140,9 @@ fn repeat(
         };
         count -= done;
         form.set(cpu, gpr::RCX, count);
-        // The engine counts one for the call; each further element, or run of plain memory, is one more.
-        cpu.retired = cpu.retired.wrapping_add(u64::from(!first));
+        // The engine counts one for the call. Each further element is one more, also of those that were moved in one piece: what
+        // lies in plain memory and in the TLB must not be seen in the count.
+        cpu.retired = cpu.retired.wrapping_add(done - u64::from(first));
         first = false;
         if last {
             return Ok(Flow::Next);

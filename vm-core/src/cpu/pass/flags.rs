@@ -3,7 +3,7 @@
 //! An op that may fault or call a helper shows the flags to the outside, so all are live there, as at the end of the block.
 
 use crate::cpu::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
-use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, MulDiv, Op, Shift, Uop};
+use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, MulDiv, Op, Shift, Uop, interpreters_own};
 
 /// What an op has to do with the arithmetic flags.
 struct Effect {
@@ -99,27 +99,8 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Jump {}
         | Op::JumpIf { .. }
         | Op::JumpTo {}
-        | Op::Leave {}
-        | Op::AluLoad { .. }
-        | Op::AluStore { .. }
-        | Op::CompareLoad { .. }
-        | Op::CompareMem { .. }
-        | Op::IncStore { .. }
-        | Op::CompareJump { .. }
-        | Op::DecJump { .. }
-        | Op::AluJump { .. }
-        | Op::CompareLoadJump { .. }
-        | Op::CompareMemJump { .. }
-        | Op::PushFlat {}
-        | Op::PushImmFlat {}
-        | Op::PopFlat {}
-        | Op::CallFlat {}
-        | Op::CallToFlat {}
-        | Op::RetFlat {}
-        | Op::Stale {}
-        | Op::Enter {}
-        | Op::Native {}
-        | Op::Return {} => OUTSIDE,
+        | Op::Leave {} => OUTSIDE,
+        interpreters_own!() => OUTSIDE,
     }
 }
 

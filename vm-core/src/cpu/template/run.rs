@@ -2,6 +2,7 @@
 
 use std::ptr;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use super::control::JUMPS;
 use super::registers::state_pointer;
@@ -107,13 +108,23 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     // SAFETY: only the lifetime changes; the pointer is used while native code runs, and that is before this function is left.
     let bus = unsafe { std::mem::transmute::<*mut (dyn Bus + '_), *mut (dyn Bus + 'static)>(bus) };
     cpu.exec.native.bus = Some(bus);
-    let cpu: *mut Cpu = cpu;
+    let left = cpu.exec.left;
+    let started = cpu.exec.sampled.then(Instant::now);
+    let entered: *mut Cpu = cpu;
     // SAFETY: the stub is such a function, and code was made for this processor's layout. It calls back with the same pointer; no
     // reference to the processor or the bus is used meanwhile.
     unsafe {
         let enter: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(enter as usize as *const ());
-        enter(state_pointer(cpu), entry);
-        x87::settle(&mut *cpu);
+        enter(state_pointer(entered), entry);
+    }
+    x87::settle(cpu);
+    let stats = &mut cpu.code.stats;
+    let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
+    stats.native_entries += 1;
+    stats.native_executed += executed;
+    if let Some(started) = started {
+        stats.native.instructions += executed;
+        stats.native.nanos += started.elapsed().as_nanos() as u64;
     }
 }
 
@@ -121,6 +132,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
 pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     let way = cpu.exec.native.way;
     if !way.is_null() {
+        cpu.code.stats.leaves.way += 1;
         // SAFETY: ways live until all code is dropped, which does not happen while code runs.
         cpu.state.rip = u64::from(unsafe { (*way).eip });
         cpu.exec.leave = Leave::Goto;
@@ -134,6 +146,7 @@ pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
     x87::settle(cpu);
     refresh(cpu);
     cpu.find_native(eip as u32).unwrap_or_else(|| {
+        cpu.code.stats.leaves.jump += 1;
         cpu.state.rip = eip & 0xffff_ffff;
         0
     })
@@ -147,12 +160,14 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
         x87::settle(cpu);
         let Some(bus) = cpu.exec.native.bus else { return false };
         let bus = &mut *bus;
+        cpu.code.stats.native_calls += 1;
         let mut goes_on = single(cpu, bus, op);
         if goes_on && cpu.exec.died {
             finish(cpu, bus, op);
             goes_on = false;
         }
         refresh(cpu);
+        cpu.code.stats.leaves.op += u64::from(!goes_on);
         goes_on
     }
 }

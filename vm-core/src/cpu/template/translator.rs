@@ -11,7 +11,7 @@ use super::{CodePlace, Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
-use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87};
+use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
 
 /// What stands out of line.
 #[derive(Clone, Copy, Debug)]
@@ -287,27 +287,7 @@ impl<'a> Translator<'a> {
             Op::JumpTo {} => self.jump_to(uop),
             Op::Leave {} => self.leave(uop),
             Op::Push { .. } | Op::PushImm { .. } | Op::Pop { .. } | Op::VectorCross { .. } | Op::Helper {} => false,
-            // The interpreter's own: never lifted.
-            Op::AluLoad { .. }
-            | Op::AluStore { .. }
-            | Op::CompareLoad { .. }
-            | Op::CompareMem { .. }
-            | Op::IncStore { .. }
-            | Op::CompareJump { .. }
-            | Op::DecJump { .. }
-            | Op::AluJump { .. }
-            | Op::CompareLoadJump { .. }
-            | Op::CompareMemJump { .. }
-            | Op::PushFlat {}
-            | Op::PushImmFlat {}
-            | Op::PopFlat {}
-            | Op::CallFlat {}
-            | Op::CallToFlat {}
-            | Op::RetFlat {}
-            | Op::Stale {}
-            | Op::Enter {}
-            | Op::Native {}
-            | Op::Return {} => {
+            interpreters_own!() => {
                 self.failed = true;
                 true
             }

@@ -175,7 +175,7 @@ fn query_status(call: &mut Call<'_>) -> Result<Value, QmpError> {
         RunState::Saving => "save-vm",
         RunState::Stopped(StopReason::TripleFault) => "guest-panicked",
         RunState::Stopped(StopReason::DiskError(_)) => "io-error",
-        RunState::Stopped(StopReason::Damaged(_)) => "internal-error",
+        RunState::Stopped(StopReason::Damaged(_) | StopReason::EnginesDiffer(_)) => "internal-error",
         RunState::Stopped(StopReason::PowerOff | StopReason::DebugExit(_)) | RunState::Ended(_) => "shutdown",
     };
     Ok(json!({ "status": status, "running": state == RunState::Running, "singlestep": false }))

@@ -50,7 +50,10 @@ impl Notices {
         match state {
             RunState::Running if std::mem::take(&mut self.stopped) => vec![json!({ "event": "RESUME" })],
             RunState::Starting | RunState::Running | RunState::Saving => Vec::new(),
-            RunState::Paused | RunState::Stopped(StopReason::DebugExit(_) | StopReason::Damaged(_)) => self.stop(),
+            RunState::Paused
+            | RunState::Stopped(StopReason::DebugExit(_) | StopReason::Damaged(_) | StopReason::EnginesDiffer(_)) => {
+                self.stop()
+            }
             RunState::Stopped(StopReason::DiskError(text)) => {
                 let data = json!({ "device": "", "operation": "write", "action": "stop", "reason": text });
                 let mut notices = vec![json!({ "event": "BLOCK_IO_ERROR", "data": data })];

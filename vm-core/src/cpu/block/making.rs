@@ -1,0 +1,337 @@
+//! From bytes to blocks: decoding, lifting, and putting the ops into memory; and native code of what runs often.
+
+use std::ptr;
+use std::time::Instant;
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+
+use super::{Block, CHUNK, Cache, Header, Key, LONGEST, Link, Place, Slot, lines};
+use crate::bus::{Bus, CodePolicy};
+use crate::cpu::cpuid::CpuModel;
+use crate::cpu::fault::Fault;
+use crate::cpu::lift::{Ends, Mode, lift, lift_too_long};
+use crate::cpu::state::SegReg;
+use crate::cpu::uop::{Op, Uop};
+use crate::cpu::{Cpu, pass};
+
+/// Instructions in a block, at most.
+const MAX_INSTRUCTIONS: usize = 48;
+/// Bytes of code in a block, at most.
+const MAX_BYTES: usize = 400;
+
+/// Whether code can be translated from a page, or why not.
+enum Outcome {
+    Done(*const Header),
+    /// The first instruction crosses the page, or is too long, or beyond the limit of CS.
+    Careful,
+}
+
+/// What is known of a block whose ops were just lifted.
+struct LiftedBlock {
+    /// Where its instructions begin, in bytes from its start.
+    offsets: [u16; MAX_INSTRUCTIONS],
+    /// Instructions.
+    count: usize,
+    /// Bytes.
+    len: usize,
+}
+
+impl Cache {
+    fn allocate(&mut self, slots: usize) -> *mut Slot {
+        if self.used + slots > CHUNK {
+            let chunk: Box<[Slot]> = vec![0; CHUNK].into_boxed_slice();
+            self.chunks.push(Box::into_raw(chunk).cast());
+            self.used = 0;
+        }
+        let at = self.chunks.last().map_or(ptr::null_mut(), |&chunk| chunk.cast::<Slot>().wrapping_add(self.used));
+        self.used += slots;
+        at
+    }
+
+    /// Puts a lifted block into memory. A loose one is found by nobody.
+    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, loose: bool) -> *const Header {
+        pass::dead_flags(&mut self.lifted.ops);
+        pass::fuse(&self.lifted.ops, &mut self.fused);
+        // Some more than needed where a branch is fused: its own links are counted, too.
+        let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
+        let opened = self.native.is_some() && !loose && !mode_is_single(key.mode);
+        if opened {
+            self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
+        }
+        let slots = 2 + self.fused.len() + links;
+        let number = self.blocks.len() as u32;
+        let base = self.allocate(slots);
+        let header = base.cast::<Header>();
+        let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
+        let code = Header::code(header).cast_mut();
+        let mut slot = 0;
+        let mut index = 0;
+        while index < self.fused.len() {
+            let uop = self.fused[index];
+            let place = &mut places[usize::from(uop.y).min(offsets.len() - 1)];
+            place.slot = place.slot.min(slot as u16);
+            // SAFETY: `slots` slots are there, as many as the ops and their links.
+            unsafe { *code.wrapping_add(slot) = uop };
+            slot += 1;
+            let op = uop.op();
+            let mut targets = [uop.imm, uop.imm2];
+            if uop.takes_branch() {
+                index += 1;
+                let branch = self.fused[index];
+                targets = [branch.imm, branch.imm2];
+                places[usize::from(branch.y).min(offsets.len() - 1)].slot = slot as u16;
+            }
+            let from = key.eip.wrapping_add(u32::from(offsets[usize::from(uop.y).min(offsets.len() - 1)]));
+            for &eip in &targets[..link_count(op)] {
+                let mut kind = 0;
+                let in_page = (key.physical & 0xfff) as i64 + i64::from(eip) - i64::from(key.eip);
+                if !(0..0x1000).contains(&in_page) {
+                    kind |= Link::CROSS;
+                }
+                if eip <= from {
+                    kind |= Link::BACK;
+                }
+                if loose || mode_is_single(key.mode) {
+                    kind |= Link::LOOSE;
+                }
+                // SAFETY: as above.
+                unsafe { code.wrapping_add(slot).cast::<Link>().write(Link { target: ptr::null(), eip, kind }) };
+                slot += 1;
+            }
+            index += 1;
+        }
+        // Instructions without ops stand where the next one does.
+        let mut following = slot as u16;
+        for place in places.iter_mut().rev() {
+            if place.slot == u16::MAX {
+                place.slot = following;
+            }
+            following = place.slot;
+        }
+        let Key { physical, mode, eip } = key;
+        let count = offsets.len() as u32;
+        // SAFETY: the first two slots are the header's.
+        unsafe { header.write(Header { physical, mode, eip, count, number, loose: u32::from(loose) }) };
+        let helpers = self.lifted.helpers.clone();
+        let block = Block { header, len, places, helpers, incoming: Vec::new(), native: None, ways: Vec::new() };
+        self.blocks.push(block);
+        if !loose {
+            self.map.insert(key, number);
+            self.quick[Self::quick_index(physical)] = header;
+            let page = self.pages.entry(physical >> 12).or_default();
+            page.numbers.push(number);
+            page.lines |= lines(physical >> 12, physical, physical + u64::from(len));
+        }
+        self.stats.blocks += 1;
+        self.stats.instructions += u64::from(count);
+        header
+    }
+
+    fn lift_one(&mut self, insn: &Instruction, mode: Mode, model: CpuModel, number: usize, too_long: bool) -> Ends {
+        let from = self.lifted.ops.len();
+        let ends = if too_long {
+            lift_too_long(&mut self.lifted, insn, mode)
+        } else {
+            lift(&mut self.lifted, insn, mode, model)
+        };
+        for uop in &mut self.lifted.ops[from..] {
+            uop.y = number as u16;
+        }
+        ends
+    }
+}
+
+fn mode_is_single(key: u64) -> bool {
+    Mode::from_key(key).is_single()
+}
+
+/// Whether what could not be decoded is an instruction of more than 15 bytes: one whose first 15 are all prefixes and
+/// operands still wanting more. Without its first prefix it wants more than the 14 that are left.
+fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.get(1..LONGEST) else { return false };
+    let mut decoder = Decoder::new(mode.bitness(), rest, DecoderOptions::NONE);
+    let _ = decoder.decode();
+    decoder.last_error() == DecoderError::NoMoreBytes
+}
+
+/// Links behind an op.
+fn link_count(op: Op) -> usize {
+    match op {
+        Op::Jump {} | Op::CallFlat {} => 1,
+        Op::JumpIf { .. }
+        | Op::JumpCount { .. }
+        | Op::CompareJump { .. }
+        | Op::DecJump { .. }
+        | Op::AluJump { .. }
+        | Op::CompareLoadJump { .. }
+        | Op::CompareMemJump { .. } => 2,
+        _ => 0,
+    }
+}
+
+impl Cpu {
+    /// Makes native code of the block that runs: it was entered often enough.
+    pub(in crate::cpu) fn make_native(&mut self, bus: &mut dyn Bus) {
+        let started = Instant::now();
+        let header = self.exec.block;
+        // SAFETY: the block that ran lives until the next flush.
+        let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
+        let mode = Mode::from_key(mode);
+        let key = Key { physical, mode: mode.key(), eip };
+        let live = self.code.map.get(&key) == Some(&number);
+        // Where the block has died since, or memory is full, it is interpreted on.
+        let opening = Header::code(header).cast_mut();
+        // SAFETY: it is the block's first op.
+        unsafe { (*opening).imm = u32::MAX };
+        if !live {
+            return;
+        }
+        let lifted = self.lift_block(bus, key, mode);
+        let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
+        pass::dead_flags(&mut self.code.lifted.ops);
+        let Cache { native: Some(native), lifted, .. } = &mut self.code else { return };
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
+            self.code.want_flush();
+            return;
+        };
+        self.code.blocks[number as usize].native = Some(entry);
+        // SAFETY: as above.
+        unsafe { (*opening).code = Op::Native {}.code() };
+        let stats = &mut self.code.stats;
+        stats.native_blocks += 1;
+        stats.native_instructions += u64::from(count);
+        stats.native_bytes += bytes as u64;
+        stats.native_nanos += started.elapsed().as_nanos() as u64;
+    }
+
+    /// The block at `rip` in this mode.
+    ///
+    /// # Errors
+    /// The fault of fetching its first instruction.
+    pub(in crate::cpu) fn block(&mut self, bus: &mut dyn Bus, mode: Mode) -> Result<*const Header, Fault> {
+        let rip = self.state.rip;
+        if rip > u64::from(mode.limit) {
+            return Err(Fault::gp(0));
+        }
+        let eip = rip as u32;
+        let linear = self.state.segment(SegReg::Cs).base.wrapping_add(rip) & 0xffff_ffff;
+        let page = self.fetch_page(bus, linear)?;
+        let physical = page | linear & 0xfff;
+        let key = Key { physical, mode: mode.key(), eip };
+        if let Some(header) = self.code.quick(physical, eip, key.mode) {
+            return Ok(header);
+        }
+        if let Some(header) = self.code.find(key) {
+            return Ok(header);
+        }
+        let policy = bus.page(page).code;
+        if policy != CodePolicy::Volatile
+            && let Outcome::Done(header) = self.translate_block(bus, key, mode)
+        {
+            if policy == CodePolicy::Ram && !bus.ram().has_code(page >> 12) {
+                self.protect_code(bus, page);
+            }
+            return Ok(header);
+        }
+        self.translate_careful(bus, linear, key, mode)
+    }
+
+    fn translate_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Outcome {
+        let Some(LiftedBlock { offsets, count, len }) = self.lift_block(bus, key, mode) else {
+            return Outcome::Careful;
+        };
+        Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false))
+    }
+
+    /// Lifts the instructions of a block into `code.lifted`. `None`: the first is one that must be looked at each time.
+    fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
+        let mut bytes = [0; MAX_BYTES];
+        let in_page = 0x1000 - (key.physical as usize & 0xfff);
+        let in_limit = (mode.limit - key.eip) as usize;
+        let available = in_page.min(in_limit.saturating_add(1)).min(MAX_BYTES);
+        let bytes = &mut bytes[..available];
+        self.read_code(bus, key.physical, bytes);
+
+        self.code.lifted.clear();
+        let mut decoder = Decoder::with_ip(mode.bitness(), bytes, u64::from(key.eip), DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        let mut offsets = [0u16; MAX_INSTRUCTIONS];
+        let mut count = 0;
+        let most = if mode.is_single() { 1 } else { MAX_INSTRUCTIONS };
+        let mut len = 0;
+        loop {
+            let mut ends = Ends::No;
+            let full = count == most || len == bytes.len();
+            if !full {
+                decoder.decode_out(&mut insn);
+                if decoder.last_error() == DecoderError::NoMoreBytes {
+                    if count == 0 {
+                        return None;
+                    }
+                } else {
+                    let too_long = insn.is_invalid() && is_too_long(mode, &bytes[len..]);
+                    ends = self.code.lift_one(&insn, mode, self.model, count, too_long);
+                    offsets[count] = len as u16;
+                    count += 1;
+                    len = decoder.position();
+                    if ends == Ends::No {
+                        continue;
+                    }
+                }
+            }
+            if ends == Ends::No {
+                let next = key.eip.wrapping_add(len as u32);
+                let last = count.saturating_sub(1) as u16;
+                self.code.lifted.ops.push(Uop { y: last, ..Uop::new(Op::Jump {}).imm(next) });
+            }
+            return Some(LiftedBlock { offsets, count, len });
+        }
+    }
+
+    /// Translates one instruction that lies across pages or limits or in a device. Its bytes are compared each time.
+    fn translate_careful(
+        &mut self,
+        bus: &mut dyn Bus,
+        linear: u64,
+        key: Key,
+        mode: Mode,
+    ) -> Result<*const Header, Fault> {
+        let mut bytes = [0; LONGEST];
+        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let wanted = in_limit.min(LONGEST);
+        if let Some(&(header, known)) = self.code.careful.get(&key) {
+            // SAFETY: the map leads to live blocks.
+            let len = self.code.blocks[unsafe { (*header).number } as usize].len as usize;
+            let fetched = self.fetch(bus, linear, &mut bytes[..len])?;
+            if fetched == len && bytes[..len] == known[..len] {
+                return Ok(header);
+            }
+        }
+        let fetched = self.fetch(bus, linear, &mut bytes[..wanted])?;
+        let mut decoder = Decoder::with_ip(mode.bitness(), &bytes[..fetched], u64::from(key.eip), DecoderOptions::NONE);
+        let insn = decoder.decode();
+        if decoder.last_error() == DecoderError::NoMoreBytes {
+            if fetched < wanted {
+                // The next page is missing: this is its fault.
+                let next = (linear + fetched as u64) & 0xffff_ffff;
+                self.fetch_page(bus, next)?;
+            }
+            return Err(Fault::gp(0));
+        }
+        self.code.lifted.clear();
+        let too_long = insn.is_invalid() && is_too_long(mode, &bytes[..fetched]);
+        if self.code.lift_one(&insn, mode, self.model, 0, too_long) == Ends::No {
+            self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
+        }
+        let header = self.code.assemble(key, &[0], insn.len() as u32, true);
+        self.code.careful.insert(key, (header, bytes));
+        Ok(header)
+    }
+
+    fn read_code(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {
+        for (index, chunk) in into.chunks_mut(8).enumerate() {
+            let value = self.read_physical(bus, physical + 8 * index as u64, chunk.len() as u32);
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
