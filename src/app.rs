@@ -1,6 +1,7 @@
 //! The manager: what it holds, and what happens to its machines.
 
 mod actions;
+mod copies;
 mod event_loop;
 mod media;
 mod snapshots;
@@ -29,7 +30,8 @@ use crate::ui_command::UiCommand;
 use crate::widget::machine_form::MachineForm;
 
 pub use event_loop::{icon, run};
-use snapshots::{Browser, OffJob};
+use snapshots::Browser;
+pub(crate) use snapshots::OffJob;
 pub(crate) use status::local_time;
 pub use status::{Status, Tab};
 
@@ -194,7 +196,9 @@ impl App {
                 self.dialog = Some(Dialog::Refused { id: id.to_owned(), words: words.clone() });
             }
             EndReason::Failed(words) => {
-                let next = if session.from_snapshot && !session.has_run {
+                let refused = session.from_snapshot.filter(|_| !session.has_run);
+                let next = if let Some(snapshot) = refused {
+                    self.dialog = Some(Dialog::RestoreRefused { id: id.to_owned(), snapshot, words: words.clone() });
                     "Nothing was changed. Choose another snapshot, or start the machine as it is now."
                 } else {
                     "Look at Settings, then start it again."

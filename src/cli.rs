@@ -9,6 +9,7 @@ mod keyval;
 mod options;
 mod run;
 mod snapshot;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ hako                 open the manager
 hako run [OPTIONS]   run one machine; “hako run --help” lists the options
 hako disk …          make disk images, resize, convert, look at them; “hako disk --help” says how
 hako snapshot …      the snapshots of a machine; “hako snapshot --help” says what one can do
+hako export …        write a machine with all its snapshots into one file: “hako export MACHINE FILE”
+hako import FILE     take a machine over from such a file
 hako --capabilities  what the machine's processor and devices lack so far
 hako --help          this text
 hako --version       the version
@@ -60,15 +63,17 @@ fn carry_out(arguments: Vec<OsString>) -> Result<ExitCode, CliError> {
         "run" => run::run(rest),
         "disk" => disk::run(rest),
         "snapshot" => snapshot::run(rest),
+        "export" => transfer::export(rest),
+        "import" => transfer::import(rest),
         "--help" | "-help" | "-h" | "help" => alone(HELP.to_owned()),
         "--version" | "-version" | "-V" => alone(format!("hako {}\n", env!("CARGO_PKG_VERSION"))),
         "--capabilities" => alone(capabilities::TEXT.to_owned()),
         option if option.starts_with('-') && options::known(option) => {
             refuse(format!("{option} belongs to “hako run”: try “hako run {}”", arguments.join(" ")))
         }
-        other => {
-            refuse(format!("{other}: not known; there are run, disk, snapshot, --capabilities, --help and --version"))
-        }
+        other => refuse(format!(
+            "{other}: not known; there are run, disk, snapshot, export, import, --capabilities, --help and --version"
+        )),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod closing;
 mod confirm;
+mod copy;
 mod insert;
 mod new_machine;
 mod palette;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use eframe::egui;
 use vm_core::snapshot::tree::SnapshotId;
 
+pub use copy::Copying;
 pub use snapshot::NewSnapshot;
 
 use crate::app::App;
@@ -29,6 +31,10 @@ pub enum FormOf {
     Settings,
     /// "Put a medium into …".
     Insert,
+    /// The file to import.
+    Import,
+    /// The file to export to.
+    Export,
 }
 
 /// How far closing the window has come.
@@ -106,6 +112,36 @@ pub enum Dialog {
         /// Which.
         snapshot: SnapshotId,
     },
+    /// Making a machine of a snapshot.
+    CloneSnapshot {
+        /// The machine.
+        id: String,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// What is typed.
+        copy: Copying,
+    },
+    /// Going back to a snapshot was refused.
+    RestoreRefused {
+        /// The machine.
+        id: String,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// The engine's words.
+        words: String,
+    },
+    /// Writing a machine into a file.
+    Export {
+        /// The machine.
+        id: String,
+        /// What is typed.
+        copy: Copying,
+    },
+    /// Taking a machine over from a file.
+    Import {
+        /// What is typed.
+        copy: Copying,
+    },
     /// Something to read.
     Told {
         /// What about.
@@ -165,6 +201,10 @@ impl App {
             Dialog::TakeSnapshot { id, new, wrong, busy } => self.take_snapshot_ui(context, id, new, (wrong, busy)),
             Dialog::Restore { id, snapshot, keep } => self.restore_ui(context, (id, snapshot), keep),
             Dialog::DeleteSnapshot { id, snapshot } => self.delete_snapshot_ui(context, id, snapshot),
+            Dialog::CloneSnapshot { id, snapshot, copy } => self.clone_ui(context, id, snapshot, copy),
+            Dialog::RestoreRefused { id, snapshot, words } => self.restore_refused_ui(context, id, snapshot, words),
+            Dialog::Export { id, copy } => self.export_ui(context, id, copy),
+            Dialog::Import { copy } => self.import_ui(context, copy),
             Dialog::Told { title, words } => self.told_ui(context, title, words),
             Dialog::Confirm { command, id } => self.confirm_ui(context, command, id),
             Dialog::Refused { id, words } => self.refused_ui(context, id, words),
@@ -181,7 +221,10 @@ impl App {
     pub(crate) fn choose_file(&mut self, form: FormOf, field: Field) {
         let start = std::time::Instant::now();
         self.jobs.run_beside(
-            || rfd::FileDialog::new().set_title("Choose a file").pick_file(),
+            move || {
+                let dialog = rfd::FileDialog::new().set_title("Choose a file");
+                if form == FormOf::Export { dialog.save_file() } else { dialog.pick_file() }
+            },
             move |app, _, path| {
                 let Some(path) = path else {
                     // Nobody cancels a dialog so fast: there is no chooser on this desktop.
@@ -198,7 +241,9 @@ impl App {
                     (FormOf::New, Some(Dialog::New { form, .. }), _) => form.set_path(field, path),
                     (FormOf::Settings, _, Some(editing)) => editing.form.set_path(field, path),
                     (FormOf::Insert, Some(Dialog::Insert { path: typed, .. }), _) => *typed = path,
-                    (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
+                    (FormOf::Import, Some(Dialog::Import { copy }), _)
+                    | (FormOf::Export, Some(Dialog::Export { copy, .. }), _) => copy.typed = path,
+                    (FormOf::New | FormOf::Settings | FormOf::Insert | FormOf::Import | FormOf::Export, _, _) => {}
                 }
             },
         );
@@ -209,7 +254,11 @@ impl App {
             (FormOf::New, Some(Dialog::New { wrong, .. }), _) => *wrong = vec![words.to_owned()],
             (FormOf::Settings, _, Some(editing)) => editing.wrong = vec![words.to_owned()],
             (FormOf::Insert, Some(Dialog::Insert { wrong, .. }), _) => *wrong = vec![words.to_owned()],
-            (FormOf::New | FormOf::Settings | FormOf::Insert, _, _) => {}
+            (FormOf::Import, Some(Dialog::Import { copy }), _)
+            | (FormOf::Export, Some(Dialog::Export { copy, .. }), _) => {
+                copy.wrong = vec![words.to_owned()];
+            }
+            (FormOf::New | FormOf::Settings | FormOf::Insert | FormOf::Import | FormOf::Export, _, _) => {}
         }
     }
 }

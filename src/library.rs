@@ -4,6 +4,7 @@
 //! picture, `state/` is the saved state. All calls in here may wait for the disk; the window makes them on its worker thread.
 
 mod atomic;
+mod copies;
 mod file;
 mod machine;
 mod picture;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 use vm_core::disk::image::ImageInfo;
 
 pub use atomic::write_atomically;
+pub use copies::{Reserved, clone_off, export, import, machine_of_clone};
 pub use machine::{Accelerator, Drive, Machine, Place};
 pub(crate) use machine::{file_words, memory_words, size_words};
 pub use picture::Picture;

@@ -13,6 +13,7 @@ use vm_core::runner::event::EndReason;
 use vm_core::runner::{
     Command, CommandError, Event, Reply, RunState, SnapshotAction, SnapshotEvent, StartOptions, Statistics, VmHandle,
 };
+use vm_core::snapshot::tree::SnapshotId;
 
 use crate::library::Hold;
 
@@ -58,6 +59,7 @@ impl SnapshotJob {
             SnapshotAction::Take => "Writing the snapshot",
             SnapshotAction::Restore => "Keeping what was before",
             SnapshotAction::Delete => "Freeing what only the deleted snapshot needed",
+            SnapshotAction::Clone => "Copying the snapshot into a new machine",
         }
     }
 }
@@ -117,8 +119,8 @@ pub struct Session {
     pub handle: VmHandle,
     /// It was started from a saved state.
     pub resumed: bool,
-    /// It was started from a snapshot.
-    pub from_snapshot: bool,
+    /// The snapshot that it was started from.
+    pub from_snapshot: Option<SnapshotId>,
     /// It has run since it was started.
     pub has_run: bool,
     /// The machine is this window's, and not closed yet.
@@ -154,7 +156,7 @@ impl Session {
     /// # Errors
     /// Where the host gives no thread.
     pub fn start(config: MachineConfig, from: StartOptions, context: &egui::Context) -> std::io::Result<Self> {
-        let (resumed, from_snapshot) = (from.resume_from.is_some(), from.snapshot.is_some());
+        let (resumed, from_snapshot) = (from.resume_from.is_some(), from.snapshot);
         let name = config.name.clone();
         let handle = vm_core::runner::start(config, from)?;
         let (teller, events) = crossbeam_channel::unbounded();

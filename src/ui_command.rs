@@ -25,6 +25,10 @@ pub enum UiCommand {
     RestoreSnapshot,
     CompareSnapshot,
     DeleteSnapshot,
+    CloneSnapshot,
+    CancelSnapshot,
+    ExportMachine,
+    ImportMachine,
     FullScreen,
     OneToOne,
     TabScreen,
@@ -48,7 +52,7 @@ const ALT: Modifiers = Modifiers::ALT;
 
 impl UiCommand {
     /// All of them, in the palette's order.
-    pub const ALL: [UiCommand; 41] = [
+    pub const ALL: [UiCommand; 45] = [
         UiCommand::Start,
         UiCommand::Resume,
         UiCommand::SaveAndClose,
@@ -63,6 +67,8 @@ impl UiCommand {
         UiCommand::RestoreSnapshot,
         UiCommand::CompareSnapshot,
         UiCommand::DeleteSnapshot,
+        UiCommand::CloneSnapshot,
+        UiCommand::CancelSnapshot,
         UiCommand::Insert(Place::FloppyA),
         UiCommand::Eject(Place::FloppyA),
         UiCommand::Insert(Place::FloppyB),
@@ -78,6 +84,8 @@ impl UiCommand {
         UiCommand::FullScreen,
         UiCommand::OneToOne,
         UiCommand::NewMachine,
+        UiCommand::ImportMachine,
+        UiCommand::ExportMachine,
         UiCommand::RemoveMachine,
         UiCommand::LookAgain,
         UiCommand::TabScreen,
@@ -127,6 +135,10 @@ impl UiCommand {
             UiCommand::RestoreSnapshot => ("Go back to this…",     "Go back to the selected snapshot",                                         None),
             UiCommand::CompareSnapshot => ("Compare with…",        "Say how the selected snapshot differs from another",                       None),
             UiCommand::DeleteSnapshot  => ("Delete snapshot…",     "Delete the selected snapshot and free what only it needs",                 None),
+            UiCommand::CloneSnapshot   => ("Open as a new machine…", "Make a new machine of the selected snapshot; this one stays as it is",    None),
+            UiCommand::CancelSnapshot  => ("Cancel",               "Stop what is being done with snapshots; nothing is lost",                  None),
+            UiCommand::ExportMachine   => ("Export…",              "Write the machine with all its snapshots into one file",                   None),
+            UiCommand::ImportMachine   => ("Import…",              "Take over a machine from a file that “Export” wrote",                      None),
             UiCommand::FullScreen      => ("Full screen",          "Show only the guest's screen; Ctrl-Alt, then F11, comes back",            Some((PLAIN, Key::F11))),
             UiCommand::OneToOne        => ("Actual size",          "One pixel of the guest is one pixel here, instead of filling the window", Some((CTRL, Key::Num0))),
             UiCommand::TabScreen       => ("Screen",               "The guest's screen",                                                      Some((ALT, Key::Num1))),

@@ -18,6 +18,7 @@ impl App {
         let broken = self.entry(id).is_some_and(|entry| entry.trouble().is_some());
         let yes = |condition, reason| if condition { Ok(()) } else { Err(reason) };
         match command {
+            UiCommand::ImportMachine => self.may_copy(),
             UiCommand::NewMachine
             | UiCommand::TabScreen
             | UiCommand::TabSnapshots
@@ -68,6 +69,14 @@ impl App {
             UiCommand::TakeSnapshot => self.may_take(id),
             UiCommand::RestoreSnapshot => self.may_restore(id),
             UiCommand::CompareSnapshot | UiCommand::DeleteSnapshot => self.may_change_snapshot(id),
+            UiCommand::CloneSnapshot => self.may_clone(id),
+            UiCommand::CancelSnapshot => yes(self.can_cancel(id), "Nothing is being done with its snapshots"),
+            UiCommand::ExportMachine => match status {
+                _ if on => Err("Switch it off, or Save & Close it, first"),
+                Status::Elsewhere => Err("It is on in another window of Hako"),
+                _ if broken => Err("It needs attention first: see its screen"),
+                _ => self.may_copy(),
+            },
             UiCommand::FullScreen => yes(on, "It is not on"),
             UiCommand::DiscardState | UiCommand::RemoveMachine if status == Status::Elsewhere => {
                 Err("It is on in another window of Hako")
@@ -143,6 +152,14 @@ impl App {
                     self.open(Dialog::DeleteSnapshot { id: id.to_owned(), snapshot });
                 }
             }
+            UiCommand::CloneSnapshot => {
+                if let Some(snapshot) = self.selected_snapshot(id) {
+                    self.ask_for_clone(id, snapshot);
+                }
+            }
+            UiCommand::CancelSnapshot => self.cancel_snapshot(id),
+            UiCommand::ExportMachine => self.open(Dialog::export(id)),
+            UiCommand::ImportMachine => self.open(Dialog::import()),
             UiCommand::TypeIntoGuest => {
                 self.tab = Tab::Screen;
                 self.give_keyboard(id, false, context);

@@ -164,7 +164,22 @@ impl App {
         }
     }
 
-    fn busy_with_snapshots(&self, id: &str) -> bool {
+    /// Whether there is something to cancel.
+    pub(crate) fn can_cancel(&self, id: &str) -> bool {
+        self.busy_with_snapshots(id)
+    }
+
+    /// Stops what is being done with a machine's snapshots.
+    pub(crate) fn cancel_snapshot(&mut self, id: &str) {
+        if let Some(job) = self.off_job.as_ref().filter(|job| job.id == id) {
+            job.cancel();
+        }
+        if let Some(session) = self.sessions.get(id) {
+            session.handle.send(Command::CancelSnapshot { label: None });
+        }
+    }
+
+    pub(super) fn busy_with_snapshots(&self, id: &str) -> bool {
         self.sessions.get(id).is_some_and(|session| session.snapshot_job.is_some())
             || self.off_job.as_ref().is_some_and(|job| job.id == id)
     }
@@ -198,7 +213,16 @@ impl App {
             return;
         };
         let asked = session.handle.request(Command::RestoreSnapshot { id: snapshot, keep, label: None });
-        self.await_answer(id, move || asked.recv().unwrap_or(Err(CommandError::Gone)));
+        let id = id.to_owned();
+        self.jobs.run_beside(
+            move || asked.recv().unwrap_or(Err(CommandError::Gone)),
+            move |app, _, answered| {
+                if let Err(CommandError::Refused(words)) = answered {
+                    app.open(Dialog::RestoreRefused { id: id.clone(), snapshot, words });
+                }
+                app.read_snapshots(&id);
+            },
+        );
     }
 
     /// Deletes a snapshot and frees what only it needs.
@@ -314,6 +338,28 @@ impl App {
         + 'static,
     ) {
         let Some(Ok(machine)) = self.entry(id).map(|entry| entry.machine.clone()) else { return };
+        let folder = self.library.folder(id);
+        let run = move |progress: &mut dyn FnMut(u64, u64) -> bool| {
+            let keeper = Keeper::open(&folder, Files::default())?;
+            work(&keeper, &machine, progress)
+        };
+        let of = id.to_owned();
+        self.begin_off_job(
+            id,
+            words,
+            move |progress| run(progress).map_err(|error| error.to_string()),
+            move |app, _, done| app.snapshots_done(&of, done),
+        );
+    }
+
+    /// Does something beside the window's thread that tells how far it is and can be cancelled; then `then`.
+    pub(super) fn begin_off_job<T: Send + 'static>(
+        &mut self,
+        id: &str,
+        words: &str,
+        work: impl FnOnce(&mut dyn FnMut(u64, u64) -> bool) -> T + Send + 'static,
+        then: impl FnOnce(&mut App, &egui::Context, T) + Send + 'static,
+    ) {
         let job = OffJob {
             id: id.to_owned(),
             words: words.to_owned(),
@@ -322,22 +368,17 @@ impl App {
         };
         let (progress, cancel) = (Arc::clone(&job.progress), Arc::clone(&job.cancel));
         self.off_job = Some(job);
-        let (folder, id) = (self.library.folder(id), id.to_owned());
         let run = move || {
-            let keeper = Keeper::open(&folder, Files::default())?;
-            work(&keeper, &machine, &mut |done, all| {
+            work(&mut |done, all| {
                 progress[0].store(done, Ordering::Relaxed);
                 progress[1].store(all, Ordering::Relaxed);
                 !cancel.load(Ordering::Relaxed)
             })
         };
-        self.jobs.run_beside(
-            move || run().map_err(|error| error.to_string()),
-            move |app, _, done| {
-                app.off_job = None;
-                app.snapshots_done(&id, done);
-            },
-        );
+        self.jobs.run_beside(run, move |app, context, done| {
+            app.off_job = None;
+            then(app, context, done);
+        });
     }
 }
 

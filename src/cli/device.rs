@@ -59,16 +59,24 @@ pub fn memory(text: &str) -> Result<u32, CliError> {
 }
 
 /// `-rtc base=utc|localtime|2006-06-17T16:01:21`.
-pub fn rtc(text: &str) -> Result<RtcBase, CliError> {
+/// Where the clock starts, and whether it keeps the saved time after a snapshot.
+pub fn rtc(text: &str) -> Result<(RtcBase, bool), CliError> {
     let mut pairs = KeyVal::parse("-rtc", text, None)?;
-    let base = pairs.need("base")?;
-    pairs.finish("base")?;
-    match base.as_str() {
-        "utc" => Ok(RtcBase::Utc),
-        "localtime" => Ok(RtcBase::LocalTime),
-        date => date_to_unix(date).map(RtcBase::At).ok_or_else(|| {
+    let (base, clock) = (pairs.take("base"), pairs.take("clock"));
+    pairs.finish("base, clock")?;
+    let base = match base.as_deref() {
+        None | Some("utc") => RtcBase::Utc,
+        Some("localtime") => RtcBase::LocalTime,
+        Some(date) => date_to_unix(date).map(RtcBase::At).ok_or_else(|| {
             CliError(format!("-rtc base={date}: must be utc, localtime or a date such as 2006-06-17T16:01:21"))
-        }),
+        })?,
+    };
+    match clock.as_deref() {
+        None | Some("host") => Ok((base, false)),
+        Some("vm") => Ok((base, true)),
+        Some(other) => refuse(format!(
+            "-rtc clock={other}: there are host (after a snapshot it follows the host again) and vm (it shows the saved time)"
+        )),
     }
 }
 
@@ -138,10 +146,10 @@ mod tests {
 
     #[test]
     fn dates_are_unix_times() {
-        assert_eq!(rtc("base=1970-01-01").unwrap(), RtcBase::At(0));
-        assert_eq!(rtc("base=2006-06-17T16:01:21").unwrap(), RtcBase::At(1_150_560_081));
-        assert_eq!(rtc("base=2000-02-29T23:59:59").unwrap(), RtcBase::At(951_868_799));
-        for bad in ["base=2001-02-29", "base=yesterday", "base=2001-13-01", "base=2001-01", "clock=vm"] {
+        assert_eq!(rtc("base=1970-01-01").unwrap(), (RtcBase::At(0), false));
+        assert_eq!(rtc("base=2006-06-17T16:01:21,clock=vm").unwrap(), (RtcBase::At(1_150_560_081), true));
+        assert_eq!(rtc("base=2000-02-29T23:59:59").unwrap(), (RtcBase::At(951_868_799), false));
+        for bad in ["base=2001-02-29", "base=yesterday", "base=2001-13-01", "base=2001-01", "clock=rt"] {
             assert!(rtc(bad).is_err(), "{bad}");
         }
     }

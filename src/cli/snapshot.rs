@@ -1,10 +1,9 @@
-//! `hako snapshot list|take|restore|delete|export`: the snapshots of a machine that is off.
+//! `hako snapshot list|take|restore|delete|clone|export`: the snapshots of a machine that is off.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use vm_core::config::ImageFormat;
-use vm_core::config::MachineConfig;
+use vm_core::config::{DriveKind, DriveSlot, ImageFormat, MachineConfig};
 use vm_core::debug::monitor;
 use vm_core::disk::convert;
 use vm_core::snapshot::StateError;
@@ -13,7 +12,7 @@ use vm_core::snapshot::keeper::{Keeper, Wish};
 use vm_core::snapshot::tree::{SavedMedium, SnapshotInfo, SnapshotKind, SnapshotTree};
 
 use super::{CliError, refuse};
-use crate::library::{Library, Machine};
+use crate::library::{Library, Machine, Trouble};
 
 const HELP: &str = "\
 hako snapshot list MACHINE              all snapshots as a tree, with what deleting each would free
@@ -22,8 +21,13 @@ hako snapshot take MACHINE [NAME] [--adopt]
                                         are only read from then on (a running machine: “savevm” in its monitor)
 hako snapshot restore MACHINE NAME      the next start goes to this snapshot; what is there now is kept as one
 hako snapshot delete MACHINE NAME       delete a snapshot and free what only it needs
+hako snapshot clone MACHINE NAME NEW-NAME
+                                        make a new machine of a snapshot: its disks are copied, its first start goes on there
 hako snapshot export MACHINE NAME FOLDER
-                                        write the disks of a snapshot, each as one qcow2 image, into a new folder
+                                        write the disks of a snapshot into a new folder: hard disks as qcow2, floppies as raw
+                                        images (“hako export” writes a whole machine into one file)
+
+From its first snapshot on a machine only reads the image of a floppy; what the guest writes goes to the machine's folder.
 
 MACHINE is the name of a machine of the library, or a machine's folder. NAME is a snapshot's name, or its number.
 ";
@@ -31,7 +35,8 @@ MACHINE is the name of a machine of the library, or a machine's folder. NAME is 
 /// A machine that is off.
 struct Target {
     home: PathBuf,
-    config: MachineConfig,
+    /// `None`: it is a machine of “hako run”, whose command line says what it is made of.
+    config: Option<MachineConfig>,
 }
 
 /// Carries out what follows `hako snapshot`.
@@ -70,13 +75,24 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, CliError> {
             let tidied = keeper.tidy(false, &mut |_, _| true).map_err(error)?;
             println!("“{name}” is deleted; {} bytes are free", tidied.freed);
         }
+        ["clone", machine, name, new] => {
+            let home = home(machine)?;
+            let definition = home.join("machine.ron");
+            // A machine of “hako run” has none: what the snapshot says is enough.
+            let base =
+                if definition.exists() { Machine::read(&definition).map_err(trouble)? } else { Machine::default() };
+            let id = find(&home, name)?.id;
+            let library = Library::of_person().map_err(|error| CliError(format!("{error:#}")))?;
+            let made = crate::library::clone_off(&library, &home, &base, id, new, &mut |_, _| true).map_err(trouble)?;
+            println!("{}", library.folder(&made).display());
+        }
         ["export", machine, name, folder] => export(&target(machine)?, name, Path::new(folder))?,
-        [command @ ("list" | "take" | "restore" | "delete" | "export"), ..] => {
+        [command @ ("list" | "take" | "restore" | "delete" | "clone" | "export"), ..] => {
             return refuse(format!("hako snapshot {command}: too few or too many words\n\n{HELP}"));
         }
         [other, ..] => {
             return refuse(format!(
-                "hako snapshot {other}: not known; there are list, take, restore, delete and export"
+                "hako snapshot {other}: not known; there are list, take, restore, delete, clone and export"
             ));
         }
     }
@@ -88,8 +104,13 @@ fn error(error: StateError) -> CliError {
     CliError(error.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+pub(super) fn trouble(trouble: Trouble) -> CliError {
+    CliError(format!("{} {}", trouble.what, trouble.next))
+}
+
 /// The folder of a machine: a folder, or by its name (or id) in the library.
-fn home(machine: &str) -> Result<PathBuf, CliError> {
+pub(super) fn home(machine: &str) -> Result<PathBuf, CliError> {
     let path = Path::new(machine);
     if path.join("machine.ron").is_file() || path.join("snapshots").is_dir() {
         return Ok(path.to_owned());
@@ -109,8 +130,12 @@ fn home(machine: &str) -> Result<PathBuf, CliError> {
 fn target(machine: &str) -> Result<Target, CliError> {
     let home = home(machine)?;
     let definition = home.join("machine.ron");
-    let read = Machine::read(&definition).map_err(|trouble| CliError(format!("{trouble} {}", trouble.next)))?;
-    let config = read.to_config(&home);
+    // A machine of “hako run” has none; what it is made of matters only where its disks are to be kept.
+    if !definition.exists() && home.join("snapshots").is_dir() {
+        return Ok(Target { home, config: None });
+    }
+    let read = Machine::read(&definition).map_err(trouble)?;
+    let config = Some(read.to_config(&home));
     Ok(Target { home, config })
 }
 
@@ -143,14 +168,26 @@ fn take(target: &Target, name: Option<&str>, adopt: bool) -> Result<(), CliError
             "the machine sleeps in a saved state, which belongs to its disks: resume it, then take the snapshot",
         );
     }
+    let Some(config) = &target.config else {
+        return refuse("this machine belongs to “hako run”: start it and say “savevm” in its monitor");
+    };
     let keeper = open(target)?;
-    let media = keeper.media_of(&target.config).map_err(error)?;
+    let media = keeper.media_of(config).map_err(error)?;
     let wish = Wish { name: name.map(str::to_owned), note: String::new(), kind: SnapshotKind::Manual, adopt };
     let id = keeper.take_off(media, wish).map_err(|failed| match failed {
         StateError::InPlace(_) => CliError(format!("{failed} Say --adopt for that.")),
         other => error(other),
     })?;
     println!("snapshot {id}: the disks as they are now");
+    for drive in config.drives.iter().filter(|drive| drive.kind == DriveKind::Floppy && !drive.read_only) {
+        if let Some(path) = &drive.path {
+            println!(
+                "{}: only read from now on; what the guest writes goes to {}",
+                path.display(),
+                target.home.display()
+            );
+        }
+    }
     Ok(())
 }
 
@@ -165,9 +202,13 @@ fn export(target: &Target, name: &str, folder: &Path) -> Result<(), CliError> {
         let SavedMedium::Frozen { top, .. } = medium else { continue };
         let from = target.home.join(top);
         let format = tree.files.iter().find(|file| file.path == *top).map(|file| file.format);
-        let to = folder.join(format!("{}.qcow2", slot.to_string().replace(' ', "-")));
-        convert::convert(&from, format, &to, ImageFormat::Qcow2, &mut |_, _| ())
-            .map_err(|error| CliError(error.to_string()))?;
+        // A floppy is wanted as others read it.
+        let (end, wanted) = match slot {
+            DriveSlot::Floppy(_) => ("img", ImageFormat::Raw),
+            DriveSlot::Ide(_) => ("qcow2", ImageFormat::Qcow2),
+        };
+        let to = folder.join(format!("{}.{end}", slot.to_string().replace(' ', "-")));
+        convert::convert(&from, format, &to, wanted, &mut |_, _| ()).map_err(|error| CliError(error.to_string()))?;
         println!("{}", to.display());
     }
     Ok(())

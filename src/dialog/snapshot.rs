@@ -37,7 +37,7 @@ impl App {
         mut new: NewSnapshot,
         (mut wrong, mut busy): (Option<String>, bool),
     ) -> Option<Dialog> {
-        let raw = self.raw_disks(&id);
+        let (raw, floppies) = (self.raw_images(&id, DriveKind::Disk), self.raw_images(&id, DriveKind::Floppy));
         let (mut take, mut cancel) = (false, false);
         let modal = egui::Modal::new(egui::Id::unique("take snapshot")).frame(super::frame(context)).show(context, |ui| {
             ui.set_width(460.0_f32.min(context.content_rect().width() - 40.0));
@@ -57,6 +57,12 @@ impl App {
                         "{} is written in place now, which no snapshot can undo. Once adopted, the image is only read, and what the guest \
                          writes goes to the machine's folder.",
                         raw.join(", ")
+                    ));
+                }
+                if !floppies.is_empty() {
+                    ui.weak(format!(
+                        "{} stays as it is from now on: what the guest writes to this floppy goes to the machine's folder. “hako snapshot export” gives it back as a plain image.",
+                        floppies.join(", ")
                     ));
                 }
             });
@@ -83,13 +89,13 @@ impl App {
         Some(Dialog::TakeSnapshot { id, new, wrong, busy })
     }
 
-    /// Writable raw images of a machine.
-    fn raw_disks(&self, id: &str) -> Vec<String> {
+    /// Writable raw images in the drives of a kind.
+    fn raw_images(&self, id: &str, kind: DriveKind) -> Vec<String> {
         let Some(Ok(machine)) = self.entry(id).map(|entry| &entry.machine) else { return Vec::new() };
         machine
             .drives
             .iter()
-            .filter(|drive| drive.kind() != DriveKind::Cd && !drive.read_only && !drive.temporary)
+            .filter(|drive| drive.kind() == kind && !drive.read_only && !drive.temporary)
             .filter(|drive| drive.format != Some(ImageFormat::Qcow2))
             .filter_map(|drive| Some(drive.path.as_ref()?.file_name()?.to_string_lossy().into_owned()))
             .collect()

@@ -143,6 +143,8 @@ pub struct Machine {
     pub append: String,
     /// Minutes between snapshots that are taken by themselves; 0: none are.
     pub checkpoint_minutes: u32,
+    /// After going back to a snapshot its clock shows the time that was saved; else it follows the host's again.
+    pub keep_saved_time: bool,
     pub(crate) unknown: Vec<Field>,
 }
 
@@ -159,6 +161,7 @@ impl Default for Machine {
             initrd: None,
             append: String::new(),
             checkpoint_minutes: 0,
+            keep_saved_time: false,
             unknown: Vec::new(),
         }
     }
@@ -264,6 +267,7 @@ impl Machine {
                 })
                 .collect(),
             boot: self.boot.clone(),
+            keep_saved_time: self.keep_saved_time,
             kernel: self.kernel.as_ref().map(|kernel| KernelConfig {
                 kernel: folder.join(kernel),
                 initrd: self.initrd.as_ref().map(|initrd| folder.join(initrd).to_string_lossy().into_owned()),
@@ -288,7 +292,16 @@ impl Machine {
             ));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        Self::parse(&text).map_err(|problem| match problem {
+        Self::from_text(&text, path)
+    }
+
+    /// The same from the text of the file at `path`.
+    ///
+    /// # Errors
+    /// In words, with the file and the line.
+    pub fn from_text(text: &str, path: &Path) -> Result<Self, Trouble> {
+        let show = path.display();
+        Self::parse(text).map_err(|problem| match problem {
             Problem::Mistake(Mistake { line, what }) => Trouble::new(
                 format!("{show}, line {line}: {what}"),
                 "Correct the line in a text editor, then look again.",
@@ -339,6 +352,7 @@ impl Machine {
             initrd: file::take::<Option<PathBuf>>(&mut fields, "initrd")?.flatten(),
             append: file::take(&mut fields, "append")?.unwrap_or_default(),
             checkpoint_minutes: file::take(&mut fields, "checkpoint_minutes")?.unwrap_or_default(),
+            keep_saved_time: file::take(&mut fields, "keep_saved_time")?.unwrap_or_default(),
             unknown: Vec::new(),
         };
         machine.drives.sort_by_key(|drive| drive.place);
@@ -354,7 +368,8 @@ impl Machine {
         write_atomically(path, self.text().as_bytes()).map_err(|error| cannot_write(path, &error))
     }
 
-    fn text(&self) -> String {
+    /// The text of the file.
+    pub fn text(&self) -> String {
         let mut text = String::from("// A machine of Hako. Change this by hand only while the machine is off.\n(\n");
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "    {name}: {value},");
@@ -397,6 +412,7 @@ impl Machine {
         line("initrd", &option(self.initrd.as_deref()));
         line("append", &quoted(&self.append));
         line("checkpoint_minutes", &self.checkpoint_minutes.to_string());
+        line("keep_saved_time", &self.keep_saved_time.to_string());
         for field in &self.unknown {
             line(&field.name, &field.value);
         }

@@ -81,6 +81,26 @@ impl Hold {
     /// Where another window has it. A folder that cannot be written, or a host without locks, keeps nobody from starting.
     pub fn take(folder: &Path, resumed: bool) -> Result<Self, Trouble> {
         let path = folder.join(FILE);
+        let Self(Some(mut file)) = Self::keep_off(folder)? else { return Ok(Self(None)) };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let content = Content { since, resumed, process: std::process::id() };
+        let written = ron::to_string(&content).map_err(std::io::Error::other).and_then(|text| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(text.as_bytes())
+        });
+        if let Err(error) = written {
+            tracing::warn!("{}: {error}", path.display());
+        }
+        Ok(Self(Some(file)))
+    }
+
+    /// Keeps others from starting the machine while its files are read.
+    ///
+    /// # Errors
+    /// Where another window has it.
+    pub fn keep_off(folder: &Path) -> Result<Self, Trouble> {
+        let path = folder.join(FILE);
         let mut file = match File::options().read(true).write(true).create(true).truncate(false).open(&path) {
             Ok(file) => file,
             Err(error) => {
@@ -94,16 +114,6 @@ impl Hold {
                 format!("This machine is on in another window of Hako{by}."),
                 "Use it there, or close it there first; then look again.",
             ));
-        }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let content = Content { since, resumed, process: std::process::id() };
-        let written = ron::to_string(&content).map_err(std::io::Error::other).and_then(|text| {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(text.as_bytes())
-        });
-        if let Err(error) = written {
-            tracing::warn!("{}: {error}", path.display());
         }
         Ok(Self(Some(file)))
     }

@@ -84,6 +84,8 @@ impl App {
                     UiCommand::DiscardState,
                     UiCommand::TypeIntoGuest,
                     UiCommand::OneToOne,
+                    UiCommand::ExportMachine,
+                    UiCommand::ImportMachine,
                     UiCommand::RemoveMachine,
                     UiCommand::LookAgain,
                     UiCommand::SwitchTheme,

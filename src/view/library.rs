@@ -120,6 +120,7 @@ impl App {
                 UiCommand::PowerOff,
                 UiCommand::DiscardState,
                 UiCommand::TabSettings,
+                UiCommand::ExportMachine,
                 UiCommand::RemoveMachine,
             ] {
                 if button::menu_row_ui(ui, command, self.available(command, id)) {

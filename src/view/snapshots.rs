@@ -91,20 +91,21 @@ impl App {
             };
             ui.add(egui::ProgressBar::new(part).desired_width(420.0).text(text));
         };
-        if let Some(job) = self.sessions.get(id).and_then(|session| session.snapshot_job) {
-            bar(ui, job.words(), job.progress);
+        let on = self.sessions.get(id).and_then(|session| session.snapshot_job);
+        let off = self.off_job.as_ref().filter(|job| job.id == id);
+        let running = on.map(|job| (job.words().to_owned(), job.progress));
+        let Some((words, progress)) = running.or_else(|| off.map(|job| (job.words.clone(), job.progress()))) else {
+            return;
+        };
+        let mut cancel = false;
+        ui.horizontal(|ui| {
+            bar(ui, &words, progress);
+            cancel = ui.button("Cancel").on_hover_text(UiCommand::CancelSnapshot.tooltip()).clicked();
+        });
+        if cancel {
+            self.wish_for(UiCommand::CancelSnapshot, id);
         }
-        if let Some(job) = self.off_job.as_ref().filter(|job| job.id == id) {
-            ui.horizontal(|ui| {
-                bar(ui, &job.words, job.progress());
-                let cancel =
-                    ui.button("Cancel").on_hover_text("What is not done yet is done another time; nothing is lost");
-                if cancel.clicked() {
-                    job.cancel();
-                }
-            });
-            ui.ctx().request_repaint_after(std::time::Duration::from_millis(100));
-        }
+        ui.ctx().request_repaint_after(std::time::Duration::from_millis(100));
     }
 
     fn tree_ui(&mut self, ui: &mut egui::Ui, id: &str) {
@@ -177,7 +178,12 @@ impl App {
             ui.label("Select the snapshot to compare it with.");
         }
         ui.horizontal_wrapped(|ui| {
-            for command in [UiCommand::RestoreSnapshot, UiCommand::CompareSnapshot, UiCommand::DeleteSnapshot] {
+            for command in [
+                UiCommand::RestoreSnapshot,
+                UiCommand::CloneSnapshot,
+                UiCommand::CompareSnapshot,
+                UiCommand::DeleteSnapshot,
+            ] {
                 if button::command_ui(ui, command, false, self.available(command, id)) {
                     self.wish(command);
                 }

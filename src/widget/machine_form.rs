@@ -72,6 +72,7 @@ pub struct MachineForm {
     kernel: String,
     initrd: String,
     append: String,
+    keep_saved_time: bool,
     /// For a new machine: where its disk comes from.
     pub new_disk: NewDisk,
     /// For a new machine: the size of an empty disk in MiB, as typed.
@@ -114,6 +115,7 @@ impl MachineForm {
             kernel: text(&machine.kernel),
             initrd: text(&machine.initrd),
             append: machine.append.clone(),
+            keep_saved_time: machine.keep_saved_time,
             new_disk: NewDisk::None,
             disk_size: "2048".into(),
             fresh: false,
@@ -179,6 +181,7 @@ impl MachineForm {
         }
         machine.boot = boot;
         machine.accelerator = self.accelerator;
+        machine.keep_saved_time = self.keep_saved_time;
         for row in &self.rows {
             let path = path(&row.path);
             if row.kind == Kind::Disk && path.is_none() {
@@ -287,6 +290,10 @@ impl MachineForm {
                 ui.add(egui::TextEdit::singleline(&mut self.boot).desired_width(80.0)).accessible_name("Boot order");
                 ui.weak("a floppy, c disk, d CD");
             });
+            ui.end_row();
+            ui.label("Clock");
+            ui.checkbox(&mut self.keep_saved_time, "Keep the saved time")
+                .on_hover_text("After going on from a saved state or a snapshot the guest's clock shows the time of then; else it follows this computer's clock again");
             ui.end_row();
         });
         ui.add_space(8.0);

@@ -269,6 +269,14 @@ impl Guest {
         assert_eq!(self.ended(), 0, "{}", self.errors());
     }
 
+    /// Ends the process as a crash of the host does.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("a machine that runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.qmp = None;
+    }
+
     /// Ends the process as a person with Ctrl-C does.
     pub fn interrupt(&mut self) {
         crate::files::tool("kill", &["-INT", &self.process().to_string()]);

@@ -50,6 +50,12 @@ impl Qmp {
         self.raw(&line)
     }
 
+    /// Sends a command and does not wait.
+    pub fn send(&mut self, name: &str, arguments: &Value) -> Result<(), Refusal> {
+        let line = json!({ "execute": name, "arguments": arguments }).to_string() + "\n";
+        self.stream.write_all(line.as_bytes()).map_err(|_| Refusal::Gone)
+    }
+
     /// Sends bytes as they are and waits for an answer.
     pub fn raw(&mut self, line: &str) -> Result<Value, Refusal> {
         self.stream

@@ -40,7 +40,7 @@ fn linux(folder: Folder, drives: &[&str]) -> (Guest, Line) {
 }
 
 /// Runs `command` in the shell; what it prints.
-fn run(line: &mut Line, command: &str) -> String {
+pub fn run(line: &mut Line, command: &str) -> String {
     // What is typed is shown, and must look neither like the beginning nor like the end.
     line.send(&format!("echo be''gin; {command}; echo do''ne $?\n"));
     line.wait_for("\nbegin\r\n");

@@ -234,6 +234,9 @@ pub struct MachineConfig {
     pub hpet: bool,
     /// The clock.
     pub rtc: RtcBase,
+    /// After a saved state or a snapshot the clock shows the time that was saved; else it follows the host again.
+    #[serde(default)]
+    pub keep_saved_time: bool,
     /// `isa-debug-exit` at this port, so many bytes wide.
     pub debug_exit: Option<(u16, u16)>,
     /// A reset by the guest ends the machine.
@@ -261,6 +264,7 @@ impl Default for MachineConfig {
             vga: true,
             hpet: true,
             rtc: RtcBase::Utc,
+            keep_saved_time: false,
             debug_exit: None,
             no_reboot: false,
             no_shutdown: false,

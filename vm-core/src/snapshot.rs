@@ -6,10 +6,12 @@
 //! a raw file of memories that it names. Writing the new `state.ron` in place of the old by rename is the one
 //! moment at which a state comes into being; before it the old state is whole, after it the new one.
 
+pub mod archive;
 pub mod files;
 pub mod keeper;
 pub mod manifest;
 pub mod memory;
+pub mod pack;
 pub mod section;
 mod store;
 pub mod thin;
@@ -21,6 +23,12 @@ pub use store::{Progress, StateError, discard, exists, load, save};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The host's time in seconds since 1970 (UTC).
+pub(crate) fn host_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Writes `bytes` to `path` so that after a power cut at any moment the file is the old one or the new one, whole: a
 /// temporary file beside it, synced, renamed, and the folder synced.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use super::{OpenError, Waker};
 /// A listening socket and the one who is connected.
 struct Server {
     path: PathBuf,
+    /// Device and inode of the socket file that was made for the listener.
+    file: Option<(u64, u64)>,
     listener: UnixListener,
     connection: Option<UnixStream>,
 }
@@ -52,9 +54,18 @@ impl Link for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Somebody may have removed it before.
-        let _ = fs::remove_file(&self.path);
+        // Somebody may have removed it before, and another program may listen there now. The number cannot have been given to another
+        // file: the listener still holds its own.
+        if self.file.is_some() && file_number(&self.path) == self.file {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of the file at `path`.
+fn file_number(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// One who connects, and tries again where told to.
@@ -145,7 +156,7 @@ pub fn listen_privately(path: &Path) -> Result<UnixListener, OpenError> {
 /// See [`listen_privately`].
 pub fn server(path: &Path, wait: bool, waker: Waker) -> Result<Pump, OpenError> {
     let listener = listen_privately(path)?;
-    let mut server = Server { path: path.to_owned(), listener, connection: None };
+    let mut server = Server { path: path.to_owned(), file: file_number(path), listener, connection: None };
     let mut start = || -> io::Result<()> {
         while wait && server.connection.is_none() {
             server.connect();
@@ -223,6 +234,19 @@ mod tests {
         }
         assert!(matches!(listen_privately(&path), Err(OpenError::InUse(_))));
         drop(backend);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_of_a_newer_program_at_the_same_path_stays() {
+        let path = path("newer");
+        let old = server(&path, false, Waker::bell().0).unwrap();
+        fs::remove_file(&path).unwrap();
+        let new = server(&path, false, Waker::bell().0).unwrap();
+        drop(old);
+        assert!(path.exists(), "it is the newer one's");
+        UnixStream::connect(&path).unwrap();
+        drop(new);
         assert!(!path.exists());
     }
 

@@ -65,6 +65,11 @@ pub trait MonitorTarget {
     /// # Errors
     /// In words.
     fn delete_state(&mut self, name: &str) -> Result<(), String>;
+    /// Cancels what is being done with snapshots.
+    ///
+    /// # Errors
+    /// In words, where nothing is.
+    fn cancel_snapshot(&mut self) -> Result<(), String>;
     /// All snapshots.
     ///
     /// # Errors
@@ -97,6 +102,7 @@ struct Row {
 
 #[rustfmt::skip]
 const COMMANDS: &[Row] = &[
+    Row { name: "cancelvm",         short: "",  arguments: "",                 help: "cancel the savevm, loadvm or delvm that another monitor waits for", run: |_, machine| machine.cancel_snapshot().map(|()| String::new()) },
     Row { name: "change",           short: "",  arguments: "DRIVE [-f] FILE [FORMAT [ACCESS]]", help: "put another medium into a drive", run: media::change },
     Row { name: "cont",             short: "c", arguments: "",                 help: "go on",                                      run: |_, machine| tell(machine, |machine| machine.resume()) },
     Row { name: "delvm",            short: "",  arguments: "NAME",             help: "delete a snapshot",                          run: |name, machine| named(name).and_then(|name| machine.delete_state(name)).map(|()| String::new()) },
@@ -373,6 +379,10 @@ mod tests {
         }
         fn delete_state(&mut self, name: &str) -> Result<(), String> {
             self.said.push(format!("delete {name}"));
+            Ok(())
+        }
+        fn cancel_snapshot(&mut self) -> Result<(), String> {
+            self.said.push("cancel".to_owned());
             Ok(())
         }
         fn snapshots(&mut self) -> Result<SnapshotTree, String> {

@@ -220,6 +220,18 @@ impl Rtc {
         }
     }
 
+    /// The time of day goes on by so many seconds at once, as after a time in which only the battery's clock ran. Alarms within it are
+    /// seen as one.
+    pub fn catch_up(&mut self, seconds: u64) {
+        /// The calendar repeats after 400 years.
+        const MOST: u64 = 146_097 * 86_400;
+        self.update(self.wires.clock.now());
+        if seconds > 0 && self.is_counting() {
+            self.count_seconds(seconds.min(MOST));
+            self.drive();
+        }
+    }
+
     /// The periodic interrupts that came late, and those still owed.
     pub fn late_ticks(&self) -> (u64, u64) {
         (self.state.late, self.state.owed)
@@ -598,6 +610,28 @@ mod tests {
             self.clock.set(to);
             self.rtc.advance(to);
         }
+    }
+
+    #[test]
+    fn the_time_of_day_catches_up_over_days_and_alarms() {
+        // Saturday, 29 February 2020, 23:59:58.
+        let mut bench = Bench::at(1_583_020_798);
+        bench.write(HOURS_ALARM, 0x07);
+        bench.write(MINUTES_ALARM, 0x30);
+        bench.write(SECONDS_ALARM, 0x00);
+        bench.write(B, B_24_HOURS | B_ALARM);
+        bench.rtc.catch_up(0);
+        assert_eq!(bench.now(), [0x20, 0x20, 0x02, 0x29, 0x23, 0x59, 0x58, 0x07]);
+        bench.rtc.catch_up(3 * 86_400 + 4);
+        assert_eq!(bench.now(), [0x20, 0x20, 0x03, 0x04, 0x00, 0x00, 0x02, 0x04]);
+        assert!(bench.lines.level() & 1 << 8 != 0, "the alarm of half past seven was missed");
+        // It goes on from there, a second a second.
+        bench.go(SECOND);
+        assert_eq!(bench.now()[6], 0x03);
+        // Held by the guest it stands.
+        bench.write(B, B_SET | B_24_HOURS);
+        bench.rtc.catch_up(50);
+        assert_eq!(bench.now()[6], 0x03);
     }
 
     #[test]

@@ -87,13 +87,13 @@ pub fn convert(
     })
 }
 
-/// Writes into the new, empty qcow2 image at `draft` (over `base`, where there is one) all that the image at `from` shows and `base` does
+/// Writes into the new, empty qcow2 image at `draft` (over `base`, where there is one) all that the image `from` shows and `base` does
 /// not: it then shows the same as `from`. On stable storage. `progress` gets (done, all) in bytes; false: it said no.
 ///
 /// # Errors
 /// In words that name the file.
 pub fn differences(
-    from: &Path,
+    (from, format): (&Path, ImageFormat),
     base: Option<(&Path, ImageFormat)>,
     draft: &Path,
     progress: &mut dyn FnMut(u64, u64) -> bool,
@@ -101,7 +101,7 @@ pub fn differences(
     /// What is compared and written as one: a cluster.
     const PIECE: usize = 64 << 10;
     let host = |error| ImageError::Host { path: draft.to_owned(), error };
-    let mut upper = source(from, ImageFormat::Qcow2)?;
+    let mut upper = source(from, format)?;
     let mut lower = base.map(|(path, format)| source(path, format)).transpose()?;
     let lower_bytes = lower.as_ref().map_or(0, |lower| lower.image.bytes());
     let mut opened = chain::open(draft, true)?;

@@ -171,6 +171,17 @@ pub fn create(
     })
 }
 
+/// Lets the qcow2 image at `path`, which nobody else uses, name another file below it (relative to its own folder) that holds the same
+/// as the one before. `None`: it must not name any.
+///
+/// # Errors
+/// In words that name the file.
+pub fn set_backing_name(path: &Path, name: Option<&Path>) -> Result<(), ImageError> {
+    let text = name.map(|name| name.to_str().ok_or_else(|| ImageError::BackingName(name.to_owned()))).transpose()?;
+    check_kind_of_file(path, true)?;
+    Ok(make::set_backing_name(path, text)?)
+}
+
 fn failed(path: &Path, error: io::Error) -> ImageError {
     match error.kind() {
         ErrorKind::AlreadyExists => ImageError::Exists(path.to_owned()),

@@ -412,6 +412,11 @@ impl Board {
         self.i8042.key(event);
     }
 
+    /// The battery's clock goes on by so many seconds at once.
+    pub fn catch_up(&mut self, seconds: u64) {
+        self.rtc.catch_up(seconds);
+    }
+
     /// Every key that the guest believes to be down goes up.
     pub fn release_keys(&mut self) {
         self.i8042.release_all();

@@ -172,6 +172,15 @@ impl Machine {
         self.each_board(Board::release_keys);
     }
 
+    /// After a saved state was put in: the battery's clock catches up with the host, unless the person wants the saved time. `saved_at`:
+    /// the host's time when it was saved, in seconds since 1970 (UTC).
+    pub fn follow_host(&mut self, saved_at: u64) {
+        if !self.config().keep_saved_time {
+            // A host's clock that was set back stops no guest's.
+            self.board.catch_up(crate::snapshot::host_seconds().saturating_sub(saved_at));
+        }
+    }
+
     /// The pointer moved.
     pub fn pointer(&mut self, event: PointerEvent) {
         self.each_board(|board| board.pointer(event));

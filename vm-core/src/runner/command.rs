@@ -69,6 +69,22 @@ pub enum Command {
         /// What the asker calls this job in events.
         label: Option<String>,
     },
+    /// Copy a snapshot into the folder of a new machine ([`Keeper::clone_to`](crate::snapshot::keeper::Keeper::clone_to)). Answered when
+    /// all of it is on stable storage.
+    CloneSnapshot {
+        /// Which.
+        id: SnapshotId,
+        /// The new machine's folder, which is there and empty.
+        home: PathBuf,
+        /// What the asker calls this job in events.
+        label: Option<String>,
+    },
+    /// Cancel what is being done with snapshots, or waits for its turn. What was asked for then fails, in words; a deletion has taken the
+    /// snapshot away already, and only what is left to tidy is left for another time.
+    CancelSnapshot {
+        /// What its asker called it; `None`: whatever is under way.
+        label: Option<String>,
+    },
     /// Give a snapshot another name or note.
     DescribeSnapshot {
         /// Which.

@@ -165,6 +165,10 @@ impl MonitorTarget for Worker {
         self.snapshot_work(SnapshotTask::Delete(vec![id]), None)
     }
 
+    fn cancel_snapshot(&mut self) -> Result<(), String> {
+        Worker::cancel_snapshot(self, None)
+    }
+
     fn snapshots(&mut self) -> Result<SnapshotTree, String> {
         self.snapshots.tree().map_err(|error| error.to_string())
     }

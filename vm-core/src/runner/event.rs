@@ -97,6 +97,8 @@ pub enum SnapshotAction {
     Restore,
     /// Deleted.
     Delete,
+    /// Copied into another machine.
+    Clone,
 }
 
 /// How far a job with snapshots is. One is done at a time; `label` is what the asker called it.

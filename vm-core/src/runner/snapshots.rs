@@ -1,25 +1,31 @@
 //! Snapshots of a running machine: one job at a time, on a thread of its own; only the switch is on the machine's.
 
+mod switch;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::command::{CommandError, Reply};
-use super::event::{Event, RunState, SnapshotAction, SnapshotEvent};
+use super::event::{Event, SnapshotAction, SnapshotEvent};
 use super::worker::Worker;
 use crate::bus::Bus as _;
 use crate::bus::signals::Signals;
 use crate::config::{DriveSlot, MachineConfig};
-use crate::machine::run::Machine;
 use crate::snapshot::files::Files;
-use crate::snapshot::keeper::{Captured, Keeper, MediumNow, Prepared, Wish};
-use crate::snapshot::manifest::Hardware;
+use crate::snapshot::keeper::{Captured, Keeper, Wish};
 use crate::snapshot::tree::{SnapshotId, SnapshotKind, SnapshotTree};
 use crate::snapshot::{self, StateError, thin};
+
+pub(super) use switch::load_restored;
+
+/// How long after the last job the machine tidies up behind snapshots.
+const TEND_AFTER: Duration = Duration::from_secs(20);
 
 /// Whoever waits for the end of a job.
 type Asker = Sender<Result<Reply, CommandError>>;
@@ -39,6 +45,8 @@ pub(super) struct Snapshots {
     started: Option<u32>,
     checkpoints: Option<Duration>,
     next_checkpoint: Instant,
+    /// When to look for what is left to tidy and for cold packs.
+    tend_at: Option<Instant>,
 }
 
 /// Something to do.
@@ -63,6 +71,10 @@ struct Job {
     askers: Vec<Asker>,
     steps: Receiver<Step>,
     captured: Sender<Result<Captured, String>>,
+    /// [`SnapshotTask::Tend`].
+    is_quiet: bool,
+    /// The person does not want it any more.
+    cancel: Arc<AtomicBool>,
     pause: Option<Duration>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,16 +84,22 @@ struct Job {
 struct Teller {
     steps: Sender<Step>,
     signals: Arc<Signals>,
+    cancel: Arc<AtomicBool>,
 }
 
 impl Teller {
+    fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
     fn say(&self, step: Step) {
         // The machine may have gone.
         let _ = self.steps.send(step);
         self.signals.raise();
     }
 
-    fn progress(&self) -> impl FnMut(u64, u64) + use<> {
+    /// Tells how far it is, and whether to go on.
+    fn progress(&self) -> impl FnMut(u64, u64) -> bool + use<> {
         let teller = self.clone();
         let mut told = Instant::now();
         move |done, all| {
@@ -89,6 +107,7 @@ impl Teller {
                 told = Instant::now();
                 teller.say(Step::Progress(done, all));
             }
+            !teller.is_cancelled()
         }
     }
 }
@@ -120,6 +139,7 @@ impl Snapshots {
             started: None,
             checkpoints,
             next_checkpoint: Instant::now() + checkpoints.unwrap_or_default(),
+            tend_at: Some(Instant::now() + TEND_AFTER),
         };
         let Some(home) = snapshots.home.clone() else { return Ok(Opened { snapshots, restored: None }) };
         if !Keeper::is_there(&home) {
@@ -194,6 +214,13 @@ impl Snapshots {
         self.keeper().and_then(|keeper| keeper.describe(id, name, note)).map_err(|error| error.to_string())
     }
 
+    /// What nobody has asked for ends at once.
+    fn stop_tending(&self) {
+        if let Some(job) = self.job.as_ref().filter(|job| job.is_quiet) {
+            job.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub fn is_busy(&self) -> bool {
         self.job.is_some() || !self.waiting.is_empty()
     }
@@ -212,42 +239,26 @@ impl Snapshots {
     ) -> Result<(), String> {
         let (steps, incoming) = unbounded();
         let (captured, receiver) = bounded(1);
-        let teller = Teller { steps, signals };
+        let cancel = Arc::new(AtomicBool::new(false));
+        let teller = Teller { steps, signals, cancel: Arc::clone(&cancel) };
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let result = run(&teller, &receiver);
             teller.say(Step::Done(result));
         });
         let thread = thread.map_err(|error| format!("the host gives no thread for the snapshot: {error}"))?;
         self.job = Some(Job {
+            is_quiet: matches!(work.task, SnapshotTask::Tend),
             number: work.number,
             label: work.label,
             askers: work.askers,
             steps: incoming,
             captured,
+            cancel,
             pause: None,
             thread: Some(thread),
         });
         Ok(())
     }
-}
-
-/// Puts what was restored into a machine: memory, then processor and devices.
-pub(super) fn load_restored(
-    machine: &mut Machine,
-    state: Option<snapshot::keeper::RestoredState>,
-    fresh: bool,
-) -> Result<(), String> {
-    let Some(state) = state else {
-        machine.reset();
-        return Ok(());
-    };
-    let ram = machine.parts().1.shared_ram();
-    ram.load_from(state.chunks, fresh).map_err(|error| format!("the host gives no thread to load memory: {error}"))?;
-    machine.clock().set(state.guest_time);
-    machine.load_sections(&state.sections).map_err(|error| error.to_string())?;
-    machine.parts().0.tlb.flush();
-    machine.release_keys();
-    Ok(())
 }
 
 impl Worker {
@@ -257,6 +268,7 @@ impl Worker {
         self.snapshots.numbers = number;
         let work = Work { number, label, askers: Vec::new(), task };
         if self.snapshots.is_busy() {
+            self.snapshots.stop_tending();
             self.snapshots.waiting.push_back(work);
         } else {
             self.begin(work)?;
@@ -270,6 +282,8 @@ impl Worker {
             SnapshotTask::Take(_) => SnapshotAction::Take,
             SnapshotTask::Restore { .. } => SnapshotAction::Restore,
             SnapshotTask::Delete(_) => SnapshotAction::Delete,
+            SnapshotTask::Clone { .. } => SnapshotAction::Clone,
+            SnapshotTask::Tend => return self.try_begin(work),
         };
         let (number, label) = (work.number, work.label.clone());
         self.tell(SnapshotEvent::Started { job: number, label: label.clone(), action });
@@ -303,6 +317,9 @@ impl Worker {
                         // What cannot be synced now fails at the switch, in words.
                         let _ = media.recv();
                     }
+                    if teller.is_cancelled() {
+                        return Err(StateError::Cancelled.to_string());
+                    }
                     let prepared = keeper.prepare(media, wish).map_err(|error| error.to_string())?;
                     teller.say(Step::Switch(prepared.overlays.clone()));
                     let captured = captured.recv().unwrap_or_else(|_| Err("the machine has ended".to_owned()));
@@ -333,14 +350,24 @@ impl Worker {
                     keeper.delete(*id).map_err(|error| error.to_string())?;
                 }
                 self.snapshots.spawn(work, signals, move |teller, _| {
-                    let mut tell = teller.progress();
-                    let tidied = keeper.tidy(true, &mut |done, all| {
-                        tell(done, all);
-                        true
-                    });
+                    // What is left to tidy when it is cancelled is tidied another time.
+                    let tidied = keeper.tidy(true, &mut teller.progress());
                     tidied.map(|_| None).map_err(|error| error.to_string())
                 })
             }
+            SnapshotTask::Clone { id, home } => {
+                let (id, home) = (*id, home.clone());
+                self.snapshots.spawn(work, signals, move |teller, _| {
+                    let copied = keeper.clone_to(id, &home, &mut teller.progress());
+                    copied.map(|()| None).map_err(|error| error.to_string())
+                })
+            }
+            SnapshotTask::Tend => self.snapshots.spawn(work, signals, move |teller, _| {
+                let mut go_on = |_, _| !teller.is_cancelled();
+                let tidied = if keeper.is_untidy() { keeper.tidy(true, &mut go_on).map(drop) } else { Ok(()) };
+                let tended = tidied.and_then(|()| keeper.compress(&mut go_on));
+                tended.map(|_| None).map_err(|error| error.to_string())
+            }),
         }
     }
 
@@ -348,31 +375,20 @@ impl Worker {
         Arc::clone(&self.shared.signals)
     }
 
-    fn media_now(&mut self) -> Vec<MediumNow> {
-        let configured = self.snapshots.configured.clone();
-        let (_, board) = self.machine.parts();
-        let chosen = |slot| configured.iter().find(|(at, _)| *at == slot).and_then(|(_, path)| path.clone());
-        let medium = |(slot, kind, info): (DriveSlot, _, &crate::machine::board::MediumInfo)| MediumNow {
-            slot,
-            kind,
-            configured: chosen(slot).unwrap_or_else(|| info.path.clone()),
-            path: info.path.clone(),
-            format: info.format,
-            read_only: info.read_only,
-            temporary: info.temporary,
-        };
-        board.media().map(medium).collect()
-    }
-
-    /// The machine's hardware, with the images that a person chose.
-    fn chosen_config(&self) -> MachineConfig {
-        let mut config = self.machine.config().clone();
-        for drive in &mut config.drives {
-            if let Some((_, path)) = self.snapshots.configured.iter().find(|(slot, _)| *slot == drive.slot) {
-                drive.path.clone_from(path);
-            }
+    /// Cancels the job with this label, whether it is under way or waits; without a label the one under way.
+    pub(super) fn cancel_snapshot(&mut self, label: Option<&str>) -> Result<(), String> {
+        let is_meant = |of: &Option<String>| label.is_none() || of.as_deref() == label;
+        if let Some(job) = self.snapshots.job.as_ref().filter(|job| !job.is_quiet && is_meant(&job.label)) {
+            job.cancel.store(true, Ordering::Relaxed);
+            return Ok(());
         }
-        config
+        let Some(at) = self.snapshots.waiting.iter().position(|work| label.is_some() && is_meant(&work.label)) else {
+            return Err("nothing is being done with snapshots now".to_owned());
+        };
+        if let Some(work) = self.snapshots.waiting.remove(at) {
+            self.finish(work.number, work.label, work.askers, None, Err(StateError::Cancelled.to_string()));
+        }
+        Ok(())
     }
 
     /// Looks after the job at hand. Called between slices.
@@ -380,6 +396,17 @@ impl Worker {
         while let Some(job) = &mut self.snapshots.job {
             let Ok(step) = job.steps.try_recv() else { break };
             match step {
+                Step::Progress(..) if job.is_quiet => {}
+                Step::Done(result) if job.is_quiet => {
+                    if let Some(thread) = job.thread.take() {
+                        let _ = thread.join();
+                    }
+                    self.snapshots.job = None;
+                    if let Err(text) = result {
+                        tracing::warn!("tidying up behind snapshots: {text}");
+                    }
+                    self.next_work();
+                }
                 Step::Progress(done, all) => {
                     let (job, label) = (job.number, job.label.clone());
                     self.tell(SnapshotEvent::Progress { job, label, done, all });
@@ -410,6 +437,25 @@ impl Worker {
             }
         }
         self.checkpoint();
+        self.tend();
+    }
+
+    /// Tidies up and compresses what is cold, some time after the last job.
+    fn tend(&mut self) {
+        if self.snapshots.tend_at.is_none_or(|at| Instant::now() < at) || self.snapshots.is_busy() {
+            return;
+        }
+        self.snapshots.tend_at = None;
+        let needed = |keeper: &Arc<Keeper>| keeper.is_untidy() || keeper.has_cold_packs();
+        if !self.snapshots.keeper.as_ref().is_some_and(needed) {
+            return;
+        }
+        let number = self.snapshots.numbers + 1;
+        self.snapshots.numbers = number;
+        let work = Work { number, label: None, askers: Vec::new(), task: SnapshotTask::Tend };
+        if let Err(text) = self.begin(work) {
+            tracing::warn!("tidying up behind snapshots: {text}");
+        }
     }
 
     fn next_work(&mut self) {
@@ -441,6 +487,7 @@ impl Worker {
         pause: Option<Duration>,
         result: Result<Option<SnapshotId>, String>,
     ) {
+        self.snapshots.tend_at = Some(Instant::now() + TEND_AFTER);
         let answer = result.as_ref().map(|_| Reply::Done).map_err(|text| CommandError::Refused(text.clone()));
         self.tell(match result {
             Ok(id) => SnapshotEvent::Done { job, label, id, pause },
@@ -451,108 +498,11 @@ impl Worker {
         }
     }
 
-    /// Switches the media to their overlays and captures everything else at the same instant. The machine stands still.
-    fn switch(&mut self, overlays: &[(DriveSlot, PathBuf)]) -> Result<Captured, String> {
-        snapshot::drain(&mut self.machine).map_err(|error| error.to_string())?;
-        for (slot, overlay) in overlays {
-            let frozen = self.machine.parts().1.freeze_medium(*slot, overlay);
-            frozen.map_err(|error| {
-                format!("The snapshot was not taken, and the machine goes on as before: {slot}: {error}")
-            })?;
-        }
-        self.capture()
-    }
-
-    fn capture(&mut self) -> Result<Captured, String> {
-        let picture = self.shared.frame.latest();
-        let ram = self.machine.parts().1.shared_ram();
-        let capture = ram.capture().ok_or("a snapshot is being taken already")?;
-        self.machine.parts().0.tlb.flush();
-        Ok(Captured {
-            ram: capture,
-            ram_len: ram.len(),
-            sections: self.machine.sections(),
-            guest_time: self.machine.clock().now(),
-            hardware: Hardware::of(self.machine.config()),
-            picture,
-        })
-    }
-
-    /// Goes to a snapshot. On an error the machine is as it was.
-    fn restore_now(
-        &mut self,
-        keeper: &Keeper,
-        id: SnapshotId,
-        keep: bool,
-    ) -> Result<Option<(Prepared, Captured)>, String> {
-        let was = self.run_state();
-        self.pause_machine();
-        let result = self.replace_by(keeper, id, keep);
-        let go_on = match (&result, was) {
-            (Ok(_), RunState::Stopped(_)) => {
-                self.shared.publish_state(RunState::Paused);
-                true
-            }
-            (_, RunState::Running) => true,
-            _ => false,
-        };
-        if go_on {
-            self.resume_machine();
-        }
-        result
-    }
-
-    fn replace_by(
-        &mut self,
-        keeper: &Keeper,
-        id: SnapshotId,
-        keep: bool,
-    ) -> Result<Option<(Prepared, Captured)>, String> {
-        let keep = keep && !self.machine.parts().1.ram().has_failed();
-        let now = keep.then(|| self.media_now());
-        snapshot::drain(&mut self.machine).map_err(|error| error.to_string())?;
-        for synced in self.machine.parts().1.sync_media() {
-            if let Ok(Err(error)) = synced.recv() {
-                return Err(format!("a disk of the host failed ({error}), so nothing was restored"));
-            }
-        }
-        let config = self.chosen_config();
-        let captured = if keep { Some(self.capture()?) } else { None };
-        let board = &mut *self.machine.parts().1;
-        let restored = keeper.restore(id, &config, now, |media| {
-            let open = |medium: &snapshot::keeper::RestoredMedium| {
-                board.open_for(medium.slot, &medium.path, Some(medium.format), medium.read_only)
-            };
-            media.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(StateError::Disk)
-        });
-        let (restored, media) = restored.map_err(|error| error.to_string())?;
-        for (slot, _) in &media {
-            let read_only = restored.media.iter().find(|medium| medium.slot == *slot && medium.read_only);
-            if let Some(medium) = read_only {
-                self.snapshots.changed(*slot, Some(medium.path.clone()));
-            }
-        }
-        self.machine.parts().1.replace_media(media);
-        if let Err(text) = load_restored(&mut self.machine, restored.state, false) {
-            // Neither the old machine nor the new one.
-            self.end = Some(super::event::EndReason::Failed(format!(
-                "The snapshot “{}” could not be put into the machine: {text}. Its disks are whole; the machine before it is in the snapshots.",
-                restored.name
-            )));
-        }
-        if let Some(folder) = self.resumed_from.take() {
-            // That state belongs to disks that are not the present any more.
-            if let Err(error) = snapshot::discard(&folder) {
-                tracing::warn!("the used state in {} could not be removed: {error}", folder.display());
-            }
-        }
-        self.show_frame();
-        Ok(restored.kept.zip(captured))
-    }
-
     /// Lets all jobs end; for the end of the machine. The guest stands still.
     pub(super) fn finish_snapshots(&mut self) {
         self.snapshots.checkpoints = None;
+        self.snapshots.tend_at = None;
+        self.snapshots.stop_tending();
         while self.snapshots.is_busy() {
             self.attend_snapshots();
             if self.snapshots.is_busy() {
@@ -569,7 +519,7 @@ impl Worker {
             return;
         }
         self.snapshots.next_checkpoint = Instant::now() + interval;
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seconds = snapshot::host_seconds();
         let wish = Wish {
             name: Some("Checkpoint".to_owned()),
             note: String::new(),
@@ -597,6 +547,15 @@ impl Worker {
 /// What to do with snapshots, from the outside.
 pub(super) enum SnapshotTask {
     Take(Wish),
-    Restore { id: SnapshotId, keep: bool },
+    Restore {
+        id: SnapshotId,
+        keep: bool,
+    },
     Delete(Vec<SnapshotId>),
+    Clone {
+        id: SnapshotId,
+        home: PathBuf,
+    },
+    /// What is left to tidy, and cold packs. Nobody has asked for it, so nobody is told.
+    Tend,
 }

@@ -49,7 +49,11 @@ impl Files {
         self.0.as_ref().is_some_and(|faults| faults.left.load(Ordering::SeqCst) == u64::MAX)
     }
 
-    fn step(&self) -> io::Result<()> {
+    /// A step of work that somebody else does, such as a part of a copy.
+    ///
+    /// # Errors
+    /// Only where a test lets it fail.
+    pub fn step(&self) -> io::Result<()> {
         let Some(faults) = &self.0 else { return Ok(()) };
         let struck = || io::Error::from(io::ErrorKind::StorageFull);
         faults.done.fetch_add(1, Ordering::SeqCst);
@@ -143,6 +147,17 @@ impl Files {
         gone(fs::remove_dir_all(path))
     }
 
+    /// Makes an empty qcow2 image at `path` for a medium of `bytes`.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn image(&self, path: &Path, bytes: u64) -> Result<(), ImageError> {
+        let host = |error| ImageError::Host { path: path.to_owned(), error };
+        self.step().map_err(host)?;
+        image::create(path, Some(bytes), ImageFormat::Qcow2, None)?;
+        self.step().map_err(host)
+    }
+
     /// Makes an empty qcow2 image at `path` over `backing`, as it is named in the image.
     ///
     /// # Errors
@@ -195,5 +210,16 @@ impl Output {
     /// The open file, for whoever fills it in another way.
     pub fn file(&self) -> &File {
         &self.file
+    }
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Output::write(self, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

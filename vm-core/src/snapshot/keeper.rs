@@ -5,9 +5,11 @@
 //! - **Take** (`take`): new overlays are made and named in the tree while the guest runs. They are right from then on, whether or not the
 //!   machine has switched to them: an empty overlay shows what is below. The switch needs no commit, so the guest stands still only for it.
 //! - **Restore** (`restore`): everything is checked, new overlays above the snapshot's disks are made, and one commit names them.
+//! - **Clone** (`clone`): a snapshot is copied into the folder of a new machine, which needs nothing of the old one.
 //! - **Delete** (`delete`): the commit takes the snapshot out; what nobody needs any more is then removed or merged, in steps that each
 //!   leave everything readable.
 
+mod clone;
 mod delete;
 mod restore;
 mod take;
@@ -28,6 +30,7 @@ use crate::config::{DriveKind, DriveSlot, ImageFormat, MachineConfig};
 use crate::disk::identity::MediumIdentity;
 use crate::disk::lock::{self, Lock, LockError};
 
+pub use clone::Cloned;
 pub use delete::Tidied;
 pub use restore::{Restored, RestoredMedium, RestoredState};
 pub use take::{Captured, MediumNow, Prepared, Wish};
@@ -53,6 +56,9 @@ pub struct SnapshotState {
     pub len: u64,
     /// Guest time in nanoseconds.
     pub guest_time: u64,
+    /// The host's time then, in seconds since 1970 (UTC); 0: written by a version that did not keep it.
+    #[serde(default)]
+    pub host_time: u64,
     /// Processor and devices.
     pub devices: Vec<Device>,
 }
@@ -268,7 +274,9 @@ impl Keeper {
             let used: Vec<u32> = indexes.into_iter().flatten().flat_map(|index| index.packs().into_keys()).collect();
             for path in listing(&packs_folder(&self.home)) {
                 let number = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-                if number.is_some_and(|number: u32| !used.contains(&number)) {
+                // A compressed one beside the plain one may not be finished.
+                let double = path.extension().is_some_and(|end| end == "zst") && path.with_extension("bin").exists();
+                if number.is_some_and(|number: u32| double || !used.contains(&number)) {
                     self.forget(self.files.remove(&path), &path);
                 }
             }

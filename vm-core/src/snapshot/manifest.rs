@@ -27,6 +27,9 @@ pub struct Manifest {
     pub memories: MemoryFile,
     /// Guest time in nanoseconds.
     pub guest_time: u64,
+    /// The host's time when the machine stopped, in seconds since 1970 (UTC); 0: written by a version that did not keep it.
+    #[serde(default)]
+    pub host_time: u64,
     /// Processor and devices.
     pub devices: Vec<Device>,
 }

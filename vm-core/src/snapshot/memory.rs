@@ -1,6 +1,6 @@
 //! The memories of a snapshot: an index of chunks, and packs in which they lie.
 //!
-//! `memory/N.bin` (a pack) is raw chunks of 64 KiB, one after the other: pieces of guest RAM and of the devices' memories as they are.
+//! A [pack](super::pack) holds chunks of 64 KiB: pieces of guest RAM and of the devices' memories.
 //! `index.bin` says for each chunk where it lies: nowhere (all zeros), or in which pack and at which place, with a check sum. A snapshot
 //! stores only chunks that its parent does not have; packs are shared and never written again.
 
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_128;
 
+use super::pack::Pack;
 use crate::bus::ram::transfer::{CHUNK, ChunkSource};
-use crate::disk::host_file::read_at;
 
 /// How an index begins.
 const MAGIC: &[u8; 8] = b"HAKOMEM1";
@@ -24,7 +24,7 @@ const ENTRY: usize = 4 + 4 + 16;
 /// Bytes of the check sum at the end.
 const TRAILER: usize = 16;
 /// Most bytes that an index describes.
-const MOST: u64 = 16 << 30;
+pub(super) const MOST: u64 = 16 << 30;
 
 /// The check sum of a chunk.
 pub fn checksum(bytes: &[u8]) -> u128 {
@@ -195,17 +195,12 @@ pub fn read_index(path: &Path) -> io::Result<Index> {
     Index::from_bytes(&bytes).map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// The path of a pack in the folder of packs.
-pub fn pack_path(folder: &Path, pack: u32) -> PathBuf {
-    folder.join(format!("{pack}.bin"))
-}
-
 /// The chunks of a snapshot, to be read.
 #[derive(Debug)]
 pub struct Chunks {
     /// The index.
     pub index: Index,
-    packs: HashMap<u32, (PathBuf, File)>,
+    packs: HashMap<u32, Pack>,
     /// Zeros are known to be zeros only where the index was right: for messages.
     origin: PathBuf,
 }
@@ -216,29 +211,14 @@ impl Chunks {
     /// # Errors
     /// The file, and what the host says or what is wrong with it.
     pub fn open(index: Index, origin: &Path, folder: &Path) -> Result<Self, (PathBuf, io::Error)> {
-        let mut needed: HashMap<u32, u64> = HashMap::new();
+        let mut packs: HashMap<u32, Pack> = HashMap::new();
         for (number, entry) in index.entries.iter().enumerate() {
-            if let Place::Pack { pack, slot } = entry.place {
-                let end = u64::from(slot) * CHUNK + index.chunk_len(number) as u64;
-                let most = needed.entry(pack).or_insert(0);
-                *most = end.max(*most);
-            }
-        }
-        let mut packs = HashMap::new();
-        for (pack, end) in needed {
-            let path = pack_path(folder, pack);
-            let checked = File::open(&path).and_then(|file| {
-                let len = file.metadata()?.len();
-                if len < end {
-                    let text = format!("it has {len} bytes and {end} are needed: it was cut off");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-                Ok(file)
-            });
-            match checked {
-                Ok(file) => packs.insert(pack, (path, file)),
-                Err(error) => return Err((path, error)),
+            let Place::Pack { pack, slot } = entry.place else { continue };
+            let open = match packs.entry(pack) {
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::hash_map::Entry::Vacant(place) => place.insert(Pack::open(folder, pack)?),
             };
+            open.covers(slot, index.chunk_len(number) as u64).map_err(|error| (open.path.clone(), error))?;
         }
         Ok(Self { index, packs, origin: origin.to_owned() })
     }
@@ -273,18 +253,18 @@ impl ChunkSource for Chunks {
             into.fill(0);
             return Ok(());
         };
-        let Some((path, file)) = self.packs.get(&pack) else {
+        let Some(pack) = self.packs.get(&pack) else {
             return Err(format!("{}: a pack that it names is not open", self.origin.display()));
         };
+        let path = &pack.path;
         let advice = "The machine was stopped before it could go wrong; its disks are whole. Go back to another snapshot, or start it afresh.";
-        read_at(file, u64::from(slot) * CHUNK, into).map_err(|error| {
+        pack.read(slot, into).map_err(|error| {
             format!("a part of the guest's memory cannot be read from {}: {error}. {advice}", path.display())
         })?;
         if checksum(into) != entry.checksum {
             return Err(format!(
-                "a part of the guest's memory in {} (64 KiB from byte {}) is not what was saved: the file has changed, or its disk fails. {advice}",
-                path.display(),
-                u64::from(slot) * CHUNK
+                "a part of the guest's memory in {} (number {slot} of 64 KiB each) is not what was saved: the file has changed, or its disk fails. {advice}",
+                path.display()
             ));
         }
         Ok(())

@@ -110,6 +110,17 @@ pub enum StateError {
     /// A disk could not be switched, made or opened.
     #[error("{0}")]
     Disk(String),
+    /// A machine in one file cannot be taken over.
+    #[error("{path} cannot be imported: {reason}. Nothing was added.", path = path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        reason: String,
+    },
+    /// The person did not want it any more.
+    #[error("it was cancelled; nothing was changed and nothing is lost")]
+    Cancelled,
     /// Not possible now.
     #[error("{0}")]
     Refused(String),
@@ -161,6 +172,7 @@ pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progr
         }
     }
     drain(machine)?;
+    let host_time = super::host_seconds();
     fs::create_dir_all(folder).map_err(host("could not make the folder", folder, ADVICE_WRITE))?;
     let media = record_media(machine, progress)?;
     let sections = machine.sections();
@@ -176,11 +188,12 @@ pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progr
         let manifest = Manifest {
             format: FORMAT,
             hako: env!("CARGO_PKG_VERSION").to_owned(),
-            saved_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            saved_at: super::host_seconds(),
             hardware: Hardware::of(machine.config()),
             media,
             memories,
             guest_time: machine.clock().now(),
+            host_time,
             devices,
         };
         commit(&manifest, folder)
@@ -210,6 +223,7 @@ pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
     // Devices compute their wires from the time that it is.
     machine.clock().set(manifest.guest_time);
     machine.load_sections(&sections)?;
+    machine.follow_host(if manifest.host_time == 0 { manifest.saved_at } else { manifest.host_time });
     machine.release_keys();
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Replacing that file by rename is the moment at which anything changes. It ends with a check sum over all before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::memory::{self, Index, Place};
+use super::pack::Pack;
 use super::store::StateError;
 use crate::config::{DriveSlot, ImageFormat};
 use crate::disk::identity::MediumIdentity;
@@ -513,12 +514,15 @@ struct Usage<'a> {
     tree: &'a TreeFile,
     /// How many snapshots need a chunk of a pack.
     chunks: HashMap<(u32, u32), u32>,
+    /// Packs that are compressed: what a chunk takes is less.
+    compressed: HashMap<u32, Pack>,
     indexes: HashMap<SnapshotId, Index>,
 }
 
 impl<'a> Usage<'a> {
     fn of(home: &'a Path, tree: &'a TreeFile) -> Self {
-        let mut usage = Self { home, tree, chunks: HashMap::new(), indexes: HashMap::new() };
+        let mut usage =
+            Self { home, tree, chunks: HashMap::new(), compressed: HashMap::new(), indexes: HashMap::new() };
         for record in tree.snapshots.iter().filter(|record| record.memory.is_some()) {
             // One that is damaged costs nothing here; restoring it says what is wrong.
             let Ok(index) = memory::read_index(&snapshot_folder(home, record.id).join("index.bin")) else { continue };
@@ -529,6 +533,10 @@ impl<'a> Usage<'a> {
             }
             usage.indexes.insert(record.id, index);
         }
+        let packs: HashSet<u32> = usage.chunks.keys().map(|(pack, _)| *pack).collect();
+        let open =
+            |pack| Pack::open(&packs_folder(home), pack).ok().filter(Pack::is_compressed).map(|open| (pack, open));
+        usage.compressed = packs.into_iter().filter_map(open).collect();
         usage
     }
 
@@ -538,7 +546,8 @@ impl<'a> Usage<'a> {
         if let Some(index) = self.indexes.get(&record.id) {
             for (number, entry) in index.entries.iter().enumerate() {
                 if let Place::Pack { pack, slot } = entry.place {
-                    let bytes = index.chunk_len(number) as u64;
+                    let plain = index.chunk_len(number) as u64;
+                    let bytes = self.compressed.get(&pack).map_or(plain, |pack| pack.bytes_of(slot));
                     let alone = self.chunks.get(&(pack, slot)).is_none_or(|&users| users <= 1);
                     *if alone { &mut own } else { &mut shared } += bytes;
                 }

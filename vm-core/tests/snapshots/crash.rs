@@ -90,7 +90,7 @@ fn a_restore_that_is_not_finished_takes_nothing_with_it() {
             let mut captured = crate::rig::captured(World(100));
             captured.hardware = vm_core::snapshot::manifest::Hardware::of(&rig.config());
             // It may fail; then the disks are kept without memory.
-            let _ = keeper.write(&restored.kept.expect("it was asked for"), captured, &mut |_, _| {});
+            let _ = keeper.write(&restored.kept.expect("it was asked for"), captured, &mut |_, _| true);
         },
         &|rig, what| {
             let keeper = rig.open().unwrap_or_else(|error| panic!("{what}: {error}"));

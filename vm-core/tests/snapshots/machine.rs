@@ -273,3 +273,79 @@ fn automatic_snapshots_are_taken_while_it_runs() {
     running.wait(10);
     running.off();
 }
+
+/// Seconds of the day and guest time of a snapshot, as they stand in its state.
+fn time_of(guest: &Guest, name: &str) -> (u32, u64) {
+    use vm_core::snapshot::keeper;
+    use vm_core::snapshot::tree::TreeFile;
+    let tree = TreeFile::read(&guest.home).expect("a tree");
+    let record = tree.snapshots.iter().find(|record| record.name == name).expect("it was taken");
+    let state = keeper::state(&guest.home, record).expect("a state").expect("it has memory");
+    let rtc = state.devices.iter().find(|device| device.kind == "rtc").expect("a clock").state.get_ron().to_owned();
+    let at = rtc.find("cmos:").expect("its memory") + 5;
+    let digits = rtc[at..].trim_start().trim_start_matches('"');
+    let register = |number: usize| digits[number * 2..][..2].parse::<u32>().expect("binary coded decimal");
+    (register(4) * 3600 + register(2) * 60 + register(0), state.guest_time)
+}
+
+#[test]
+fn after_a_restore_the_clock_follows_the_host_or_keeps_the_saved_time() {
+    for keep in [false, true] {
+        let guest = Guest::new(if keep { "time-kept" } else { "time" }, 8);
+        let config = MachineConfig { keep_saved_time: keep, ..guest.config() };
+        let options = StartOptions { home: Some(guest.home.clone()), ..StartOptions::default() };
+        let machine = start(config, options).expect("a thread");
+        let running = Running { events: machine.events(), machine };
+        running.wait(10);
+        running.monitor("stop");
+        running.take("then");
+        std::thread::sleep(Duration::from_millis(2100));
+        running.monitor("loadvm then");
+        running.take("now");
+        let (then, now) = (time_of(&guest, "then"), time_of(&guest, "now"));
+        // To the guest no time has passed: its monotonic clocks go on without a jump.
+        assert_eq!(now.1, then.1);
+        let passed = (now.0 + 86_400 - then.0) % 86_400;
+        assert!(if keep { passed == 0 } else { (2..60).contains(&passed) }, "{passed} seconds, keep: {keep}");
+        running.monitor("cont");
+        running.wait(10);
+        running.off();
+    }
+}
+
+#[test]
+fn a_snapshot_can_be_cancelled_while_it_is_written() {
+    let guest = Guest::new("cancel", 256);
+    let running = guest.start(None);
+    running.wait(5);
+    assert!(running.machine.call(Command::CancelSnapshot { label: None }).is_err(), "there is nothing to cancel");
+    // One under way, and one behind it.
+    for label in ["one", "two"] {
+        let (name, label) = (Some(label.to_owned()), Some(label.to_owned()));
+        running.machine.send(Command::TakeSnapshot { name, note: String::new(), adopt: false, label });
+    }
+    let cancel = |label: &str| running.machine.call(Command::CancelSnapshot { label: Some(label.to_owned()) });
+    cancel("two").expect("it waits");
+    cancel("one").expect("it is under way");
+    let mut failed = Vec::new();
+    while failed.len() < 2 {
+        match running.events.recv_timeout(Duration::from_mins(1)).expect("an event") {
+            Event::Snapshot(SnapshotEvent::Failed { label, text, .. }) => {
+                assert!(text.contains("cancelled"), "{text}");
+                failed.extend(label);
+            }
+            Event::Snapshot(SnapshotEvent::Done { label, .. }) => panic!("{label:?} was taken"),
+            _ => {}
+        }
+    }
+    assert_eq!(failed, ["two", "one"]);
+    // Nothing of it is left, and the next one works.
+    running.wait(10);
+    running.take("three");
+    let tree = SnapshotTree::read(&guest.home).unwrap();
+    assert_eq!(tree.snapshots.len(), 1);
+    assert_eq!(fs::read_dir(guest.home.join("snapshots/memory")).unwrap().count(), 1);
+    running.restore(tree.snapshots[0].id);
+    running.wait(10);
+    running.off();
+}

@@ -1,5 +1,6 @@
 //! Snapshots: memory, devices and disks of one instant, whatever happens on the way.
 
+mod copies;
 mod crash;
 mod machine;
 mod rig;

@@ -22,6 +22,8 @@ pub const RAM: u64 = 1 << 20;
 
 pub struct Rig {
     pub home: PathBuf,
+    /// The image that the machine was made with; in its folder, or elsewhere.
+    pub disk: PathBuf,
 }
 
 impl Drop for Rig {
@@ -39,7 +41,7 @@ impl Rig {
         let home = std::env::temp_dir().join(format!("hako-snapshots-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&home);
         fs::create_dir_all(&home).expect("a folder");
-        let rig = Self { home };
+        let rig = Self { home, disk: PathBuf::from("disk.img") };
         image::create(&rig.disk(), Some(4 << 20), format, None).expect("a disk");
         rig
     }
@@ -49,11 +51,11 @@ impl Rig {
         let home = std::env::temp_dir().join(format!("hako-snapshots-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&home);
         copy_folder(&self.home, &home);
-        Self { home }
+        Self { home, disk: self.disk.clone() }
     }
 
     pub fn disk(&self) -> PathBuf {
-        self.home.join("disk.img")
+        self.home.join(&self.disk)
     }
 
     pub fn config(&self) -> MachineConfig {
@@ -183,6 +185,7 @@ pub fn captured(world: World) -> Captured {
         ram_len: RAM,
         sections: sections(world),
         guest_time: u64::from(world.0),
+        host_time: 1_000_000_000,
         hardware: Hardware::of(&MachineConfig { memory_mib: 1, drives: Vec::new(), ..MachineConfig::default() }),
         picture: None,
     }
@@ -216,6 +219,6 @@ pub fn take(
     let mut captured = captured(world);
     captured.hardware = Hardware::of(&config);
     write(medium, after);
-    keeper.write(&prepared, captured, &mut |_, _| {})?;
+    keeper.write(&prepared, captured, &mut |_, _| true)?;
     Ok(prepared)
 }

@@ -67,7 +67,7 @@ fn the_present_is_kept_before_it_is_left() {
     let mut captured = crate::rig::captured(World(2));
     captured.hardware = vm_core::snapshot::manifest::Hardware::of(&rig.config());
     let kept = restored.kept.unwrap();
-    keeper.write(&kept, captured, &mut |_, _| {}).unwrap();
+    keeper.write(&kept, captured, &mut |_, _| true).unwrap();
     assert_eq!(rig.restore(&keeper, kept.id, false).unwrap().0, World(2));
     assert!(rig.restore(&keeper, kept.id, false).unwrap().1.state.is_some());
     let keeper = copy.open().unwrap();
@@ -245,14 +245,17 @@ fn a_changed_file_is_refused_by_name_and_never_another_guest() {
     let ids: Vec<_> =
         (1..3).map(|world| take(&rig, &keeper, &mut *medium, World(world), World(50), false).unwrap().id).collect();
     drop(medium);
+    // One of the packs is cold.
+    keeper.compress(&mut |_, _| true).unwrap();
     drop(keeper);
     let all = read_all(&rig).unwrap();
     assert_eq!(all, [World(1), World(2)]);
     let snapshots = rig.home.join("snapshots");
     let mut files = vec![snapshots.join("tree.ron")];
-    for id in &ids {
+    for (id, end) in ids.iter().zip(["zst", "bin"]) {
         let folder = snapshots.join(id.to_string());
-        files.extend([folder.join("state.ron"), folder.join("index.bin"), snapshots.join(format!("memory/{id}.bin"))]);
+        let pack = snapshots.join(format!("memory/{id}.{end}"));
+        files.extend([folder.join("state.ron"), folder.join("index.bin"), pack]);
     }
     let good: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
     let times = if std::env::var_os("HAKO_LONG").is_some() { 100_000 } else { 3_000 };

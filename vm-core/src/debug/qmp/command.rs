@@ -45,6 +45,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "eject",                 arguments: &["device", "id", "force"],                    run: media::eject },
     Row { name: "human-monitor-command", arguments: &["command-line", "cpu-index"],                run: human_monitor_command },
     Row { name: "input-send-event",      arguments: &["device", "head", "events"],                 run: input_send_event },
+    Row { name: "job-cancel",            arguments: &["id"],                                       run: jobs::cancel },
     Row { name: "job-dismiss",           arguments: &["id"],                                       run: jobs::dismiss },
     Row { name: "qmp_capabilities",      arguments: &["enable"],                                   run: |_| Ok(json!({})) },
     Row { name: "query-block",           arguments: &[],                                           run: media::query_block },

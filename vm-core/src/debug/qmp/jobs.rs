@@ -117,6 +117,19 @@ pub(super) fn delete(call: &mut Call<'_>) -> Result<Value, QmpError> {
     Ok(json!({}))
 }
 
+/// `job-cancel`.
+pub(super) fn cancel(call: &mut Call<'_>) -> Result<Value, QmpError> {
+    let id = call.arguments.text("id")?.to_owned();
+    let job = call.notices.jobs.jobs.iter().find(|job| job.id == id);
+    let job = job.ok_or_else(|| QmpError::generic(format!("Job '{id}' not found")))?;
+    if job.status == "concluded" {
+        let text = format!("Job '{id}' in state '{}' cannot accept command verb 'cancel'", job.status);
+        return Err(QmpError::generic(text));
+    }
+    call.machine.call(Command::CancelSnapshot { label: Some(format!("{PREFIX}{id}")) })?;
+    Ok(json!({}))
+}
+
 /// `query-jobs`.
 pub(super) fn query(call: &mut Call<'_>) -> Result<Value, QmpError> {
     let job = |job: &Job| {

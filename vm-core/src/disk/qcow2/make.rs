@@ -133,6 +133,53 @@ fn grow_in_place(file: &File, header: &Header, size: u64) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Lets the image at `path` name another file below it, which must hold the same as the one before. `None`: it names none, and none is
+/// put there.
+///
+/// # Errors
+/// In words that name the file.
+pub fn set_backing_name(path: &Path, name: Option<&str>) -> Result<(), MediumError> {
+    let host = |error| MediumError::Host { path: path.to_owned(), error };
+    let unusable = |reason: &str| MediumError::Unusable {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+        advice: "convert it into one image first".to_owned(),
+    };
+    let file = File::options().read(true).write(true).open(path).map_err(host)?;
+    let mut fields = [0; 24];
+    read_at(&file, 0, &mut fields).map_err(host)?;
+    let word = |at: usize| u32::from_be_bytes([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]]);
+    let (at, len, cluster_bits) = (u64::from(word(8)) << 32 | u64::from(word(12)), u64::from(word(16)), word(20));
+    if !fields.starts_with(&MAGIC) {
+        return Err(unusable("is not a qcow2 image"));
+    }
+    let Some(name) = name else {
+        return if at == 0 { Ok(()) } else { Err(unusable("names a file below it that does not belong to it")) };
+    };
+    if at < 72 || !(9..=21).contains(&cluster_bits) || len > 1023 || at + len > 1 << cluster_bits {
+        return Err(unusable("has no place for the name of a file below it"));
+    }
+    let mut old = vec![0; len as usize];
+    read_at(&file, at, &mut old).map_err(host)?;
+    if old == name.as_bytes() {
+        return Ok(());
+    }
+    if name.is_empty() || name.len() > 1023 || at + name.len() as u64 > 1 << cluster_bits {
+        return Err(unusable("has no place for so long a name of a file below it"));
+    }
+    // What stands behind the old name must be nothing.
+    let mut behind = vec![0; name.len().saturating_sub(old.len())];
+    read_at(&file, at + len, &mut behind).map_err(host)?;
+    if behind.iter().any(|byte| *byte != 0) {
+        return Err(unusable("has something else behind the name of the file below it"));
+    }
+    let mut new = name.as_bytes().to_vec();
+    new.resize(new.len().max(old.len()), 0);
+    write_at(&file, at, &new).map_err(host)?;
+    write_at(&file, 16, &(name.len() as u32).to_be_bytes()).map_err(host)?;
+    file.sync_all().map_err(host)
+}
+
 /// Says in the header how large the medium is and how long the L1 table. Both lie in one sector.
 fn set_size(file: &File, size: u64, l1_entries: u64) -> io::Result<()> {
     let mut fields = [0; 16];

@@ -8,9 +8,9 @@ use super::{ADVICE_SNAPSHOT, Keeper, needed};
 use crate::bus::ram::transfer::CHUNK;
 use crate::config::ImageFormat;
 use crate::disk::convert;
-use crate::disk::host_file::read_at;
 use crate::disk::identity::MediumIdentity;
-use crate::snapshot::memory::{Entry, Index, Place, pack_path};
+use crate::snapshot::memory::{Entry, Index, Place};
+use crate::snapshot::pack::{self, Pack, pack_path};
 use crate::snapshot::store::{StateError, host};
 use crate::snapshot::tree::{FrozenFile, SnapshotId, TreeFile, packs_folder, snapshot_folder, tops, used_bytes};
 
@@ -145,15 +145,23 @@ impl Keeper {
         } else {
             let bytes = crate::disk::image::info(&path, Some(ImageFormat::Qcow2))
                 .map_err(|error| StateError::Disk(error.to_string()))?;
-            let made = crate::disk::image::create(&draft, Some(bytes.medium_bytes), ImageFormat::Qcow2, None);
+            let made = self.files.image(&draft, bytes.medium_bytes);
             made.map_err(|error| StateError::Disk(error.to_string()))?;
         }
         let base = base.map(|base| (self.home.join(&base.path), base.format));
-        let copied =
-            convert::differences(&path, base.as_ref().map(|(path, format)| (&**path, *format)), &draft, progress);
-        if !copied.map_err(|error| StateError::Disk(error.to_string()))? {
+        let mut refused = None;
+        let below_that = base.as_ref().map(|(path, format)| (&**path, *format));
+        let copied = convert::differences((&path, ImageFormat::Qcow2), below_that, &draft, &mut |done, all| {
+            refused = self.files.step().err();
+            refused.is_none() && progress(done, all)
+        });
+        let copied = match refused {
+            Some(error) => Err(failed(&draft)(error)),
+            None => copied.map_err(|error| StateError::Disk(error.to_string())),
+        };
+        if !matches!(copied, Ok(true)) {
             self.forget(self.files.remove(&draft), &draft);
-            return Ok(false);
+            return copied;
         }
         let file = File::open(&draft).map_err(failed(&draft))?;
         let identity = MediumIdentity::measure(ImageFormat::Qcow2, &[(&draft, &file)], &mut |_, _| true)
@@ -202,9 +210,10 @@ impl Keeper {
         for (pack, mut used) in slots {
             used.sort_unstable();
             used.dedup();
-            let path = pack_path(&packs_folder(&self.home), pack);
-            let bytes = path.metadata().map_or(0, |metadata| metadata.len());
-            let kept = used.len() as u64 * CHUNK;
+            // One that cannot be opened is left as it is: whoever needs it will say so.
+            let Ok(open) = Pack::open(&packs_folder(&self.home), pack) else { continue };
+            let bytes = open.bytes();
+            let kept: u64 = used.iter().map(|slot| open.bytes_of(*slot)).sum();
             if bytes < kept + kept / 4 + (1 << 20) {
                 continue;
             }
@@ -214,6 +223,38 @@ impl Keeper {
             tidied.freed += bytes - kept;
         }
         Ok(true)
+    }
+
+    /// Compresses the packs that are not the newest snapshot's own: those are cold. False: `progress` (bytes of the pack at hand) said no.
+    ///
+    /// # Errors
+    /// In words; all packs are whole.
+    pub fn compress(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<bool, StateError> {
+        let newest = self.lock().snapshots.iter().map(|record| record.id.0).max();
+        let folder = packs_folder(&self.home);
+        for path in super::listing(&folder) {
+            let number = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let Some(number) = number.filter(|number| Some(*number) != newest && pack_path(&folder, *number) == path)
+            else {
+                continue;
+            };
+            let done = pack::compress(&self.files, &folder, number, progress);
+            if !done.map_err(|(path, error)| host("could not write", &path, ADVICE_SNAPSHOT)(error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether there is a pack that [`Keeper::compress`] would compress.
+    pub fn has_cold_packs(&self) -> bool {
+        let newest = self.lock().snapshots.iter().map(|record| record.id.0).max();
+        let name = newest.map(|newest| format!("{newest}.bin"));
+        let is_cold = |path: &PathBuf| {
+            path.extension().is_some_and(|end| end == "bin")
+                && path.file_name().and_then(|name| name.to_str()) != name.as_deref()
+        };
+        super::listing(&packs_folder(&self.home)).iter().any(is_cold)
     }
 
     fn compact(
@@ -229,9 +270,8 @@ impl Keeper {
         };
         let folder = packs_folder(&self.home);
         let number = self.commit(TreeFile::number)?;
-        let (old, new) = (pack_path(&folder, pack), pack_path(&folder, number));
-        let source = File::open(&old).map_err(failed(&old))?;
-        let end = source.metadata().map_err(failed(&old))?.len();
+        let source = Pack::open(&folder, pack).map_err(|(path, error)| failed(&path)(error))?;
+        let (old, new) = (source.path.clone(), pack_path(&folder, number));
         let mut out = self.files.create(&new).map_err(failed(&new))?;
         let mut bytes = vec![0; CHUNK as usize];
         for (done, &slot) in used.iter().enumerate() {
@@ -239,13 +279,11 @@ impl Keeper {
                 self.forget(self.files.remove(&new), &new);
                 return Ok(false);
             }
-            let at = u64::from(slot) * CHUNK;
-            if at + CHUNK > end {
-                // Cut off: whoever needs it will say so; it is not made to look whole.
+            if source.covers(slot, CHUNK).is_err() || source.read(slot, &mut bytes).is_err() {
+                // Damaged: whoever needs it will say so; it is not made to look whole.
                 self.forget(self.files.remove(&new), &new);
                 return Ok(true);
             }
-            read_at(&source, at, &mut bytes).map_err(failed(&old))?;
             out.write(&bytes).map_err(failed(&new))?;
         }
         out.sync().map_err(failed(&new))?;

@@ -57,6 +57,8 @@ pub struct RestoredState {
     pub chunks: Arc<Chunks>,
     /// Guest time in nanoseconds.
     pub guest_time: u64,
+    /// The host's time then, in seconds since 1970 (UTC).
+    pub host_time: u64,
 }
 
 impl Keeper {
@@ -140,8 +142,16 @@ impl Keeper {
     pub fn restore_off(&self, id: SnapshotId, config: &mut MachineConfig) -> Result<Restored, StateError> {
         let tree = self.tree();
         let is_new = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() <= NEW_OVERLAY);
-        let untouched = tree.present.disks.iter().all(|disk| is_new(&self.home.join(&disk.top)));
-        let keep = if untouched && !tree.present.disks.is_empty() { None } else { Some(self.media_of(config)?) };
+        let untouched = if tree.present.disks.is_empty() {
+            // A clone that has not run yet: all its disks are the snapshot's own.
+            let mut written = config.drives.iter().filter(|drive| !drive.read_only && drive.kind != DriveKind::Cd);
+            written.all(|drive| {
+                drive.path.as_ref().is_none_or(|path| tree.files.iter().any(|file| file.path == self.relative(path)))
+            })
+        } else {
+            tree.present.disks.iter().all(|disk| is_new(&self.home.join(&disk.top)))
+        };
+        let keep = if untouched { None } else { Some(self.media_of(config)?) };
         let (mut restored, ()) = self.restore(id, config, keep, |_| Ok(()))?;
         for drive in &mut config.drives {
             let medium = restored.media.iter().find(|medium| medium.slot == drive.slot);
@@ -236,6 +246,8 @@ impl Keeper {
             })
         };
         let sections = state.devices.iter().map(section).collect::<Result<Vec<_>, StateError>>()?;
-        Ok(RestoredState { sections, chunks: Arc::new(chunks), guest_time: state.guest_time })
+        // Older versions kept only when it was finished.
+        let host_time = if state.host_time == 0 { record.taken_at } else { state.host_time };
+        Ok(RestoredState { sections, chunks: Arc::new(chunks), guest_time: state.guest_time, host_time })
     }
 }

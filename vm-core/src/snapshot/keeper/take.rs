@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{ADVICE_SNAPSHOT, Keeper, STATE_FORMAT, SnapshotState};
 use crate::bus::ram::Capture;
@@ -11,8 +10,10 @@ use crate::config::{DriveKind, DriveSlot, ImageFormat};
 use crate::disk::identity::MediumIdentity;
 use crate::disk::image;
 use crate::frame::Frame;
+use crate::snapshot::host_seconds;
 use crate::snapshot::manifest::{Device, Hardware};
-use crate::snapshot::memory::{Packer, pack_path};
+use crate::snapshot::memory::Packer;
+use crate::snapshot::pack::pack_path;
 use crate::snapshot::section::Section;
 use crate::snapshot::store::{StateError, host};
 use crate::snapshot::tree::{
@@ -87,6 +88,8 @@ pub struct Captured {
     pub sections: Vec<Section>,
     /// Guest time.
     pub guest_time: u64,
+    /// The host's time, in seconds since 1970 (UTC).
+    pub host_time: u64,
     /// The hardware.
     pub hardware: Hardware,
     /// What was on the screen.
@@ -110,16 +113,17 @@ pub fn is_overlay_name(name: &str) -> bool {
     })
 }
 
-fn overlay_name(slot: DriveSlot, number: u32) -> String {
+/// `fda`, `hdc` …
+pub(super) fn slot_name(slot: DriveSlot) -> String {
     let letter = |number: u8| char::from(b'a' + number % 4);
     match slot {
-        DriveSlot::Floppy(unit) => format!("fd{}-{number}.qcow2", letter(unit)),
-        DriveSlot::Ide(unit) => format!("hd{}-{number}.qcow2", letter(unit)),
+        DriveSlot::Floppy(unit) => format!("fd{}", letter(unit)),
+        DriveSlot::Ide(unit) => format!("hd{}", letter(unit)),
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn overlay_name(slot: DriveSlot, number: u32) -> String {
+    format!("{}-{number}.qcow2", slot_name(slot))
 }
 
 impl Keeper {
@@ -299,15 +303,15 @@ impl Keeper {
         (known.below.is_empty() && known.check(&mut |_, _| false).is_ok()).then(|| (**known).clone())
     }
 
-    /// Writes the memories of a machine that has switched, and commits. `progress` gets (done, all) in bytes.
+    /// Writes the memories of a machine that has switched, and commits. `progress` gets (done, all) in bytes, and says whether to go on.
     ///
     /// # Errors
-    /// In words; the snapshot is not there then, and everything else is as it was.
+    /// In words, also where `progress` said no; the snapshot is not there then, and everything else is as it was.
     pub fn write(
         &self,
         prepared: &Prepared,
         captured: Captured,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<(), StateError> {
         let result =
             self.write_memory(prepared, captured, progress).and_then(|memory| self.finish(prepared, Some(memory)));
@@ -328,9 +332,9 @@ impl Keeper {
         &self,
         prepared: &Prepared,
         captured: Captured,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<SavedMemory, StateError> {
-        let Captured { mut ram, ram_len, sections, guest_time, hardware, picture } = captured;
+        let Captured { mut ram, ram_len, sections, guest_time, host_time, hardware, picture } = captured;
         let id = prepared.id;
         let folder = snapshot_folder(&self.home, id);
         let pack = pack_path(&packs_folder(&self.home), id.0);
@@ -371,7 +375,9 @@ impl Keeper {
             };
             written.map_err(failed(&pack))?;
             done += CHUNK;
-            progress(done.min(len), len);
+            if !progress(done.min(len), len) {
+                return Err(StateError::Cancelled);
+            }
         }
         drop(ram);
         let mut beyond: Vec<u8> = Vec::with_capacity(extra as usize);
@@ -391,7 +397,8 @@ impl Keeper {
             offset += section.memories.iter().map(|memory| memory.bytes.len() as u64).sum::<u64>();
         }
         let hako = env!("CARGO_PKG_VERSION").to_owned();
-        let state = SnapshotState { format: STATE_FORMAT, hako, hardware, ram: ram_len, len, guest_time, devices };
+        let state =
+            SnapshotState { format: STATE_FORMAT, hako, hardware, ram: ram_len, len, guest_time, host_time, devices };
         let path = folder.join("state.ron");
         let text = ron::ser::to_string_pretty(&state, ron::ser::PrettyConfig::new().depth_limit(3))
             .map_err(|error| StateError::Damaged { path: path.clone(), reason: error.to_string() })?;
@@ -406,7 +413,9 @@ impl Keeper {
         self.files.sync_folder(&folder).map_err(failed(&folder))?;
         let snapshots = snapshots_folder(&self.home);
         self.files.sync_folder(&snapshots).map_err(failed(&snapshots))?;
-        progress(len, len);
+        if !progress(len, len) {
+            return Err(StateError::Cancelled);
+        }
         Ok(SavedMemory { state: text_checksum(&text), content: format!("{:032x}", packer.index.content()) })
     }
 
@@ -434,7 +443,7 @@ impl Keeper {
                 parent: prepared.parent.filter(|parent| tree.snapshot(*parent).is_some()),
                 name: prepared.name.clone(),
                 note: prepared.note.clone(),
-                taken_at: now(),
+                taken_at: host_seconds(),
                 kind: prepared.kind,
                 media,
                 memory,
@@ -464,7 +473,7 @@ impl Keeper {
             parent,
             name: name.clone(),
             note: note.clone(),
-            taken_at: now(),
+            taken_at: host_seconds(),
             kind: SnapshotKind::BeforeRestore,
             media: saved,
             memory: None,
@@ -483,7 +492,7 @@ impl Keeper {
     }
 }
 
-fn measure(path: &Path, format: ImageFormat) -> Result<MediumIdentity, StateError> {
+pub(super) fn measure(path: &Path, format: ImageFormat) -> Result<MediumIdentity, StateError> {
     let failed = |error| host("could not read", path, ADVICE_SNAPSHOT)(error);
     let file = std::fs::File::open(path).map_err(failed)?;
     MediumIdentity::measure(format, &[(path, &file)], &mut |_, _| true).map_err(failed)
