@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::control::JUMPS;
 use super::registers::state_pointer;
-use super::{Jump, Way};
+use super::x87::{self, Picture};
+use super::{CodePlace, Jump, Way};
 use crate::bus::Bus;
 use crate::cpu::block::Header;
 use crate::cpu::interp::{self, Leave};
@@ -23,12 +24,20 @@ pub(in crate::cpu) struct Run {
     pub generation: u64,
     /// The TLB's bank in use.
     pub bank: *const TlbEntry,
+    /// The TLB's entries of code pages.
+    pub code: *const u8,
     /// Whether somebody wants attention.
     pub attention: *const AtomicU32,
     /// The jump table of the mode that runs.
     pub jumps: *mut Jump,
     /// The way by which code was left, where it was one.
     pub way: *mut Way,
+    /// Not zero: the host's XMM8 to XMM15 hold the guest's registers, and the state does not.
+    pub xmm: u8,
+    /// Not zero: the host's x87 is the guest's, and [`Cpu::fpu`] is not true.
+    pub x87: u8,
+    /// What goes to and comes from the host's x87.
+    pub picture: Picture,
     bus: Option<*mut dyn Bus>,
     /// An op that the interpreter executes, and its end.
     single: [Uop; 2],
@@ -52,9 +61,13 @@ impl Default for Run {
         Self {
             generation: 0,
             bank: ptr::null(),
+            code: ptr::null(),
             attention: ptr::null(),
             jumps: ptr::null_mut(),
             way: ptr::null_mut(),
+            xmm: 0,
+            x87: 0,
+            picture: Picture::default(),
             bus: None,
             single: [none; 2],
         }
@@ -70,6 +83,7 @@ fn tag(cpu: &Cpu) -> u64 {
 fn refresh(cpu: &mut Cpu) {
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
+    cpu.exec.native.code = cpu.tlb.code_pointer();
 }
 
 /// Enters the native code of the block that runs, and comes back when that, and all it leads to, is left.
@@ -103,6 +117,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
         let enter: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(enter as usize as *const ());
         enter(state_pointer(entered), entry);
     }
+    x87::settle(cpu);
     let stats = &mut cpu.code.stats;
     let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
     stats.native_entries += 1;
@@ -128,6 +143,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
 pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
     // SAFETY: native code passes the processor that runs it.
     let cpu = unsafe { &mut *cpu };
+    x87::settle(cpu);
     refresh(cpu);
     cpu.find_native(eip as u32).unwrap_or_else(|| {
         cpu.code.stats.leaves.jump += 1;
@@ -141,6 +157,7 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
     // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
     unsafe {
         let cpu = &mut *cpu;
+        x87::settle(cpu);
         let Some(bus) = cpu.exec.native.bus else { return false };
         let bus = &mut *bus;
         cpu.code.stats.native_calls += 1;
@@ -201,6 +218,12 @@ unsafe fn finish(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) {
     }
 }
 
+/// The host's MXCSR gathers exceptions from now on; false: the guest's is not such that it can.
+pub(super) unsafe extern "sysv64" fn lend_floats(cpu: *mut Cpu) -> bool {
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { (*cpu).lend_floats() }
+}
+
 /// The arithmetic flags, for the host's own.
 pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
     // SAFETY: native code passes the processor that runs it.
@@ -222,8 +245,10 @@ impl Cpu {
         let entry = self.code.native_entry(header)?;
         if Mode::from_key(mode).flat_code() {
             let key = self.exec.native.generation | u64::from(eip);
+            // SAFETY: the quick table has blocks that live.
+            let place = CodePlace::new(entry, unsafe { *header });
             // SAFETY: the table has so many entries.
-            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, entry } };
+            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, place } };
         }
         Some(entry)
     }
