@@ -37,6 +37,11 @@ pub enum FormOf {
     Export,
 }
 
+/// A typed path without a folder is meant from where Hako was started; what keeps it keeps it whole.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// How far closing the window has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {

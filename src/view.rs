@@ -144,10 +144,12 @@ pub(crate) mod tests {
 
     use egui_kittest::Harness;
     use egui_kittest::kittest::Queryable;
+    use vm_core::config::ImageFormat;
+    use vm_core::disk::image;
 
     use super::*;
     use crate::grab::Grab;
-    use crate::library::{Library, Machine};
+    use crate::library::{Drive, Library, Machine, Place};
 
     /// A library's folder without examples.
     pub(crate) fn data(test: &str) -> PathBuf {
@@ -157,6 +159,16 @@ pub(crate) mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("examples-made"), "").unwrap();
         folder
+    }
+
+    /// Makes a machine with an empty disk of its own.
+    pub(crate) fn machine_with_a_disk(library: &Library) {
+        let mut machine = Machine { name: "One".into(), ..Machine::default() };
+        let disk =
+            Drive { format: Some(ImageFormat::Qcow2), ..Drive::new(Place::Ide0, false, Some("disk.qcow2".into())) };
+        machine.set_drive(Place::Ide0, Some(disk));
+        let id = library.create(&machine).unwrap();
+        image::create(&library.folder(&id).join("disk.qcow2"), Some(1 << 20), ImageFormat::Qcow2, None).unwrap();
     }
 
     /// The manager of that library, drawn a few times.

@@ -167,7 +167,7 @@ impl App {
         if said.go
             && let Some(path) = machine_form::path(&copy.typed)
         {
-            self.export_machine(&id, std::path::absolute(&path).unwrap_or(path));
+            self.export_machine(&id, super::absolute(path));
         }
         if self.cancelled(&said, was_busy, &id) {
             return None;
@@ -192,7 +192,7 @@ impl App {
         if said.go
             && let Some(path) = machine_form::path(&copy.typed)
         {
-            self.import_machine(std::path::absolute(&path).unwrap_or(path));
+            self.import_machine(super::absolute(path));
         }
         if self.cancelled(&said, was_busy, "") {
             return None;
@@ -224,25 +224,18 @@ impl App {
 mod tests {
     use eframe::egui;
     use egui_kittest::kittest::Queryable as _;
-    use vm_core::config::ImageFormat;
-    use vm_core::disk::image;
     use vm_core::snapshot::tree::SnapshotTree;
 
     use crate::dialog::Dialog;
-    use crate::library::{Drive, Library, Machine, Place};
+    use crate::library::Library;
     use crate::ui_command::UiCommand;
-    use crate::view::tests::{data, manager, until};
+    use crate::view::tests::{data, machine_with_a_disk, manager, until};
 
     #[test]
     fn a_snapshot_becomes_a_machine_and_a_machine_goes_into_a_file_and_back() {
         let data = data("copies");
         let library = Library::new(data.clone());
-        let mut machine = Machine { name: "One".into(), ..Machine::default() };
-        let disk =
-            Drive { format: Some(ImageFormat::Qcow2), ..Drive::new(Place::Ide0, false, Some("disk.qcow2".into())) };
-        machine.set_drive(Place::Ide0, Some(disk));
-        let id = library.create(&machine).unwrap();
-        image::create(&library.folder(&id).join("disk.qcow2"), Some(1 << 20), ImageFormat::Qcow2, None).unwrap();
+        machine_with_a_disk(&library);
         let mut harness = manager(data.clone());
         harness.key_press_modifiers(egui::Modifiers::ALT, egui::Key::Num2);
         until(&mut harness, |app| app.browser.is_some());

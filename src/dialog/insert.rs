@@ -71,7 +71,7 @@ impl App {
         if insert && let Some(image) = machine_form::path(&path) {
             wrong.clear();
             busy = true;
-            self.change_medium(&id, place, Some(absolute(image)), false);
+            self.change_medium(&id, place, Some(super::absolute(image)), false);
         }
         Some(Dialog::Insert { id, place, path, wrong, busy, fresh: false })
     }
@@ -101,11 +101,6 @@ impl App {
         }
         None
     }
-}
-
-/// A typed path without a folder is meant from where Hako was started; the machine's file keeps it whole.
-fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
 }
 
 #[cfg(test)]

@@ -222,22 +222,14 @@ fn details(info: &SnapshotInfo) -> String {
 mod tests {
     use eframe::egui;
     use egui_kittest::kittest::Queryable as _;
-    use vm_core::config::ImageFormat;
-    use vm_core::disk::image;
 
-    use crate::library::{Drive, Library, Machine, Place};
-    use crate::view::tests::{data, manager, until};
+    use crate::library::Library;
+    use crate::view::tests::{data, machine_with_a_disk, manager, until};
 
     #[test]
     fn snapshots_of_a_machine_that_is_off_are_taken_renamed_compared_and_deleted() {
         let data = data("browser");
-        let library = Library::new(data.clone());
-        let mut machine = Machine { name: "One".into(), ..Machine::default() };
-        let disk =
-            Drive { format: Some(ImageFormat::Qcow2), ..Drive::new(Place::Ide0, false, Some("disk.qcow2".into())) };
-        machine.set_drive(Place::Ide0, Some(disk));
-        let id = library.create(&machine).unwrap();
-        image::create(&library.folder(&id).join("disk.qcow2"), Some(1 << 20), ImageFormat::Qcow2, None).unwrap();
+        machine_with_a_disk(&Library::new(data.clone()));
         let mut harness = manager(data.clone());
         harness.key_press_modifiers(egui::Modifiers::ALT, egui::Key::Num2);
         until(&mut harness, |app| app.browser.is_some());

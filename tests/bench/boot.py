@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Times whole systems under Hako's engines and its peers, in turn, in one run.
 
-    tests/bench/boot.py HAKO [--task TASK]… [--rounds N] [--cpu] [--accel interp]… [--peer qemu] [--peer bochs]
+    tests/bench/boot.py HAKO [--task TASK]… [--rounds N] [--cpu] [--accel ENGINE]… [--peer qemu] [--peer bochs]
 
     kernel     Debian's 686 kernel, from its first line to the shell of tests/guests/init
     installer  Debian's installer, from the kernel's first line to “Select a language” (not Bochs: it has no -kernel)
-    disk       Debian's disk: from GRUB's menu to the login, then gzip, sqlite3, python3 and gcc
+    system     the same kernel with an initial RAM disk of 32 MB, whose only program is system.c: to its start, then each of its parts
+    disk       Debian's disk: from GRUB's menu to the login, then gzip, sqlite3, python3, perl and gcc
 
 Everything is seen on the first serial line, by the host's clock or, with --cpu, by the processor time of the peer's process:
 on a busy host only that can be compared. Prints medians in seconds, and each peer's time over Hako's: more than 1 means that
@@ -13,9 +14,11 @@ Hako is faster. Guests come from packaging/fetch-guests.sh (HAKO_GUESTS); peers 
 """
 import argparse
 import contextlib
+import gzip
 import os
 import pathlib
 import pty
+import random
 import re
 import signal
 import statistics
@@ -27,8 +30,12 @@ import threading
 import time
 import tty
 
+import run
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LONGEST = 1800
+# The instructions that Hako's own default, pentium-m, has.
+QEMU_MODEL = "pentium3,+sse2,+clflush"
 LIBRARIES = "cat /usr/lib/i386-linux-gnu/*.so* | head -c 30000000"
 QUERY = ("create table t(a integer primary key, b text, c integer); with recursive n(x) as (select 1 union all select x + 1 "
          "from n where x < 60000) insert into t select x, hex(x * x), x % 997 from n; create index i on t(c); "
@@ -37,6 +44,7 @@ WORK = {
     "gzip": f"{LIBRARIES} | gzip -6 | md5sum",
     "sqlite3": f'sqlite3 :memory: "{QUERY}"',
     "python3": "python3 -c 'print(len({n * n % 100003: str(n) for n in range(400000)}))'",
+    "perl": "perl -e 'for (1 .. 300000) { $h{$_ * $_ % 9973} .= chr(65 + $_ % 26) } print length(join q(), map { $h{$_} } sort keys %h), qq(\\n)'",
     "gcc": "gcc -O2 -x c -S -o - /usr/include/stdlib.h /dev/null 2>/dev/null | md5sum; "
            "echo 'int main(void) { return 0; }' | gcc -O2 -x c -o /tmp/a - && echo made",
 }
@@ -55,7 +63,7 @@ class Machine:
         if engine == "bochs":
             command = bochs(folder, line, arguments)
         else:
-            command = ["qemu-system-i386", "-accel", "tcg"] if engine == "qemu" else [hako, "run", "-accel", engine]
+            command = ["qemu-system-i386", "-accel", "tcg,thread=single", "-cpu", QEMU_MODEL] if engine == "qemu" else [hako, "run", "-accel", engine]
             command += ["-display", "none", "-nic", "none", "-monitor", "none", "-serial", "stdio", "-m", arguments["memory"]]
             if "kernel" in arguments:
                 command += ["-kernel", arguments["kernel"], "-initrd", arguments["initrd"], "-append", arguments["append"]]
@@ -102,8 +110,7 @@ class Machine:
         """The host's time, or the process's."""
         if not self.cpu:
             return time.monotonic()
-        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return run.processor_time(self.child.pid)
 
     def send(self, text):
         os.write(self.master, text.encode())
@@ -148,6 +155,15 @@ def installer(machine):
     return {"installer": machine.wait_for("Select a language") - begin}
 
 
+def system(machine):
+    begin = machine.wait_for("Linux version")
+    times = {"boot": machine.wait_for("ready") - begin}
+    for name in ["syscalls", "pipes", "fork", "exec", "faults"]:
+        begin = machine.wait_for(f"start {name}")
+        times[name] = machine.wait_for(f"end {name}") - begin
+    return times
+
+
 def disk(machine):
     machine.wait_for("Debian 686-pae")
     time.sleep(1)
@@ -177,6 +193,13 @@ def guests(names):
     return [folder / name for name in names]
 
 
+def entry(name, mode, content=b"", device=(0, 0)):
+    """A file of a cpio archive in the format that the kernel reads ("newc")."""
+    fields = [0, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(name) + 1, 0]
+    pad = lambda part: part + b"\0" * (-len(part) % 4)
+    return pad(b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0") + pad(content)
+
+
 def tasks(folder):
     """Each task: what it needs, made when it is asked for; what is measured; who cannot do it."""
 
@@ -193,6 +216,19 @@ def tasks(folder):
                        capture_output=True)
         return {"memory": 128, "cd": iso}
 
+    def system_kernel():
+        program = folder / "system"
+        subprocess.run(["gcc", "-m32", "-O2", "-static", run.HERE / "system.c", "-o", program], check=True)
+        # Half of it is words, half is noise, as what a distribution packs.
+        text = b"".join(b"%d words of number %x\n" % (n, n * n) for n in range(600000))[:16 << 20]
+        noise = random.Random(1).randbytes(15 << 20)
+        archive = b"".join([
+            entry("dev", 0o40755), entry("dev/console", 0o20600, device=(5, 1)), entry("init", 0o100755, program.read_bytes()),
+            entry("text", 0o100644, text), entry("noise", 0o100644, noise), entry("TRAILER!!!", 0)])
+        initrd = folder / "system.gz"
+        initrd.write_bytes(gzip.compress(archive, 6))
+        return {"memory": 256, "kernel": guests(["vmlinuz-686"])[0], "initrd": initrd, "append": "console=ttyS0 panic=-1"}
+
     def installer_kernel():
         image, initrd = guests(["installer-linux", "installer-text.gz"])
         return {"memory": 512, "kernel": image, "initrd": initrd, "append": "console=ttyS0 TERM=linux"}
@@ -200,38 +236,46 @@ def tasks(folder):
     return {
         "kernel": (kernel_cd, kernel, ()),
         "installer": (installer_kernel, installer, ("bochs",)),
+        "system": (system_kernel, system, ("bochs",)),
         "disk": (lambda: {"memory": 512, "disk": guests(["debian-12.img"])[0]}, disk, ()),
     }
 
 
+def compare(task, engines, hako, rounds, cpu, folder):
+    """All engines in turn, some rounds: for each thing measured the median of each."""
+    prepare, measure, _ = task
+    arguments = prepare()
+    times = {}
+    for _ in range(rounds):
+        for engine in engines:
+            machine = Machine(engine, hako, folder, arguments, cpu)
+            try:
+                for what, seconds in measure(machine).items():
+                    times.setdefault(what, {}).setdefault(engine, []).append(seconds)
+            finally:
+                machine.end()
+    return {what: {engine: statistics.median(values) for engine, values in by_engine.items()}
+            for what, by_engine in times.items()}
+
+
 def main():
+    # Whoever gives up ends the machine, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("given up"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hako")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--cpu", action="store_true", help="processor seconds")
     parser.add_argument("--accel", action="append", help="engine of Hako (interp)")
     parser.add_argument("--peer", action="append", choices=["bochs", "qemu"], default=[])
-    parser.add_argument("--task", action="append", choices=["kernel", "installer", "disk"])
+    parser.add_argument("--task", action="append", choices=["kernel", "installer", "system", "disk"])
     options = parser.parse_args()
     ours = options.accel or ["interp"]
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         known = tasks(folder)
         for task in options.task or list(known):
-            prepare, measure, unable = known[task]
-            arguments = prepare()
-            engines = [engine for engine in ours + options.peer if engine not in unable]
-            times = {}
-            for _ in range(options.rounds):
-                for engine in engines:
-                    machine = Machine(engine, options.hako, folder, arguments, options.cpu)
-                    try:
-                        for what, seconds in measure(machine).items():
-                            times.setdefault(what, {}).setdefault(engine, []).append(seconds)
-                    finally:
-                        machine.end()
-            for what, by_engine in times.items():
-                median = {engine: statistics.median(values) for engine, values in by_engine.items()}
+            engines = [engine for engine in ours + options.peer if engine not in known[task][2]]
+            for what, median in compare(known[task], engines, options.hako, options.rounds, options.cpu, folder).items():
                 cells = [f"{engine} {median[engine]:7.2f} s" for engine in engines]
                 cells += [f"{peer}/{engine} {median[peer] / median[engine]:5.2f}"
                           for engine in ours for peer in engines if peer not in ours]

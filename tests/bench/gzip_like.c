@@ -6,7 +6,9 @@
 #define HASH 8192
 #define ROUNDS 6
 
-static u8 *const text = (u8 *)0x200000, *const packed = (u8 *)0x300000, *const back = (u8 *)0x500000;
+LARGE(u8, text, TEXT, 0x200000);
+LARGE(u8, packed, 2 * TEXT, 0x300000);
+LARGE(u8, back, TEXT, 0x500000);
 static int head[HASH], chain[WINDOW];
 
 static void make_text(u32 seed)

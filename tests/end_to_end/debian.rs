@@ -70,6 +70,8 @@ impl Debian {
         said.trim_end_matches("done> ").replace('\r', "").trim().to_owned()
     }
 
+    /// The guest still has the folder that the disk is in.
+    #[must_use]
     fn power_off(mut self) -> Guest {
         self.serial.send("systemctl poweroff\n");
         assert_eq!(self.guest.ended(), 0, "{}", self.guest.errors());
@@ -152,8 +154,10 @@ fn works(name: &str, entry: usize, release: &str) {
          diff -r --no-dereference /usr/include t/usr/include && echo the same",
     );
     assert_eq!(said, "the same");
-    debian.power_off();
+    // The disk goes with the guest's folder.
+    let guest = debian.power_off();
     check_file_system(&image);
+    drop(guest);
 }
 
 #[test]
@@ -189,6 +193,8 @@ fn debian_repairs_its_disk_after_the_plug_was_pulled() {
     assert!(said.contains("recovering journal") || !said.starts_with('0'), "nothing was repaired: {said}");
     assert_eq!(debian.run("md5sum -c --quiet /root/sums && echo all are there"), "all are there");
     assert_eq!(debian.run("findmnt -no OPTIONS / | grep -c '^rw'"), "1", "the disk can be written to");
-    debian.power_off();
+    // The disk goes with the guest's folder.
+    let guest = debian.power_off();
     check_file_system(&image);
+    drop(guest);
 }

@@ -185,8 +185,10 @@ impl Desktop {
     pub fn new(name: &str) -> Self {
         let folder = Folder::new(name);
         // Without -noreset the display starts anew, and refuses for a moment, whenever its last client goes.
+        // On a busy host a key may be down long enough to be repeated; nobody here means that.
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset", "-fbdir"])
+            .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset"])
+            .args(["-ardelay", "600000", "-fbdir"])
             .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

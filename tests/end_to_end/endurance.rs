@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::files::{Folder, fetched, long, tool};
-use crate::guest::{Guest, word};
+use crate::files::{Folder, long, tool};
+use crate::guest::word;
+use crate::linux::Linux;
 use crate::linux::serial::Line;
 
 /// How long the guest may take to answer while it works.
@@ -78,29 +79,13 @@ fn endure(name: &str, time: Duration) {
     let disk = folder.write("disk.img", &[]);
     tool("truncate", &["-s", "64M", word(&disk)]);
     tool("mke2fs", &["-q", "-t", "ext4", word(&disk)]);
-    let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
     let drive = format!("file={},format=raw,if=ide,index=0", disk.display());
-    let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd-storage.gz"));
-    let mut guest = Guest::start_in(
-        folder,
-        &[
-            "-m",
-            "128",
-            "-kernel",
-            word(&kernel),
-            "-initrd",
-            word(&initrd),
-            "-append",
-            "console=ttyS0 console=tty0 cryptomgr.notests",
-            "-drive",
-            &drive,
-            "-serial",
-            &serial,
-        ],
-    );
-    let mut serial = Line::connect(&guest.folder.join("serial"));
-    serial.patience = Duration::from_mins(20);
-    serial.wait_for("guest# ");
+    let linux = Linux {
+        append: "console=ttyS0 console=tty0 cryptomgr.notests",
+        arguments: &["-drive", &drive],
+        ..Linux::with_modules()
+    };
+    let (mut guest, mut serial) = linux.start_to_shell(folder, Duration::from_mins(20));
     serial.send(LOAD);
     serial.send("echo the load ru''ns\n");
     serial.wait_for("the load runs");

@@ -82,8 +82,31 @@ fn click(guest: &mut Guest) {
     }
 }
 
+/// Puts the host's pointer at a place of the guest's picture, as the window does where the guest takes VMware's absolute positions.
+fn point(guest: &mut Guest, (x, y): (usize, usize)) {
+    let (width, height, _) = guest.picture();
+    let axis = |axis: &str, place: usize, size: u32| {
+        // The middle of the pixel, of a picture that is 0x8000 wide and high.
+        let value = (place * 2 + 1) * 0x4000 / size as usize;
+        json!({ "type": "abs", "data": { "axis": axis, "value": value } })
+    };
+    let events = [axis("x", x, width), axis("y", y, height)];
+    guest.command("input-send-event", json!({ "events": events }));
+}
+
+/// Whether X's arrow, black with a white edge, has its tip at this place; around it there must be nothing black.
+fn arrow_at((width, _, pixels): &(u32, u32, Vec<u8>), (x, y): (usize, usize)) -> bool {
+    let black = |x: usize, y: usize| pixels[(y * *width as usize + x) * 3..][..3] == [0; 3];
+    let places = || (y - 8..y + 24).flat_map(|row| (x - 8..x + 24).map(move |column| (column, row)));
+    let body: Vec<_> = places().filter(|(column, row)| black(*column, *row)).collect();
+    let left = body.iter().map(|(column, _)| *column).min();
+    let top = body.iter().map(|(_, row)| *row).min();
+    let near = |found: Option<usize>, wanted: usize| found.is_some_and(|found| found.abs_diff(wanted) <= 2);
+    body.len() > 30 && near(left, x) && near(top, y)
+}
+
 #[test]
-fn the_graphical_installer_draws_its_languages_and_follows_keys_and_mouse() {
+fn the_graphical_installer_draws_its_languages_and_follows_keys_mouse_and_the_hosts_pointer() {
     if !long() {
         return;
     }
@@ -92,7 +115,7 @@ fn the_graphical_installer_draws_its_languages_and_follows_keys_and_mouse() {
     guest.press("down");
     wait_for_selection(&mut guest, "the next language", |first, _| first > english);
     // The pointer stands in the middle of the screen.
-    let (_, height, _) = guest.picture();
+    let (width, height, _) = guest.picture();
     let middle = height as usize / 2;
     click(&mut guest);
     let (clicked, _) =
@@ -103,6 +126,28 @@ fn the_graphical_installer_draws_its_languages_and_follows_keys_and_mouse() {
         std::thread::sleep(Duration::from_millis(100));
     }
     click(&mut guest);
-    wait_for_selection(&mut guest, "a language above", |first, _| first < clicked);
+    let (above, last) = wait_for_selection(&mut guest, "a language above", |first, _| first < clicked);
+    // The host's pointer, without a grab: the guest's is where it is, and nowhere else. There is nothing black on banner and margin.
+    let mut before = None;
+    for place in [(90, 20), (700, 50), (20, 400)] {
+        point(&mut guest, place);
+        let until = Instant::now() + guest.patience;
+        loop {
+            let picture = guest.picture();
+            if arrow_at(&picture, place) && !before.is_some_and(|before| arrow_at(&picture, before)) {
+                break;
+            }
+            assert!(Instant::now() < until, "the pointer does not come to {place:?} (see screen.png)");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        before = Some(place);
+    }
+    // And it clicks what is there: three lines further down.
+    let wanted = above + 3 * (last - above + 1) + 4;
+    point(&mut guest, (width as usize / 2, wanted));
+    click(&mut guest);
+    wait_for_selection(&mut guest, "the language under the host's pointer", |first, last| {
+        (first..=last).contains(&wanted)
+    });
     guest.quit();
 }

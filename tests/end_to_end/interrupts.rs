@@ -4,29 +4,23 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::files::{Folder, fetched};
-use crate::guest::{Guest, wait_until, word};
+use crate::files::Folder;
+use crate::guest::{Guest, PATIENCE, wait_until};
+use crate::linux::Linux;
 use crate::linux::serial::Line;
 
-/// Debian's kernel at a shell on its serial line.
-struct Linux {
+/// Linux at the shell on its serial line.
+struct Shell {
     guest: Guest,
     line: Line,
 }
 
-impl Linux {
+impl Shell {
     fn start(name: &str, append: &str) -> Self {
-        let (kernel, initrd) = (fetched("vmlinuz-686"), fetched("initrd.gz"));
-        let folder = Folder::new(name);
-        let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
         let append = format!("console=ttyS0 {append}");
-        let arguments =
-            ["-m", "128", "-kernel", word(&kernel), "-initrd", word(&initrd), "-append", &append, "-serial", &serial];
-        let guest = Guest::start_in(folder, &arguments);
-        let line = Line::connect(&guest.folder.join("serial"));
-        let mut linux = Self { guest, line };
-        linux.line.wait_for("guest# ");
-        linux
+        let linux = Linux { append: &append, ..Linux::default() };
+        let (guest, line) = linux.start_to_shell(Folder::new(name), PATIENCE);
+        Self { guest, line }
     }
 
     /// What a command prints.
@@ -55,7 +49,7 @@ impl Linux {
 
 #[test]
 fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
-    let mut linux = Linux::start("apic", "");
+    let mut linux = Shell::start("apic", "");
     let (timer, row) = linux.interrupts("timer");
     assert!(timer > 0 && row.contains("IO-APIC"), "{row}");
     for name in ["ttyS0", "i8042", "rtc0"] {
@@ -68,6 +62,16 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
     for name in ["ERR:", "MIS:"] {
         assert_eq!(linux.interrupts(name).0, 0);
     }
+    // The monitor shows the same controllers.
+    let registers = linux.guest.monitor("info lapic");
+    assert!(registers.contains("APIC enabled") && registers.contains("LVTT "), "{registers}");
+    let registers = linux.guest.monitor("info pic");
+    let pin = |number: &str| registers.lines().find(|line| line.starts_with(&format!("  pin {number:<2} "))).unwrap();
+    assert!(
+        !pin("4").contains("masked") && pin("3").contains("masked"),
+        "the serial line's input is open: {registers}"
+    );
+    assert!(registers.contains("pic0: ") && registers.contains("irq_base=30"), "{registers}");
     let sources = linux.say("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
     for source in ["tsc", "hpet", "acpi_pm"] {
         assert!(sources.contains(source), "{sources}");
@@ -79,6 +83,12 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
     linux.say("printf '\\001' | dd of=/dev/port bs=1 seek=$((0xb003))");
     linux.guest.command("system_powerdown", json!({}));
     wait_until("the power button's interrupt", || (linux.interrupts("acpi").0 > before).then_some(()));
+    // The clock's alarm wakes it from idle sleep: with ACPI that is an event of the power management.
+    let clock = "/sys/firmware/acpi/interrupts/ff_rt_clk";
+    assert!(linux.say(&format!("cat {clock}")).trim_start().starts_with('0'));
+    linux.say("echo +2 >/sys/class/rtc/rtc0/wakealarm; echo freeze >/sys/power/state");
+    let said = linux.say(&format!("cat {clock}"));
+    assert!(said.trim_start().starts_with('1'), "it was not the alarm that woke it: {said}");
     // A guest's reset comes back to the shell, and power-off is the end.
     linux.reboot();
     linux.line.send("poweroff\n");
@@ -87,7 +97,7 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
 
 #[test]
 fn linux_does_without_the_io_apic() {
-    let mut linux = Linux::start("noapic", "noapic");
+    let mut linux = Shell::start("noapic", "noapic");
     let (timer, row) = linux.interrupts("timer");
     assert!(timer > 0 && row.contains("XT-PIC"), "{row}");
     assert!(linux.interrupts("LOC:").0 > 0, "the local APIC is there");
@@ -97,7 +107,7 @@ fn linux_does_without_the_io_apic() {
 
 #[test]
 fn linux_does_without_any_apic_and_without_acpi() {
-    let mut linux = Linux::start("nolapic", "nolapic acpi=off");
+    let mut linux = Shell::start("nolapic", "nolapic acpi=off");
     let (timer, row) = linux.interrupts("timer");
     assert!(row.contains("XT-PIC"), "{row}");
     std::thread::sleep(Duration::from_secs(1));

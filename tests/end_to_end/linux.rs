@@ -1,33 +1,62 @@
 //! Debian's 32-bit kernel with busybox.
 
-use crate::files::fetched;
-use crate::guest::{Guest, word};
+use std::time::Duration;
 
-/// Starts Linux with its first serial line in a socket that nobody reads and a log.
-pub fn start(name: &str) -> Guest {
-    start_kernel(name, "vmlinuz-686")
+use crate::files::{Folder, fetched};
+use crate::guest::{Guest, PATIENCE, word};
+use serial::Line;
+
+/// Debian's kernel with busybox on a PC.
+pub struct Linux<'a> {
+    /// Memory in MiB.
+    pub memory: &'a str,
+    /// Its name among the fetched guests.
+    pub kernel: &'a str,
+    pub initrd: &'a str,
+    /// Words for the kernel.
+    pub append: &'a str,
+    /// More arguments of the machine.
+    pub arguments: &'a [&'a str],
 }
 
-/// The same with one of Debian's kernels.
-fn start_kernel(name: &str, kernel: &str) -> Guest {
-    let (kernel, initrd) = (fetched(kernel), fetched("initrd.gz"));
-    let folder = crate::files::Folder::new(name);
-    let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
-    Guest::start_in(
-        folder,
-        &[
-            "-m",
-            "128",
-            "-kernel",
-            word(&kernel),
-            "-initrd",
-            word(&initrd),
-            "-append",
-            "console=ttyS0 console=tty0",
-            "-serial",
-            &serial,
-        ],
-    )
+impl Default for Linux<'_> {
+    fn default() -> Self {
+        Self {
+            memory: "128",
+            kernel: "vmlinuz-686",
+            initrd: "initrd.gz",
+            append: "console=ttyS0 console=tty0",
+            arguments: &[],
+        }
+    }
+}
+
+impl Linux<'_> {
+    /// The same with the kernel's modules for drives and file systems.
+    pub fn with_modules() -> Self {
+        Self { initrd: "initrd-storage.gz", ..Self::default() }
+    }
+
+    /// Starts it with its first serial line in the socket `serial` of the folder.
+    pub fn start(&self, folder: Folder) -> Guest {
+        // A kernel that belongs to modules is kept with them: the initial disk first.
+        let initrd = fetched(self.initrd);
+        let kernel = fetched(self.kernel);
+        let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
+        let mut arguments = vec!["-m", self.memory, "-kernel", word(&kernel), "-initrd", word(&initrd)];
+        arguments.extend(["-append", self.append, "-serial", &serial]);
+        arguments.extend(self.arguments);
+        Guest::start_in(folder, &arguments)
+    }
+
+    /// Starts it and waits, with this patience, for the shell on its serial line.
+    pub fn start_to_shell(&self, folder: Folder, patience: Duration) -> (Guest, Line) {
+        let guest = self.start(folder);
+        let mut line = Line::connect(&guest.folder.join("serial"));
+        line.patience = patience;
+        line.wait_for("guest# ");
+        (guest, line)
+    }
 }
 
 /// The other end of the serial line.
@@ -87,9 +116,7 @@ pub mod serial {
 
 #[test]
 fn linux_comes_to_a_shell_on_the_screen_and_on_the_serial_line() {
-    let mut guest = start("linux");
-    let mut serial = serial::Line::connect(&guest.folder.join("serial"));
-    serial.wait_for("guest# ");
+    let (mut guest, mut serial) = Linux::default().start_to_shell(Folder::new("linux"), PATIENCE);
     guest.wait_for("guest#");
     // On the screen.
     guest.type_text("clear\nhead -n 5 /proc/cpuinfo\n");
@@ -109,9 +136,8 @@ fn linux_comes_to_a_shell_on_the_screen_and_on_the_serial_line() {
 
 #[test]
 fn the_kernel_for_pae_comes_to_a_shell() {
-    let mut guest = start_kernel("linux-pae", "vmlinuz-686-pae");
-    let mut serial = serial::Line::connect(&guest.folder.join("serial"));
-    serial.wait_for("guest# ");
+    let linux = Linux { kernel: "vmlinuz-686-pae", ..Linux::default() };
+    let (mut guest, mut serial) = linux.start_to_shell(Folder::new("linux-pae"), PATIENCE);
     // What makes the default processor a Pentium M.
     serial.send("echo $(grep -o -w -E 'pae|nx|sse|sse2|rdrand' /proc/cpuinfo | sort)\n");
     serial.wait_for("\nnx pae rdrand sse sse2");

@@ -1,7 +1,8 @@
 //! Hako from outside: whole guests, headless over QMP and in the window under a display of the test's own.
 //!
 //! Every wait is for something that is seen, with a deadline; nothing sleeps and hopes. Guests come from
-//! `packaging/fetch-guests.sh` (`HAKO_GUESTS`) and from `shared/guests` above the project (`HAKO_SHARED`).
+//! `packaging/fetch-guests.sh` (`HAKO_GUESTS`) and from `shared/guests` above the project (`HAKO_SHARED`). `HAKO_LONG` adds the tests that
+//! take minutes; headless machines run on the engine that `HAKO_ACCEL` names, else on the default one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::files::{Folder, fetched, tool};
+use crate::files::{Folder, tool};
 use crate::guest::{Guest, PATIENCE, assemble, wait_until, word};
+use crate::linux::Linux;
 use crate::linux::serial::Line;
 
 /// A CD with one file, `NAME.txt`, that holds its name.
@@ -25,18 +26,7 @@ fn empty_image(path: &Path, bytes: u64) {
 
 /// Linux with the modules of its drives, and its shell on the serial line.
 fn linux(folder: Folder, drives: &[&str]) -> (Guest, Line) {
-    // The kernel belongs to the modules: it is kept with them.
-    let initrd = fetched("initrd-storage.gz");
-    let kernel = fetched("vmlinuz-686");
-    let serial = folder.join("serial");
-    let chardev = format!("unix:{},server=on,wait=off", serial.display());
-    let mut arguments = vec!["-m", "256", "-kernel", word(&kernel), "-initrd", word(&initrd)];
-    arguments.extend(["-append", "console=ttyS0 console=tty0", "-serial", &chardev]);
-    arguments.extend(drives);
-    let guest = Guest::start_in(folder, &arguments);
-    let mut line = Line::connect(&serial);
-    line.wait_for("guest# ");
-    (guest, line)
+    Linux { memory: "256", arguments: drives, ..Linux::with_modules() }.start_to_shell(folder, PATIENCE)
 }
 
 /// Runs `command` in the shell; what it prints.

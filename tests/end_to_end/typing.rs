@@ -4,14 +4,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::desktop::Desktop;
+use crate::files::Folder;
 use crate::guest::{PATIENCE, assemble, keys_of, word};
-use crate::linux::{self, serial};
+use crate::linux::Linux;
 
 #[test]
 fn two_thousand_characters_at_thirty_a_second_all_arrive_once() {
-    let mut guest = linux::start("typing");
-    let mut serial = serial::Line::connect(&guest.folder.join("serial"));
-    serial.wait_for("guest# ");
+    let (mut guest, mut serial) = Linux::default().start_to_shell(Folder::new("typing"), PATIENCE);
     guest.wait_for("guest#");
     // Something to do meanwhile.
     serial.send("while :; do :; done &\n");

@@ -165,7 +165,7 @@ fn another_floppy_is_put_in_and_taken_out_while_the_guest_runs() {
     let mut desktop = Desktop::new("insert");
     let first = writable(&shared("freedos722.img"), &desktop.folder);
     let second = desktop.folder.join("second.img");
-    tool("mformat", &["-C", "-f", "720", "-v", "SECOND", "-i", word(&second), "::"]);
+    tool("mformat", &["-C", "-f", "1440", "-v", "SECOND", "-i", word(&second), "::"]);
     let letter = desktop.folder.write("letter", b"from the second floppy\r\n");
     tool("mcopy", &["-i", word(&second), word(&letter), "::LETTER.TXT"]);
     desktop.machine(

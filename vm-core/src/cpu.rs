@@ -6,6 +6,14 @@
 //! x86 semantics are written once, in `lift` and in the `helper`s that it calls for awkward instructions.
 
 #![allow(clippy::inline_always, reason = "the memory path is measured with these, and slow without")]
+#![cfg_attr(
+    not(all(feature = "jit", target_arch = "x86_64", target_os = "linux")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only native code asks for stands beside what the interpreter shares with it"
+    )
+)]
 
 pub mod access;
 pub mod block;

@@ -3,6 +3,6 @@
 pub mod board;
 mod decode;
 mod frozen;
-mod interrupts;
+pub mod interrupts;
 mod media;
 pub mod run;

@@ -1,6 +1,6 @@
 //! One backend for two machines that run side by side: the first uses it, the second is given what the first was given.
 //!
-//! The two must make the same calls in the same order. Where they do not, [`Echo::apart`] says so.
+//! The two must make the same calls in the same order. Where they do not, [`Watch::apart`] says so.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

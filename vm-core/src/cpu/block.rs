@@ -301,13 +301,13 @@ impl Cache {
     /// Ties the way by which native code was left to a block's native code, where it has some.
     pub(super) fn tie_way(&mut self, way: *mut Way, header: *const Header, generation: u32) {
         // SAFETY: the dispatcher passes a block that lives.
-        let Header { number, loose, .. } = unsafe { *header };
+        let target @ Header { number, loose, .. } = unsafe { *header };
         let (Some(native), Some(entry)) = (&mut self.native, self.blocks[number as usize].native) else { return };
         if way.is_null() || loose != 0 {
             return;
         }
         // SAFETY: the dispatcher passes the way of the code that ran last.
-        let tied = unsafe { native.tie(way, number, entry, generation) };
+        let tied = unsafe { native.tie(way, target, entry, generation) };
         if let Tied::Instead(old) = tied {
             self.blocks[old as usize].ways.retain(|&other| other != way);
         }

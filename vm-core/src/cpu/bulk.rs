@@ -1,4 +1,4 @@
-//! Runs of plain memory within one page, for REP MOVS and REP STOS.
+//! Runs of plain memory within one page, for the repeated string instructions.
 //!
 //! They use the TLB's tags as [`super::access`] does: a page that holds translated code has no write tag and is never
 //! reached from here.
@@ -64,4 +64,75 @@ pub fn fill(cpu: &Cpu, to: Run, width: Width, value: u64) {
         // SAFETY: `offset + step` is within the run, and `step` is at most 8.
         unsafe { to.host.add(offset).copy_from_nonoverlapping(bytes.as_ptr(), step) };
     }
+}
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 32;
+
+impl Run {
+    /// Bytes of the run. Somebody else may write there meanwhile, so that they are copied before they are looked at.
+    fn bytes<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
+        if offset + N > self.len {
+            return None;
+        }
+        // SAFETY: the run lies in a guest page that the TLB maps, and the bytes are within it.
+        Some(unsafe { self.host.add(offset).cast::<[u8; N]>().read_unaligned() })
+    }
+
+    /// The element at an offset.
+    fn element(self, offset: usize, width: Width) -> Option<u64> {
+        match width {
+            Width::Byte => self.bytes::<1>(offset).map(|[byte]| u64::from(byte)),
+            Width::Word => self.bytes(offset).map(|bytes| u64::from(u16::from_le_bytes(bytes))),
+            Width::Dword => self.bytes(offset).map(|bytes| u64::from(u32::from_le_bytes(bytes))),
+            Width::Qword => self.bytes(offset).map(u64::from_le_bytes),
+        }
+    }
+}
+
+/// Number of the first element of which it is `equal` that it is `value`.
+pub fn scan(run: Run, width: Width, value: u64, equal: bool) -> Option<usize> {
+    let step = width.bytes() as usize;
+    let mut offset = 0;
+    if width == Width::Byte {
+        while let Some(block) = run.bytes::<BLOCK>(offset) {
+            if block.iter().fold(false, |found, &byte| found | ((u64::from(byte) == value) == equal)) {
+                break;
+            }
+            offset += BLOCK;
+        }
+    }
+    while let Some(element) = run.element(offset, width) {
+        if (element == value) == equal {
+            return Some(offset / step);
+        }
+        offset += step;
+    }
+    None
+}
+
+/// Number of the first element of which it is `equal` that it is the same in both runs.
+pub fn compare(one: Run, other: Run, width: Width, equal: bool) -> Option<usize> {
+    let step = width.bytes() as usize;
+    let mut offset = 0;
+    if !equal {
+        while let (Some(left), Some(right)) = (one.bytes::<BLOCK>(offset), other.bytes::<BLOCK>(offset)) {
+            if left != right {
+                break;
+            }
+            offset += BLOCK;
+        }
+    }
+    while let (Some(left), Some(right)) = (one.element(offset, width), other.element(offset, width)) {
+        if (left == right) == equal {
+            return Some(offset / step);
+        }
+        offset += step;
+    }
+    None
+}
+
+/// The element number `index` of a run, where it has so many.
+pub fn element(run: Run, width: Width, index: usize) -> Option<u64> {
+    run.element(index * width.bytes() as usize, width)
 }

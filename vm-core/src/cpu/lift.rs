@@ -12,6 +12,7 @@ mod muldiv;
 mod shift;
 mod stack;
 mod vector;
+mod x87;
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
@@ -109,6 +110,11 @@ impl Mode {
     /// Whether an access through a segment needs no check and no base.
     fn flat(self, seg: SegReg, write: bool) -> bool {
         self.bits >> seg as u32 & 1 != 0 && !(write && seg == SegReg::Cs)
+    }
+
+    /// Whether it is that of privilege level 3.
+    pub(super) fn user(self) -> bool {
+        self.bits & Self::USER != 0
     }
 
     /// Whether an offset in CS is a linear address.
@@ -374,6 +380,9 @@ impl Lifter<'_> {
         let Some(helper) = helper::find(self.insn.code()) else {
             return self.undefined();
         };
+        if self.x87(helper) {
+            return Ends::No;
+        }
         self.call(helper);
         if self.ends_after_helper() {
             return self.leave();

@@ -10,6 +10,7 @@ mod alu;
 mod control;
 mod emitter;
 mod flags;
+mod float;
 mod host;
 mod memory;
 mod registers;
@@ -18,6 +19,7 @@ mod shift;
 mod stubs;
 mod translator;
 mod vector;
+mod x87;
 
 use std::ptr;
 
@@ -30,6 +32,8 @@ use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
 
 use super::block::{Header, Link};
+use super::lift::Mode;
+use super::tlb::Tlb;
 use super::uop::Uop;
 
 /// A way out of a block, in the data memory.
@@ -48,6 +52,31 @@ pub(super) struct Way {
     stub: u32,
     /// Number of the block that it is tied to.
     target: Option<u32>,
+    /// What it led to last.
+    place: CodePlace,
+}
+
+/// Native code, and what must still be so where the TLB has moved on before it may be entered again.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct CodePlace {
+    /// Host address; 0: nowhere.
+    entry: u64,
+    /// Offset of the page's entry in the TLB,
+    code: u64,
+    /// which must translate to this physical page.
+    physical: u64,
+}
+
+impl CodePlace {
+    const NOWHERE: Self = Self { entry: 0, code: 0, physical: 0 };
+
+    /// The code of a block, which runs at level 3 or not, where code is flat.
+    pub fn new(entry: u64, header: Header) -> Self {
+        let user = Mode::from_key(header.mode).user();
+        let code = Tlb::code_offset(user, u64::from(header.eip));
+        Self { entry, code, physical: header.physical & !0xfff }
+    }
 }
 
 /// An entry of a jump table.
@@ -56,8 +85,7 @@ pub(super) struct Way {
 pub(super) struct Jump {
     /// `generation << 33 | offset`.
     key: u64,
-    /// Host address.
-    entry: u64,
+    place: CodePlace,
 }
 
 /// Jump tables: as many modes may take turns before one loses its table.
@@ -143,13 +171,13 @@ impl Native {
         })
     }
 
-    /// Translates a block; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
-    pub fn translate(&mut self, header: *const Header, ops: &[Uop]) -> Option<(u64, usize)> {
+    /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
+    pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
         super::pass::live_flags(ops, &mut self.live);
         let code = self.memory.code();
         self.asm.start(code + self.used as u64);
         let parts = Parts { asm: &mut self.asm, data: &mut self.data, stubs: &self.stubs, cold: &mut self.cold, code };
-        let entry = Translator::translate(parts, header, ops, &self.live)?;
+        let entry = Translator::translate(parts, header, ops, &self.live, offsets)?;
         let bytes = self.asm.len();
         if self.used + bytes > CODE_BYTES {
             return None;
@@ -194,7 +222,8 @@ impl Native {
     ///
     /// # Safety
     /// The way was left by the code that ran last.
-    pub unsafe fn tie(&mut self, way: *mut Way, number: u32, entry: u64, generation: u32) -> Tied {
+    pub unsafe fn tie(&mut self, way: *mut Way, header: Header, entry: u64, generation: u32) -> Tied {
+        let number = header.number;
         // SAFETY: the caller's promise.
         let way = unsafe { &mut *way };
         if way.kind & Link::LOOSE != 0 {
@@ -204,6 +233,7 @@ impl Native {
         if way.target == Some(number) {
             return Tied::Already;
         }
+        way.place = CodePlace::new(entry, header);
         let before = way.target.replace(number);
         let jump = way.jump;
         self.patch(jump, entry - self.memory.code());
@@ -219,12 +249,13 @@ impl Native {
             // SAFETY: the caller's promise.
             let way = unsafe { &mut *way };
             way.target = None;
+            way.place = CodePlace::NOWHERE;
             let (jump, stub) = (way.jump, way.stub);
             self.patch(jump, u64::from(stub));
         }
         for table in self.tables.iter_mut().filter(|table| table.mode == header.mode) {
             let jump = &mut table.jumps[header.eip as usize & (JUMPS - 1)];
-            if jump.entry == entry {
+            if jump.place.entry == entry {
                 *jump = NOWHERE;
             }
         }
@@ -232,7 +263,7 @@ impl Native {
 }
 
 /// Matches no offset: generations are not zero.
-const NOWHERE: Jump = Jump { key: 0, entry: 0 };
+const NOWHERE: Jump = Jump { key: 0, place: CodePlace::NOWHERE };
 
 /// What [`Native::tie`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! A journal notes which entries were filled, those of global pages apart. A flush visits what is noted and nothing else:
 //! a load of CR3 costs what was filled since the last one, and an access pays nothing for that.
 
+use std::mem::offset_of;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -97,6 +98,7 @@ pub(super) struct Filling {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct CodeEntry {
     /// Linear page, or [`CodeEntry::NONE`].
     linear: u64,
@@ -111,6 +113,9 @@ impl CodeEntry {
     const EMPTY: Self =
         Self { linear: Self::NONE, physical: 0, global: false, listed: Listed { local: false, global: false } };
 }
+
+/// Where native code finds linear and physical page in an entry of a code page.
+pub(super) const CODE_ENTRY: (usize, usize) = (offset_of!(CodeEntry, linear), offset_of!(CodeEntry, physical));
 
 /// Translations of data and code pages.
 #[derive(Debug)]
@@ -264,6 +269,16 @@ impl Tlb {
     pub(super) fn code_page(&self, user: bool, linear: u64) -> Option<u64> {
         let entry = &self.code[Self::code_index(user, linear)];
         (entry.linear == linear & !0xfff).then_some(entry.physical)
+    }
+
+    /// The entries of code pages.
+    pub(super) fn code_pointer(&self) -> *const u8 {
+        self.code.as_ptr().cast()
+    }
+
+    /// Bytes from there to the entry that a linear page has at a privilege level.
+    pub(super) fn code_offset(user: bool, linear: u64) -> u64 {
+        (Self::code_index(user, linear) * size_of::<CodeEntry>()) as u64
     }
 
     pub(super) fn fill_code(&mut self, user: bool, linear: u64, physical: u64, global: bool, large: bool) {

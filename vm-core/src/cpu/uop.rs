@@ -206,6 +206,32 @@ pub enum Unit {
     Sse,
 }
 
+/// What an x87 instruction on registers has to do with anything but the x87.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum X87 {
+    /// Nothing.
+    Plain,
+    /// It looks at EFLAGS: `FCMOVcc`.
+    Tests,
+    /// It leaves its answer in EFLAGS: FCOMI and its like.
+    Compares,
+    /// It leaves the status word in AX: FNSTSW, which does not wait.
+    Status,
+}
+
+/// What an x87 instruction does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum X87Access {
+    /// It computes with a number from there.
+    Read,
+    /// It leaves a number there.
+    Write,
+    /// It leaves the control or status word there, and does not wait: FNSTCW, FNSTSW.
+    WriteWord,
+    /// It takes the control word from there: FLDCW.
+    Control,
+}
+
 /// How much of a vector register goes to or comes from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VectorWidth {
@@ -248,6 +274,8 @@ fields! {
     FlagOp: Clc Stc Cmc Cld Std Lahf Sahf Salc;
     Unit: Mmx Sse;
     VectorWidth: D Q X U;
+    X87: Plain Tests Compares Status;
+    X87Access: Read Write WriteWord Control;
 }
 
 impl Size {
@@ -448,6 +476,10 @@ ops! {
     VectorSet { unit: Unit, set: VectorSet }
     /// Copies the lower half of vector register `a` to `d` of the unit; `a` is of the other one.
     VectorCross { unit: Unit }
+    /// An x87 instruction on registers, of those that all x87s do alike. `imm2`: see [`Uop::x87`].
+    X87 { kind: X87 }
+    /// The same with `d` bytes of memory. `imm2`: see [`Uop::x87`]; the register is the segment's number.
+    X87Memory { access: X87Access, ea: Ea }
     /// Calls helper number `imm` of the block.
     Helper {}
     /// Ends the block: goes to `imm`.
@@ -641,6 +673,13 @@ impl Uop {
     #[inline]
     pub fn op(self) -> Op {
         OPS[self.code as usize]
+    }
+
+    /// `imm2` of the x87's ops: the opcode's eleven bits as in FOP (of a memory operand only the register field is there, and the
+    /// segment register's number stands in the lowest three), and the number of the helper that does the same.
+    #[inline]
+    pub const fn x87(opcode: u16, helper: u32) -> u32 {
+        opcode as u32 | helper << 16
     }
 
     /// `imm2` of [`Op::Segment`]: the segment register's number, the bytes accessed and whether they are written.

@@ -4,6 +4,7 @@
 //! its lines there.
 
 pub mod examine;
+mod interrupts;
 mod media;
 pub mod serve;
 
@@ -15,6 +16,7 @@ use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
 use crate::frame::Frame;
 use crate::input::Key;
+use crate::machine::interrupts::InterruptControllers;
 use crate::runner::{BlockInfo, MediumChange, RunState};
 use crate::snapshot::tree::{SnapshotId, SnapshotTree, words};
 
@@ -39,6 +41,8 @@ pub trait MonitorTarget {
     fn state(&self) -> RunState;
     /// Drives and media.
     fn blocks(&mut self) -> Vec<BlockInfo>;
+    /// Registers of the interrupt controllers.
+    fn interrupt_controllers(&mut self) -> InterruptControllers;
     /// What the processor has translated.
     fn code_in_words(&mut self) -> String;
     /// Reads physical memory without side effects; false where no memory is at some byte.
@@ -108,7 +112,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "delvm",            short: "",  arguments: "NAME",             help: "delete a snapshot",                          run: |name, machine| named(name).and_then(|name| machine.delete_state(name)).map(|()| String::new()) },
     Row { name: "eject",            short: "",  arguments: "[-f] DRIVE",       help: "take the medium out of a drive; -f: also if the guest has locked it", run: media::eject },
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
-    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, jit, snapshots, version", run: info },
+    Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, pic, lapic, jit, snapshots, version", run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a snapshot; the present is kept as one", run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
     Row { name: "savevm",           short: "",  arguments: "[-a] [NAME]",      help: "take a snapshot; -a: raw disks are adopted for it", run: savevm },
@@ -226,13 +230,15 @@ fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> 
         }
         "status" => Ok(format!("VM status: {}\n", status_in_words(&machine.state()))),
         "block" => Ok(media::in_words(&machine.blocks())),
+        "pic" => Ok(interrupts::pic_in_words(&machine.interrupt_controllers())),
+        "lapic" => interrupts::local_apic_in_words(&machine.interrupt_controllers()),
         "jit" => Ok(machine.code_in_words()),
         "snapshots" => Ok(snapshots_in_words(&machine.snapshots()?)),
         "version" => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
-        "" => Err("info needs a topic: registers, status, block, jit, snapshots or version".to_owned()),
-        other => {
-            Err(format!("info {other}: no such topic; there are registers, status, block, jit, snapshots and version"))
-        }
+        "" => Err("info needs a topic: registers, status, block, pic, lapic, jit, snapshots or version".to_owned()),
+        other => Err(format!(
+            "info {other}: no such topic; there are registers, status, block, pic, lapic, jit, snapshots and version"
+        )),
     }
 }
 
@@ -340,6 +346,9 @@ mod tests {
         fn state(&self) -> RunState {
             RunState::Stopped(StopReason::TripleFault)
         }
+        fn interrupt_controllers(&mut self) -> InterruptControllers {
+            interrupts::tests::controllers()
+        }
         fn code_in_words(&mut self) -> String {
             "native: 2, with 9 instructions".to_owned()
         }
@@ -410,6 +419,8 @@ mod tests {
         assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
         assert!(say("info jit").unwrap().contains("native: 2, with 9 instructions"));
         assert!(say("info status").unwrap().contains("triple fault"));
+        assert!(say("info pic").unwrap().contains("pic1: "));
+        assert!(say("info lapic").unwrap().contains("LVT0"));
         assert_eq!(
             say("info block").unwrap(),
             "ide1-cd0: CD-ROM, /tmp/a.iso (raw, 2048 bytes, read-only)\n    Removable device: locked, tray closed\n"

@@ -21,6 +21,7 @@
 
 mod bits;
 mod timer;
+mod view;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use bits::Bits;
 use timer::Timer;
 
 pub use timer::HERTZ;
+pub use view::LocalApicView;
 
 /// Bytes of its page.
 pub const PAGE: u64 = 0x1000;
@@ -108,6 +110,18 @@ impl Entry {
     /// Its register.
     fn offset(self) -> u32 {
         0x320 + 0x10 * self as u32
+    }
+
+    /// Its usual short name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Timer => "LVTT",
+            Self::Thermal => "LVTTHMR",
+            Self::Performance => "LVTPC",
+            Self::Lint0 => "LVT0",
+            Self::Lint1 => "LVT1",
+            Self::Error => "LVTERR",
+        }
     }
 
     /// Bits of the entry that can be written.

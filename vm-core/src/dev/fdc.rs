@@ -52,19 +52,12 @@ const SIZE_CODE: u8 = 2;
 /// From the end of a reset to its interrupt.
 const RESET_TIME: Nanos = 20_000;
 
-/// A drive.
-#[derive(Debug)]
-struct Drive {
-    slot: MediumSlot,
-    /// As the CMOS names it.
-    kind: u8,
-}
-
 /// The controller with its drives.
 #[derive(Debug)]
 pub struct Fdc {
     state: FdcState,
-    drives: [Option<Drive>; 2],
+    /// Drives A and B; their types are in the state.
+    slots: [Option<MediumSlot>; 2],
     irq: IrqLine,
     dma: DmaHandle,
     clock: Clock,
@@ -75,23 +68,24 @@ impl Fdc {
     /// A controller without drives; it moves data over DMA channel 2.
     pub fn new(irq: IrqLine, dma: DmaHandle, clock: Clock, signals: &Arc<Signals>) -> Self {
         let signals = Arc::clone(signals);
-        Self { state: FdcState::power_on(), drives: [None, None], irq, dma, clock, signals }
+        Self { state: FdcState::power_on(), slots: [None, None], irq, dma, clock, signals }
     }
 
     /// Puts a drive at `unit` (0 for A, 1 for B), with a disk in it or empty. It is of the type that fits the disk.
     pub fn attach(&mut self, unit: usize, medium: Option<Box<dyn BlockBackend>>) {
-        let kind = medium.as_ref().map_or(USUAL_TYPE, |medium| Geometry::of(medium.sectors()).drive_type);
-        self.drives[unit & 1] = Some(Drive { slot: MediumSlot::new(medium, &self.signals), kind });
+        let fits = medium.as_ref().map_or(USUAL_TYPE, |medium| Geometry::of(medium.sectors()).drive_type);
+        self.state.drive_types[unit & 1] = fits;
+        self.slots[unit & 1] = Some(MediumSlot::new(medium, &self.signals));
     }
 
     /// The type of the drive at `unit` for the CMOS: 0 none, 1 360 K, 2 1.2 M, 3 720 K, 4 1.44 M, 5 2.88 M.
     pub fn drive_type(&self, unit: usize) -> u8 {
-        self.drives[unit & 1].as_ref().map_or(0, |drive| drive.kind)
+        self.state.drive_types[unit & 1]
     }
 
     /// The medium at `unit`.
     pub fn medium(&mut self, unit: usize) -> Option<&mut (dyn BlockBackend + 'static)> {
-        self.drives[unit & 1].as_mut()?.slot.medium()
+        self.slots[unit & 1].as_mut()?.medium()
     }
 
     /// Puts another disk into the drive at `unit`, or takes it out.
@@ -100,11 +94,11 @@ impl Fdc {
     /// In words, where there is no such drive, or where it could not read such a disk.
     pub fn change_medium(&mut self, unit: usize, medium: Option<Box<dyn BlockBackend>>) -> Result<(), String> {
         let unit = unit & 1;
-        let drive = self.drives[unit].as_mut().ok_or("there is no such drive in this machine")?;
+        let slot = self.slots[unit].as_mut().ok_or("there is no such drive in this machine")?;
         if let Some(medium) = &medium {
-            geometry::check_drive(drive.kind, Geometry::of(medium.sectors()))?;
+            geometry::check_drive(self.state.drive_types[unit], Geometry::of(medium.sectors()))?;
         }
-        drive.slot.change(medium);
+        slot.change(medium);
         self.state.units[unit].changed = true;
         let working = matches!(self.state.phase, Phase::Reading | Phase::Writing);
         if working && usize::from(self.state.transfer.unit) == unit {
@@ -117,17 +111,17 @@ impl Fdc {
     /// Whether a request to a medium is under way: a save waits until it is not. One that failed on the host and waits for
     /// a person does not count; a loaded state asks for it again.
     pub fn busy(&self) -> bool {
-        self.drives.iter().flatten().any(|drive| drive.slot.busy())
+        self.slots.iter().flatten().any(MediumSlot::busy)
     }
 
     /// Tries requests that failed on the host again.
     pub fn retry(&mut self) {
-        self.drives.iter_mut().flatten().for_each(|drive| drive.slot.retry());
+        self.slots.iter_mut().flatten().for_each(MediumSlot::retry);
     }
 
     /// Requests of the drive at `unit` so far.
     pub fn requests(&self, unit: usize) -> u64 {
-        self.drives[unit & 1].as_ref().map_or(0, |drive| drive.slot.requests())
+        self.slots[unit & 1].as_ref().map_or(0, MediumSlot::requests)
     }
 
     /// Reads the register at `offset` (0–5, 7).
@@ -162,16 +156,16 @@ impl Fdc {
     }
 
     fn slot(&mut self, unit: u8) -> Option<&mut MediumSlot> {
-        Some(&mut self.drives.get_mut(usize::from(unit))?.as_mut()?.slot)
+        self.slots.get_mut(usize::from(unit))?.as_mut()
     }
 
     /// The slot of a drive, to look at.
     fn seen(&self, unit: usize) -> Option<&MediumSlot> {
-        Some(&self.drives.get(unit)?.as_ref()?.slot)
+        self.slots.get(unit)?.as_ref()
     }
 
     fn abandon(&mut self) {
-        self.drives.iter_mut().flatten().for_each(|drive| drive.slot.abandon());
+        self.slots.iter_mut().flatten().for_each(MediumSlot::abandon);
     }
 
     fn geometry(&self, unit: u8) -> Option<Geometry> {
@@ -184,7 +178,7 @@ impl Fdc {
         let slot = self.seen(selected);
         let not_track_0 = u8::from(self.state.units[selected].cylinder != 0) << 4;
         let not_protected = u8::from(!slot.is_some_and(MediumSlot::is_read_only)) << 1;
-        let no_second = u8::from(self.drives[1].is_none()) << 6;
+        let no_second = u8::from(self.slots[1].is_none()) << 6;
         u8::from(self.is_interrupting()) << 7 | no_second | not_track_0 | 0x04 | not_protected
     }
 
@@ -212,7 +206,7 @@ impl Fdc {
     fn read_digital_input(&self) -> u8 {
         let selected = self.selected();
         // Nothing drives the line of drives that cannot be there.
-        let changed = selected < self.drives.len()
+        let changed = selected < self.slots.len()
             && (!self.seen(selected).is_some_and(MediumSlot::is_present) || self.state.units[selected].changed);
         u8::from(changed) << 7
     }
@@ -322,7 +316,7 @@ impl Device for Fdc {
 
     fn reset(&mut self) {
         self.abandon();
-        self.state = FdcState::power_on();
+        self.state = FdcState { drive_types: self.state.drive_types, ..FdcState::power_on() };
         self.update_irq();
     }
 
@@ -360,6 +354,13 @@ impl Device for Fdc {
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
         let mut state: FdcState = section.decode(self.name(), 1)?;
         self.check(&state).map_err(|reason| LoadError::invalid(self.name(), reason))?;
+        for unit in 0..2 {
+            // A state that does not say is of the time when the disk in it decided.
+            if state.drive_types[unit] == 0 && self.slots[unit].is_some() {
+                let disk = self.geometry(unit as u8);
+                state.drive_types[unit] = disk.map_or(USUAL_TYPE, Geometry::former_drive_type);
+            }
+        }
         if state.buffer_len != 0 {
             state.buffer = section.memory("buffer", state.buffer_len as usize)?.to_vec();
         }

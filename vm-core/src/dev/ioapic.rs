@@ -69,6 +69,19 @@ struct IoApicWires {
     routes: IrqRoutes,
 }
 
+/// Its registers, to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoApicView {
+    /// APIC ID.
+    pub id: u8,
+    /// The register that the index selects.
+    pub index: u8,
+    /// Inputs that are asserted.
+    pub asserted: u32,
+    /// The redirection table.
+    pub redirection: [u64; INPUTS],
+}
+
 /// The I/O APIC.
 #[derive(Debug)]
 pub struct IoApic {
@@ -81,6 +94,12 @@ impl IoApic {
     pub fn new(lines: &Arc<IrqLines>, routes: &IrqRoutes) -> Self {
         let wires = IoApicWires { lines: Arc::clone(lines), routes: routes.clone() };
         Self { state: IoApicState::after_reset(), wires }
+    }
+
+    /// The registers now. Nothing changes by looking.
+    pub fn view(&self) -> IoApicView {
+        let IoApicState { id, index, redirection } = self.state;
+        IoApicView { id, index, asserted: self.wires.routes.apic_inputs(self.wires.lines.level()), redirection }
     }
 
     /// Takes in the interrupt lines and sends what is due. `send` says whether somebody took the message.

@@ -236,6 +236,27 @@ struct PicWires {
     routes: IrqRoutes,
 }
 
+/// The registers of one controller, to be looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PicView {
+    /// Interrupt request register.
+    pub irr: u8,
+    /// Interrupt mask register.
+    pub imr: u8,
+    /// In-service register.
+    pub isr: u8,
+    /// The input of the highest priority.
+    pub highest: u8,
+    /// The vector of input 0.
+    pub base: u8,
+    /// The even port shows the in-service register.
+    pub read_isr: bool,
+    /// Inputs triggered by level.
+    pub elcr: u8,
+    /// Special fully nested mode.
+    pub special_nested: bool,
+}
+
 /// Both 8259As.
 #[derive(Debug)]
 pub struct Pic {
@@ -273,6 +294,20 @@ impl Pic {
         let slave = if state.master.imr & 1 << CASCADE == 0 { open(&state.slave) } else { 0 };
         let inputs = slave << 8 | open(&state.master) & !(1 << CASCADE);
         self.wires.lines.set_pending(self.wires.routes.lines_of_inputs(inputs));
+    }
+
+    /// The registers now: master, slave. Nothing changes by looking.
+    pub fn view(&self) -> [PicView; 2] {
+        [&self.state.master, &self.state.slave].map(|chip| PicView {
+            irr: chip.irr,
+            imr: chip.imr,
+            isr: chip.isr,
+            highest: chip.lowest.wrapping_add(1) & 7,
+            base: chip.base,
+            read_isr: chip.read_isr,
+            elcr: chip.elcr,
+            special_nested: chip.icw4 & ICW4_SPECIAL_NESTED != 0,
+        })
     }
 
     /// The level of INT, the processor's INTR pin.

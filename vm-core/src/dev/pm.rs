@@ -108,6 +108,9 @@ struct PmState {
     control: u16,
     /// Changes of the timer's top bit that are accounted for.
     timer_changes: u64,
+    /// The level of the clock's interrupt when it was last looked at.
+    #[serde(default)]
+    rtc_line: bool,
     gpe_status: u16,
     gpe_enable: u16,
     #[serde(default)]
@@ -126,6 +129,8 @@ struct PmState {
 struct PmWires {
     layout: PciLayout,
     sci: IrqLine,
+    /// Driven by the clock chip: an alarm is a wake event.
+    rtc: IrqLine,
     clock: Clock,
     signals: Arc<Signals>,
 }
@@ -138,8 +143,8 @@ pub struct Pm {
 }
 
 impl Pm {
-    /// Power management that drives `sci` (IRQ 9).
-    pub fn new(sci: IrqLine, clock: Clock, signals: &Arc<Signals>) -> Self {
+    /// Power management that drives `sci` (IRQ 9) and hears the clock chip's `rtc` (IRQ 8).
+    pub fn new(sci: IrqLine, rtc: IrqLine, clock: Clock, signals: &Arc<Signals>) -> Self {
         let layout = PciLayout::new(Identity { vendor: 0x8086, device: 0x7113, revision: 3, class: 0x068000 })
             .value(register::STATUS, &[0x80, 0x02])
             .value(register::COMMAND, &[0x00, 0x00])
@@ -156,7 +161,7 @@ impl Pm {
             .writable(SMBBA, &[0xf0, 0xff])
             .writable(SMBHSTCFG, &[0x0f, 0xff, 0xff, 0xff])
             .value(0xd6, &[0x00]);
-        let wires = PmWires { layout, sci, clock, signals: Arc::clone(signals) };
+        let wires = PmWires { layout, sci, rtc, clock, signals: Arc::clone(signals) };
         Self { state: Self::after_reset(&wires), wires }
     }
 
@@ -167,6 +172,7 @@ impl Pm {
             enable: Pm1::empty(),
             control: 0,
             timer_changes: timer_changes(wires.clock.now()),
+            rtc_line: wires.rtc.is_high(),
             gpe_status: 0,
             gpe_enable: 0,
             global_status: 0,
@@ -197,7 +203,7 @@ impl Pm {
 
     /// Reads PM port `offset` (0–63). Reads inside a register give its part.
     pub fn read(&mut self, offset: u16, width: Width) -> u32 {
-        self.note_timer(self.wires.clock.now());
+        self.note_events(self.wires.clock.now());
         let register = match offset & 0x3c {
             0x00 => u32::from(self.state.enable.bits()) << 16 | u32::from(self.state.status.bits()),
             0x04 => u32::from(self.state.control),
@@ -213,7 +219,7 @@ impl Pm {
 
     /// Writes PM port `offset` (0–63).
     pub fn write(&mut self, offset: u16, width: Width, value: u32) {
-        self.note_timer(self.wires.clock.now());
+        self.note_events(self.wires.clock.now());
         for n in 0..width.bytes().min(4) as u16 {
             let byte = (value >> (8 * n)) as u8;
             let at = (offset + n) & 0x3f;
@@ -337,11 +343,20 @@ impl Pm {
         self.state.control & SCI_EN != 0 && self.state.enable.contains(Pm1::POWER_BUTTON)
     }
 
-    fn note_timer(&mut self, now: Nanos) {
+    /// Takes in what has happened up to `now`: the timer's top bit, the clock's interrupt.
+    fn note_events(&mut self, now: Nanos) {
+        let before = self.state.status;
         let changes = timer_changes(now);
         if changes > self.state.timer_changes {
             self.state.timer_changes = changes;
             self.state.status |= Pm1::TIMER;
+        }
+        let rtc = self.wires.rtc.is_high();
+        if rtc && !self.state.rtc_line {
+            self.state.status |= Pm1::RTC;
+        }
+        self.state.rtc_line = rtc;
+        if self.state.status != before {
             self.drive();
         }
     }
@@ -388,7 +403,7 @@ impl Device for Pm {
     }
 
     fn advance(&mut self, now: Nanos) {
-        self.note_timer(now);
+        self.note_events(now);
     }
 
     fn save(&self) -> Section {
@@ -416,7 +431,8 @@ mod tests {
 
     fn pm() -> (Pm, Clock, Arc<IrqLines>, Arc<Signals>) {
         let (clock, lines, signals) = (Clock::manual(), Arc::new(IrqLines::default()), Arc::new(Signals::new()));
-        (Pm::new(IrqLine::new(&lines, &signals, 9), clock.clone(), &signals), clock, lines, signals)
+        let irq = |number| IrqLine::new(&lines, &signals, number);
+        (Pm::new(irq(9), irq(8), clock.clone(), &signals), clock, lines, signals)
     }
 
     #[test]
@@ -454,6 +470,27 @@ mod tests {
         assert_eq!(pm.read(0, Width::Dword), 0x0120_8000);
         pm.write(4, Width::Word, 0x2001);
         assert_eq!(signals.take_stop(), Some(StopReason::PowerOff));
+    }
+
+    #[test]
+    fn the_clocks_interrupt_is_an_event_each_time_it_rises() {
+        let (mut pm, _, lines, signals) = pm();
+        let rtc = IrqLine::new(&lines, &signals, 8);
+        pm.write_apm(0, ACPI_ENABLE);
+        pm.write(2, Width::Word, u32::from(Pm1::RTC.bits()));
+        rtc.set(true);
+        pm.advance(0);
+        assert_eq!(lines.level(), 1 << 8 | 1 << 9);
+        // Cleared, it is not set again by a line that merely stays up; nor by a restored one.
+        pm.write(0, Width::Word, u32::from(Pm1::RTC.bits()));
+        let saved = pm.save();
+        pm.load(&saved).unwrap();
+        pm.advance(0);
+        assert_eq!((lines.level(), pm.read(0, Width::Word)), (1 << 8, 0));
+        rtc.set(false);
+        pm.advance(0);
+        rtc.set(true);
+        assert_eq!(pm.read(0, Width::Word), u32::from(Pm1::RTC.bits()));
     }
 
     #[test]

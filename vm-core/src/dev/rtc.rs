@@ -12,6 +12,10 @@
 //! it and follow at up to twice the rate.
 
 mod host_time;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod time;
 
 pub use host_time::seconds;
 
@@ -22,6 +26,8 @@ use crate::bus::irq::IrqLine;
 use crate::config::RtcBase;
 use crate::dev::Device;
 use crate::snapshot::section::{LoadError, Section};
+pub use setup::CmosSetup;
+use time::Time;
 
 /// Addresses of the clock's registers.
 const SECONDS: usize = 0x00;
@@ -76,64 +82,6 @@ const HERTZ: u64 = 32_768;
 const UPDATE_TIME: Nanos = 1_984_000 + 244_000;
 /// Least distance of two periodic interrupts that are made up for.
 const LEAST_SPACING: Nanos = 50_000;
-
-/// What firmware wants to know from the CMOS memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CmosSetup {
-    /// Bytes of memory below 4 GiB, from 0 on.
-    pub memory: u64,
-    /// Bytes of memory from 4 GiB on.
-    pub memory_above_4g: u64,
-    /// Types of floppy drives A and B: 0 none, 1 360 KiB, 2 1.2 MiB, 3 720 KiB, 4 1.44 MiB, 5 2.88 MiB.
-    pub floppy_types: [u8; 2],
-    /// The order of boot devices: 0 none, 1 floppy, 2 hard disk, 3 CD, 4 network.
-    pub boot_order: [u8; 3],
-    /// There is a floating-point unit.
-    pub fpu: bool,
-}
-
-impl CmosSetup {
-    /// The first three of the letters of a boot order, as QEMU's `-boot` has them: a or b floppy, c disk, d CD, n network. Others count for
-    /// nothing.
-    pub fn boot_order_of(letters: &str) -> [u8; 3] {
-        let mut codes = letters.chars().filter_map(|letter| match letter {
-            'a' | 'b' => Some(1),
-            'c' => Some(2),
-            'd' => Some(3),
-            'n' => Some(4),
-            _ => None,
-        });
-        std::array::from_fn(|_| codes.next().unwrap_or(0))
-    }
-
-    fn write_to(&self, cmos: &mut [u8; 256]) {
-        let mut word = |at: usize, value: u64| {
-            cmos[at] = value as u8;
-            cmos[at + 1] = (value >> 8) as u8;
-        };
-        let kib = self.memory >> 10;
-        let extended = kib.saturating_sub(1024).min(0xffff);
-        let above_16m = (self.memory.saturating_sub(16 << 20) >> 16).min(0xffff);
-        let above_4g = self.memory_above_4g >> 16;
-        word(0x15, kib.min(640));
-        word(0x17, extended);
-        word(0x30, extended);
-        word(0x34, above_16m);
-        word(0x5b, above_4g);
-        cmos[0x5d] = (above_4g >> 16) as u8;
-        let [first, second] = self.floppy_types.map(|kind| kind & 15);
-        cmos[0x10] = first << 4 | second;
-        let floppies = u8::from(first != 0) + u8::from(second != 0);
-        // Equipment: PS/2 mouse, display with its own ROM.
-        cmos[0x14] = 1 << 2 | u8::from(self.fpu) << 1 | u8::from(floppies > 0) | floppies.saturating_sub(1) << 6;
-        let [one, two, three] = self.boot_order.map(|code| code & 15);
-        cmos[0x3d] = two << 4 | one;
-        // Bit 0: start floppies without the signature 55 AA too.
-        cmos[0x38] = three << 4 | 1;
-        let sum: u16 = cmos[0x10..=0x2d].iter().map(|byte| u16::from(*byte)).sum();
-        [cmos[0x2e], cmos[0x2f]] = sum.to_be_bytes();
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RtcState {
@@ -445,76 +393,6 @@ impl Rtc {
     }
 }
 
-/// Civil time as the registers hold it. A guest may have written anything: it counts on from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Time {
-    second: u8,
-    minute: u8,
-    hour: u8,
-    /// 1 is Sunday.
-    weekday: u8,
-    day: u8,
-    month: u8,
-    year: u16,
-}
-
-impl Time {
-    /// Seconds since 1970 in the Gregorian calendar, within the years 0–9999.
-    fn from_unix(seconds: i64) -> Self {
-        // The first second of year 0 and the last of year 9999.
-        let seconds = seconds.clamp(-62_167_219_200, 253_402_300_799);
-        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Days since 1 March of year 0, in eras of 400 years.
-        let shifted = days + 719_468;
-        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let march_month = (5 * of_year + 2) / 153;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-        Self {
-            second: (rest % 60) as u8,
-            minute: (rest / 60 % 60) as u8,
-            hour: (rest / 3_600) as u8,
-            // 1 January 1970 was a Thursday.
-            weekday: ((days + 4).rem_euclid(7) + 1) as u8,
-            day: (of_year - (153 * march_month + 2) / 5 + 1) as u8,
-            month: month as u8,
-            year: (year_of_era + era * 400 + i64::from(month <= 2)) as u16,
-        }
-    }
-
-    fn add_second(&mut self) {
-        for (field, limit) in [(&mut self.second, 60), (&mut self.minute, 60), (&mut self.hour, 24)] {
-            *field = field.saturating_add(1);
-            if *field < limit {
-                return;
-            }
-            *field = 0;
-        }
-        self.add_day();
-    }
-
-    fn add_day(&mut self) {
-        self.weekday = self.weekday % 7 + 1;
-        self.day = self.day.saturating_add(1);
-        let leap = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
-        let days = match self.month {
-            2 if leap => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
-        if self.day > days {
-            self.day = 1;
-            self.month = self.month.saturating_add(1);
-        }
-        if self.month > 12 {
-            self.month = 1;
-            self.year = (self.year + 1) % 10_000;
-        }
-    }
-}
-
 impl Device for Rtc {
     fn name(&self) -> &'static str {
         "rtc"
@@ -561,194 +439,5 @@ impl Device for Rtc {
         self.state = state;
         self.wires.irq.restore(self.state.cmos[C] & C_IRQ != 0);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bus::irq::IrqLines;
-    use crate::bus::signals::Signals;
-    use crate::dev::suite;
-    use std::sync::Arc;
-
-    struct Bench {
-        rtc: Rtc,
-        clock: Clock,
-        lines: Arc<IrqLines>,
-    }
-
-    impl Bench {
-        fn at(seconds: i64) -> Self {
-            let (lines, clock) = (Arc::new(IrqLines::default()), Clock::manual());
-            let irq = IrqLine::new(&lines, &Arc::new(Signals::new()), 8);
-            let setup = CmosSetup {
-                memory: 128 << 20,
-                memory_above_4g: 0,
-                floppy_types: [4, 0],
-                boot_order: CmosSetup::boot_order_of("cad"),
-                fpu: true,
-            };
-            Self { rtc: Rtc::new(irq, clock.clone(), RtcBase::At(seconds), &setup), clock, lines }
-        }
-
-        fn read(&mut self, address: usize) -> u8 {
-            self.rtc.write(0, address as u8);
-            self.rtc.read(1)
-        }
-
-        fn write(&mut self, address: usize, value: u8) {
-            self.rtc.write(0, address as u8 | 0x80);
-            self.rtc.write(1, value);
-        }
-
-        fn now(&mut self) -> [u8; 8] {
-            [CENTURY, YEAR, MONTH, DAY, HOURS, MINUTES, SECONDS, WEEKDAY].map(|at| self.read(at))
-        }
-
-        fn go(&mut self, to: Nanos) {
-            self.clock.set(to);
-            self.rtc.advance(to);
-        }
-    }
-
-    #[test]
-    fn the_time_of_day_catches_up_over_days_and_alarms() {
-        // Saturday, 29 February 2020, 23:59:58.
-        let mut bench = Bench::at(1_583_020_798);
-        bench.write(HOURS_ALARM, 0x07);
-        bench.write(MINUTES_ALARM, 0x30);
-        bench.write(SECONDS_ALARM, 0x00);
-        bench.write(B, B_24_HOURS | B_ALARM);
-        bench.rtc.catch_up(0);
-        assert_eq!(bench.now(), [0x20, 0x20, 0x02, 0x29, 0x23, 0x59, 0x58, 0x07]);
-        bench.rtc.catch_up(3 * 86_400 + 4);
-        assert_eq!(bench.now(), [0x20, 0x20, 0x03, 0x04, 0x00, 0x00, 0x02, 0x04]);
-        assert!(bench.lines.level() & 1 << 8 != 0, "the alarm of half past seven was missed");
-        // It goes on from there, a second a second.
-        bench.go(SECOND);
-        assert_eq!(bench.now()[6], 0x03);
-        // Held by the guest it stands.
-        bench.write(B, B_SET | B_24_HOURS);
-        bench.rtc.catch_up(50);
-        assert_eq!(bench.now()[6], 0x03);
-    }
-
-    #[test]
-    fn the_time_is_told_in_every_format() {
-        // Saturday, 29 February 2020, 23:59:58.
-        let mut bench = Bench::at(1_583_020_798);
-        assert_eq!(bench.now(), [0x20, 0x20, 0x02, 0x29, 0x23, 0x59, 0x58, 0x07]);
-        bench.go(2 * SECOND);
-        assert_eq!(bench.now(), [0x20, 0x20, 0x03, 0x01, 0x00, 0x00, 0x00, 0x01]);
-        bench.write(B, B_BINARY);
-        let mut bench = Bench::at(946_684_799);
-        bench.write(B, B_SET | B_BINARY);
-        for (at, value) in
-            [(YEAR, 99), (CENTURY, 19), (MONTH, 12), (DAY, 31), (HOURS, 0x8b), (MINUTES, 59), (SECONDS, 59)]
-        {
-            bench.write(at, value);
-        }
-        bench.go(10 * SECOND);
-        assert_eq!(bench.read(SECONDS), 59, "it stands while it is set");
-        bench.write(B, B_BINARY);
-        bench.go(11 * SECOND);
-        assert_eq!(bench.now()[..7], [20, 0, 1, 1, 12, 0, 0]);
-        assert_eq!(Time::from_unix(0).weekday, 5);
-        for seconds in [i64::MIN, i64::MAX] {
-            assert!(Time::from_unix(seconds).year <= 9999);
-        }
-    }
-
-    #[test]
-    fn an_update_is_announced_and_interrupts() {
-        let mut bench = Bench::at(0);
-        bench.write(B, B_24_HOURS | B_UPDATE);
-        bench.clock.set(SECOND - UPDATE_TIME - 1);
-        assert_eq!(bench.read(A), 0x26);
-        bench.clock.set(SECOND - UPDATE_TIME);
-        assert_eq!(bench.read(A), 0xa6);
-        assert_eq!(bench.rtc.next_event(), Some(SECOND));
-        bench.go(SECOND);
-        assert_eq!((bench.read(A), bench.lines.level()), (0x26, 1 << 8));
-        assert_eq!(bench.read(C), 0xd0, "the periodic flag is set too, without an interrupt of its own");
-        assert_eq!((bench.read(C), bench.lines.level()), (0, 0));
-        // Divider held and let go: the next update is half a second later.
-        bench.write(A, 0x66);
-        bench.go(5 * SECOND + 7);
-        bench.write(A, 0x26);
-        assert_eq!(bench.rtc.next_event(), Some(5 * SECOND + 7 + SECOND / 2));
-    }
-
-    #[test]
-    fn alarms_match_with_wild_cards() {
-        let mut bench = Bench::at(0);
-        bench.write(HOURS_ALARM, 0xff);
-        bench.write(MINUTES_ALARM, 0x01);
-        bench.write(SECONDS_ALARM, 0x30);
-        bench.write(B, B_24_HOURS | B_ALARM);
-        bench.go(89 * SECOND);
-        assert_eq!(bench.lines.level(), 0);
-        bench.go(90 * SECOND);
-        assert_eq!((bench.lines.level(), bench.read(C) & 0xa0), (1 << 8, 0xa0));
-        bench.go(5000 * SECOND);
-        assert_eq!(bench.read(C) & B_ALARM, B_ALARM, "one of the seconds that were caught up with");
-    }
-
-    #[test]
-    fn periodic_interrupts_do_not_drift_and_late_ones_are_owed() {
-        let mut bench = Bench::at(0);
-        bench.write(A, 0x26);
-        bench.write(B, B_24_HOURS | B_PERIODIC);
-        let mut count = 0;
-        while bench.rtc.next_event().is_some_and(|at| at <= 10 * SECOND) {
-            let at = bench.rtc.next_event().expect("periodic");
-            bench.go(at);
-            assert_eq!(bench.read(C) & 0xc0, 0xc0);
-            count += 1;
-        }
-        assert_eq!(count, 10_240);
-        bench.go(10 * SECOND + 5 * SECOND / 1024 + 1);
-        assert_eq!(bench.rtc.late_ticks(), (4, 4));
-        let end = 10 * SECOND + SECOND / 2;
-        while let Some(at) = bench.rtc.next_event().filter(|at| *at <= end) {
-            bench.go(at.max(bench.clock.now()));
-            count += u64::from(bench.read(C) & B_PERIODIC != 0);
-        }
-        assert_eq!((count, bench.rtc.late_ticks().1), (10_240 + 512, 0));
-    }
-
-    #[test]
-    fn firmware_finds_memory_drives_and_boot_order() {
-        let mut bench = Bench::at(0);
-        let word = |bench: &mut Bench, at: usize| u16::from(bench.read(at)) | u16::from(bench.read(at + 1)) << 8;
-        assert_eq!(word(&mut bench, 0x15), 640);
-        assert_eq!(word(&mut bench, 0x30), 0xffff);
-        assert_eq!(word(&mut bench, 0x34), 112 * 16);
-        assert_eq!((bench.read(0x10), bench.read(0x14)), (0x40, 0x07));
-        assert_eq!((bench.read(0x3d), bench.read(0x38)), (0x12, 0x31));
-        assert_eq!(bench.read(D), 0x80);
-        bench.rtc.write(2, 0x05);
-        bench.rtc.write(3, 0x77);
-        assert_eq!((bench.rtc.read(3), bench.read(5)), (0x77, 0));
-    }
-
-    #[test]
-    fn any_guest_and_any_file() {
-        suite::check(
-            || Bench::at(1_000_000_000).rtc,
-            |rtc| {
-                rtc.write(0, B as u8);
-                rtc.write(1, B_PERIODIC | B_24_HOURS);
-                rtc.advance(SECOND);
-            },
-        );
-        let Bench { rtc, clock, .. } = Bench::at(0);
-        suite::hammer(rtc, 40_000, |rtc, random, now| {
-            clock.set(now);
-            rtc.write(0, random.below(0x18) as u8);
-            rtc.write(random.below(4) as u16, random.next() as u8);
-            rtc.read(random.below(5) as u16);
-        });
     }
 }

@@ -271,7 +271,7 @@ impl Board {
             vmmouse: VmMouse::new(TSC_HERTZ, apic::HERTZ as u32),
             speaker: Speaker::new(clock.clone()),
             ide_function: PciIde::new(&master_enable, &signals),
-            pm: Pm::new(irq(9), clock.clone(), &signals),
+            pm: Pm::new(irq(9), irq(8), clock.clone(), &signals),
             host_bridge: I440fx::new(&signals),
             isa_bridge: Piix3::new(&routes, &signals),
             lines: Arc::clone(&lines),

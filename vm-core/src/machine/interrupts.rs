@@ -7,7 +7,9 @@ use super::board::Board;
 use crate::bus::Width;
 use crate::cpu::msr::apic_base;
 use crate::dev::Device;
-use crate::dev::apic::LocalApic;
+use crate::dev::apic::{LocalApic, LocalApicView};
+use crate::dev::ioapic::IoApicView;
+use crate::dev::pic::PicView;
 
 /// The local APIC, and what the processor's `IA32_APIC_BASE` says of it.
 pub(super) struct ApicSocket {
@@ -28,6 +30,17 @@ pub(super) struct Intr {
     pub stale: bool,
 }
 
+/// The registers of all interrupt controllers at one moment.
+#[derive(Clone, Debug)]
+pub struct InterruptControllers {
+    /// The 8259s: master, slave.
+    pub pics: [PicView; 2],
+    /// The I/O APIC.
+    pub io_apic: IoApicView,
+    /// The local APIC; `None`: the processor has none, or it is disabled in `IA32_APIC_BASE`.
+    pub local_apic: Option<LocalApicView>,
+}
+
 impl ApicSocket {
     /// The APIC, where it is there and not disabled.
     fn enabled(&mut self) -> Option<&mut LocalApic> {
@@ -36,6 +49,13 @@ impl ApicSocket {
 }
 
 impl Board {
+    /// What the controllers show now.
+    pub fn interrupt_controllers(&mut self) -> InterruptControllers {
+        self.sync_interrupts();
+        let local_apic = self.socket.enabled().map(|apic| apic.view());
+        InterruptControllers { pics: self.pic.view(), io_apic: self.ioapic.view(), local_apic }
+    }
+
     /// The level of the processor's INTR pin.
     pub(super) fn intr(&mut self) -> bool {
         if self.lines.take_moved() || self.intr.stale {

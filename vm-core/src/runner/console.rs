@@ -15,6 +15,7 @@ use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
 use crate::input::Key;
+use crate::machine::interrupts::InterruptControllers;
 use crate::snapshot::keeper::Wish;
 use crate::snapshot::tree::{SnapshotKind, SnapshotTree};
 use crate::snapshot::{self, StateError};
@@ -85,6 +86,10 @@ impl MonitorTarget for Worker {
 
     fn state(&self) -> RunState {
         self.run_state()
+    }
+
+    fn interrupt_controllers(&mut self) -> InterruptControllers {
+        self.machine.parts().1.interrupt_controllers()
     }
 
     fn code_in_words(&mut self) -> String {

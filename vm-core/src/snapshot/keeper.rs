@@ -28,6 +28,7 @@ use super::tree::{
 };
 use crate::config::{DriveKind, DriveSlot, ImageFormat, MachineConfig};
 use crate::disk::identity::MediumIdentity;
+use crate::disk::image;
 use crate::disk::lock::{self, Lock, LockError};
 
 pub use clone::Cloned;
@@ -258,6 +259,15 @@ impl Keeper {
                 self.forget(self.files.remove_folder(&path), &path);
             }
         }
+        // Whatever the tree says: what really lies below the present stays. Where that cannot be seen, everything does.
+        let below = tree
+            .present
+            .disks
+            .iter()
+            .map(|disk| image::info(&self.home.join(&disk.top), Some(ImageFormat::Qcow2)).map(|info| info.below));
+        let below = below.collect::<Result<Vec<_>, _>>().map(|chains| -> Vec<PathBuf> {
+            chains.into_iter().flatten().map(|(path, _)| self.relative(&path)).collect()
+        });
         for path in listing(&self.home.join("disks")) {
             let relative = self.relative(&path);
             let frozen = tree.files.iter().any(|file| file.path == relative);
@@ -265,7 +275,8 @@ impl Keeper {
             // Only what was made here; others may keep their own disks in this folder.
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let ours = take::is_overlay_name(&name) || name.ends_with(delete::MERGING);
-            if ours && !frozen && !present {
+            let is_below = below.as_ref().map_or(true, |below| below.contains(&relative));
+            if ours && !frozen && !present && !is_below {
                 self.forget(self.files.remove(&path), &path);
             }
         }

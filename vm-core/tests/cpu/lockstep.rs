@@ -14,7 +14,7 @@ use crate::flat_bus::FlatBus;
 use crate::noise::{MEMORY, MODES, Random, prepare};
 
 /// Everything of a processor that a program could see, as text a line a register.
-fn image(cpu: &Cpu, exit: Exit) -> String {
+pub fn image(cpu: &Cpu, exit: Exit) -> String {
     let mut text = String::new();
     let CpuState { gpr, rip, flags, cpl, interrupt_shadow, debug_shadow, pending_debug, smm, halted, seg, .. } =
         &cpu.state;
@@ -33,7 +33,7 @@ fn image(cpu: &Cpu, exit: Exit) -> String {
 }
 
 /// The lines of one text that the other has not.
-fn difference(ours: &str, reference: &str) -> String {
+pub fn difference(ours: &str, reference: &str) -> String {
     ours.lines()
         .zip(reference.lines())
         .filter(|(ours, reference)| ours != reference)

@@ -3,6 +3,7 @@
 
 mod engine;
 mod flat_bus;
+mod floats;
 mod host_compare;
 mod lockstep;
 mod moo;

@@ -129,3 +129,39 @@ fn a_deletion_that_is_not_finished_is_taken_up_again() {
         },
     );
 }
+
+#[test]
+fn snapshots_given_up_one_after_the_other_leave_the_disk_whole() {
+    let (rig, ids) = filled("crash-again", 3);
+    for round in 0..5 {
+        let keeper = rig.open().expect("a keeper");
+        let mut medium = rig.medium(&keeper);
+        let media = keeper.media_of(&rig.config()).expect("the media");
+        let prepared = keeper.prepare(media, crate::rig::wish("never")).expect("prepared");
+        // In one round it is given up before the machine has switched: that goes on writing where it did.
+        if round != 2 {
+            medium.freeze(&prepared.overlays[0].1).expect("a switch");
+        }
+        crate::rig::write(&mut *medium, World(200 + round));
+        if round % 2 == 0 {
+            keeper.give_up(&prepared).expect("given up");
+        }
+        if round == 2 {
+            // What is merged meanwhile is nothing that it writes to.
+            keeper.delete(ids[1]).expect("deleted");
+            keeper.tidy(true, &mut |_, _| true).expect("tidy");
+            crate::rig::write(&mut *medium, World(100));
+            crate::rig::write(&mut *medium, World(200 + round));
+        }
+        drop(medium);
+        // In the other rounds the process was killed here.
+        drop(keeper);
+        let left = look(&rig.copy("crash-again-look"), &[World(200 + round)], &format!("round {round}")).len();
+        assert_eq!(left, if round < 2 { 3 } else { 2 });
+    }
+    let keeper = rig.open().expect("a keeper");
+    keeper.delete(ids[0]).expect("deleted");
+    keeper.tidy(false, &mut |_, _| true).expect("tidy");
+    assert_eq!(rig.disk_now(&keeper), World(204));
+    assert_eq!(rig.restore(&keeper, ids[2], false).expect("restored").0, World(3));
+}

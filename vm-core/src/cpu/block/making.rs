@@ -201,12 +201,10 @@ impl Cpu {
             return;
         }
         let lifted = self.lift_block(bus, key, mode);
-        if lifted.is_none_or(|lifted| lifted.count != count as usize) {
-            return;
-        }
+        let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
         pass::dead_flags(&mut self.code.lifted.ops);
         let Cache { native: Some(native), lifted, .. } = &mut self.code else { return };
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops) else {
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
             self.code.want_flush();
             return;
         };

@@ -23,7 +23,7 @@ use super::{Data, Memory, Request};
 use crate::cpu::Cpu;
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::state::CpuState;
-use crate::cpu::uop::{Flag, Form, Op, RSP, Size, T0, Uop, ZERO, interpreters_own};
+use crate::cpu::uop::{Flag, Form, Op, RSP, Size, T0, Uop, X87, ZERO, interpreters_own};
 
 /// Registers and temporaries that are variables: the eight of 32-bit code, and what an instruction keeps.
 pub(super) const GPRS: usize = 8;
@@ -62,6 +62,27 @@ pub(super) fn type_of(size: Size) -> Type {
     }
 }
 
+/// Ops that have no translation here.
+macro_rules! untranslated {
+    () => {
+        Op::Vector { .. }
+            | Op::VectorCheck { .. }
+            | Op::VectorGet { .. }
+            | Op::VectorSet { .. }
+            | Op::VectorLoad { .. }
+            | Op::VectorStore { .. }
+            | Op::VectorCross { .. }
+            | Op::Float { .. }
+            | Op::VectorTest { .. }
+            | Op::X87 { .. }
+            | Op::X87Memory { .. }
+            | Op::Push { .. }
+            | Op::PushImm { .. }
+            | Op::Pop { .. }
+            | Op::Helper {}
+    };
+}
+
 /// Functions that regions call.
 #[derive(Clone, Copy)]
 pub(super) struct Calls {
@@ -93,6 +114,8 @@ pub(super) struct Translator<'a, 'f> {
     variables: [Variable; VARIABLES],
     pub left: Variable,
     pub cpu: Value,
+    /// The region's sites: one register holds what would else be a constant of ten bytes at each access.
+    pub base: Value,
     pub calls: Calls,
     pub kinds: Kinds,
     /// Where the state says how it goes on, and `exec.left` is right.
@@ -150,6 +173,7 @@ impl<'a, 'f> Translator<'a, 'f> {
             variables,
             left,
             cpu,
+            base: cpu,
             calls,
             kinds,
             out,
@@ -209,6 +233,7 @@ impl<'a, 'f> Translator<'a, 'f> {
         self.b.ins().jump(ready, NONE);
         self.b.seal_block(ready);
         self.b.switch_to_block(ready);
+        self.base = self.b.ins().load(types::I64, own, data, offset_of!(Data, sites) as i32);
         self.reload(GPR_BITS);
         let zero = self.b.ins().iconst(types::I32, 0);
         for variable in &self.variables[GPRS..] {
@@ -428,19 +453,7 @@ impl<'a, 'f> Translator<'a, 'f> {
             | Op::LoadForWrite { size: Size::Q, .. }
             | Op::Store { size: Size::Q, .. }
             | Op::StoreImm { size: Size::Q, .. } => false,
-            Op::Vector { .. }
-            | Op::VectorCheck { .. }
-            | Op::VectorGet { .. }
-            | Op::VectorSet { .. }
-            | Op::VectorLoad { .. }
-            | Op::VectorStore { .. }
-            | Op::VectorCross { .. }
-            | Op::Float { .. }
-            | Op::VectorTest { .. }
-            | Op::Push { .. }
-            | Op::PushImm { .. }
-            | Op::Pop { .. }
-            | Op::Helper {} => false,
+            untranslated!() => false,
             _ if !known => false,
             Op::Mov { size } => self.mov(uop, size),
             Op::MovImm { size } => self.mov_imm(uop, size),
@@ -499,6 +512,11 @@ fn has_site(op: Op) -> bool {
     )
 }
 
+/// Whether the interpreter executes an op, whatever its operands are.
+pub(super) fn is_interpreted(op: Op) -> bool {
+    matches!(op, untranslated!())
+}
+
 /// Variables that an op may write, or the interpreter for it, and whether it may change what is remembered of flags.
 pub(super) fn outcome(uop: &Uop) -> (u32, bool) {
     let target = variable_of(uop.d).map_or(0, |variable| 1 << variable);
@@ -511,8 +529,11 @@ pub(super) fn outcome(uop: &Uop) -> (u32, bool) {
         | Op::Float { .. }
         | Op::VectorCross { .. }
         | Op::VectorCheck { .. }
+        | Op::X87 { kind: X87::Plain | X87::Tests }
+        | Op::X87Memory { .. }
         | Op::CheckTarget {} => (0, false),
-        Op::VectorTest { .. } => (0, true),
+        Op::VectorTest { .. } | Op::X87 { kind: X87::Compares } => (0, true),
+        Op::X87 { kind: X87::Status } => (1, false),
         Op::VectorGet { .. } => (target, false),
         Op::Push { .. } | Op::PushImm { .. } => (pointer, false),
         Op::Pop { .. } => (pointer | target, false),

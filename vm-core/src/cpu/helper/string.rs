@@ -114,8 +114,8 @@ impl Form {
 enum Element {
     /// So many elements are done (their indexes are advanced); go on.
     Done(u64),
-    /// One element is done, and it ends the repetition.
-    Last,
+    /// So many elements are done, and the last one ends the repetition.
+    Last(u64),
 }
 
 /// Runs `element` once, or as often as CX says. It gets the number of elements that it may do at most.
@@ -136,7 +136,7 @@ fn repeat(
     while count > 0 {
         let (done, last) = match element(cpu, bus, count.min(left))? {
             Element::Done(done) => (done, false),
-            Element::Last => (1, true),
+            Element::Last(done) => (done, true),
         };
         count -= done;
         form.set(cpu, gpr::RCX, count);
@@ -214,29 +214,57 @@ fn loads(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, F
 fn scans(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {
     let form = Form::of(cpu, insn);
     let wanted = cpu.gpr(gpr::RAX, form.width);
-    repeat(cpu, bus, form, ROUND, |cpu, bus, _| {
+    repeat(cpu, bus, form, ROUND, |cpu, bus, most| {
         let at = form.target(cpu, false)?;
+        if most > 1 {
+            let elements = form.run_length(cpu, SegReg::Es, gpr::RDI, at, false, most);
+            if let Some(run) = cpu.plain_run(at, (elements * form.width.bytes()) as u32, false) {
+                let found = bulk::scan(run, form.width, wanted, form.until_equal);
+                let done = found.map_or(elements, |index| index as u64 + 1);
+                if let Some(value) = bulk::element(run, form.width, done as usize - 1) {
+                    form.advance(cpu, gpr::RDI, done);
+                    return Ok(compared(cpu, &form, wanted, value, done));
+                }
+            }
+        }
         let value = cpu.load_width(bus, at, form.width)?;
         form.advance(cpu, gpr::RDI, 1);
-        Ok(compared(cpu, &form, wanted, value))
+        Ok(compared(cpu, &form, wanted, value, 1))
     })
 }
 
 fn compares(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {
     let form = Form::of(cpu, insn);
-    repeat(cpu, bus, form, ROUND, |cpu, bus, _| {
+    repeat(cpu, bus, form, ROUND, |cpu, bus, most| {
         let from = form.source(cpu)?;
         let at = form.target(cpu, false)?;
+        if most > 1 {
+            let elements = form.run_length(cpu, form.source, gpr::RSI, from, false, most);
+            let elements = form.run_length(cpu, SegReg::Es, gpr::RDI, at, false, elements);
+            let bytes = (elements * form.width.bytes()) as u32;
+            if let (Some(one), Some(other)) = (cpu.plain_run(from, bytes, false), cpu.plain_run(at, bytes, false)) {
+                let found = bulk::compare(one, other, form.width, form.until_equal);
+                let done = found.map_or(elements, |index| index as u64 + 1);
+                let last = done as usize - 1;
+                if let (Some(left), Some(right)) =
+                    (bulk::element(one, form.width, last), bulk::element(other, form.width, last))
+                {
+                    form.advance(cpu, gpr::RSI, done);
+                    form.advance(cpu, gpr::RDI, done);
+                    return Ok(compared(cpu, &form, left, right, done));
+                }
+            }
+        }
         let left = cpu.load_width(bus, from, form.width)?;
         let right = cpu.load_width(bus, at, form.width)?;
         form.advance(cpu, gpr::RSI, 1);
         form.advance(cpu, gpr::RDI, 1);
-        Ok(compared(cpu, &form, left, right))
+        Ok(compared(cpu, &form, left, right, 1))
     })
 }
 
-/// Sets the flags of `left - right` and says whether the repetition ends.
-fn compared(cpu: &mut Cpu, form: &Form, left: u64, right: u64) -> Element {
+/// Sets the flags of `left - right`, the last of `done` elements, and says whether the repetition ends.
+fn compared(cpu: &mut Cpu, form: &Form, left: u64, right: u64, done: u64) -> Element {
     let result = left.wrapping_sub(right) & form.width.mask();
     let sign = 1 << (8 * form.size() - 1);
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
@@ -247,7 +275,7 @@ fn compared(cpu: &mut Cpu, form: &Form, left: u64, right: u64) -> Element {
         | flag(result & sign != 0, SF)
         | flag((left ^ right) & (left ^ result) & sign != 0, OF);
     cpu.state.flags.update(ARITHMETIC, flags);
-    if (result == 0) == form.until_equal { Element::Last } else { Element::Done(1) }
+    if (result == 0) == form.until_equal { Element::Last(done) } else { Element::Done(done) }
 }
 
 fn inputs(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {

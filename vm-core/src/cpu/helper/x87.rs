@@ -129,7 +129,7 @@ impl Cpu {
 }
 
 /// The eleven bits of FOP: the low three of the first byte, then the `ModRM` byte as the shortest encoding has it.
-fn opcode(insn: &Instruction) -> u16 {
+pub fn opcode(insn: &Instruction) -> u16 {
     let info = insn.code().op_code();
     let bytes = info.op_code() as u16;
     if info.op_code_len() == 2 {

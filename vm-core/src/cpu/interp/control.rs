@@ -282,30 +282,11 @@ control! {
     }
 
     fn helper(cpu, bus, op) {
-        cpu.exec.op = op;
-        cpu.settle_floats();
-        let index = usize::from((*op).y);
-        let block = cpu.exec.block;
-        cpu.state.rip = u64::from(cpu.code.eip_of(block, index));
-        let (helper, insn) = cpu.code.helper_of(block, (*op).imm);
-        match helper(cpu, bus, &insn) {
-            Ok(Flow::Next) => {
-                // A segment register was loaded: flat may have become not flat.
-                let changed = (*op).x != 0
-                    && (cpu.state.interrupt_shadow || !Mode::of(cpu).like(Mode::from_key(cpu.exec.mode)));
-                if !changed {
-                    return after(op);
-                }
-                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
-                leave_at(cpu, index + 1, Leave::Goto)
-            }
-            Ok(Flow::Resync) => {
-                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
-                leave_at(cpu, index + 1, Leave::Goto)
-            }
-            Ok(Flow::Jump | Flow::Again) => leave_at(cpu, index + 1, Leave::Goto),
-            Err(raised) => fault(cpu, bus, op, raised),
-        }
+        call(cpu, bus, op, (*op).imm, (*op).x != 0)
+    }
+
+    fn x87(cpu, bus, op) {
+        call(cpu, bus, op, (*op).imm2 >> 16, false)
     }
 
     /// Opens a block that may become native code.
@@ -329,6 +310,41 @@ control! {
     #[cold]
     fn unknown(cpu, bus, op) {
         fault(cpu, bus, op, Fault::ud())
+    }
+}
+
+/// Calls helper number `number` of the block for the instruction of `op`. `loads`: it may have loaded a segment register.
+///
+/// # Safety
+/// `op` leads to an op of the block that runs.
+#[inline(always)]
+unsafe fn call(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, number: u32, loads: bool) -> Next {
+    // SAFETY: the caller's promise.
+    unsafe {
+        cpu.exec.op = op;
+        cpu.settle_floats();
+        let index = usize::from((*op).y);
+        let block = cpu.exec.block;
+        cpu.state.rip = u64::from(cpu.code.eip_of(block, index));
+        let (helper, insn) = cpu.code.helper_of(block, number);
+        match helper(cpu, bus, &insn) {
+            Ok(Flow::Next) => {
+                // A segment register was loaded: flat may have become not flat.
+                let changed =
+                    loads && (cpu.state.interrupt_shadow || !Mode::of(cpu).like(Mode::from_key(cpu.exec.mode)));
+                if !changed {
+                    return after(op);
+                }
+                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
+                leave_at(cpu, index + 1, Leave::Goto)
+            }
+            Ok(Flow::Resync) => {
+                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
+                leave_at(cpu, index + 1, Leave::Goto)
+            }
+            Ok(Flow::Jump | Flow::Again) => leave_at(cpu, index + 1, Leave::Goto),
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
     }
 }
 

@@ -229,6 +229,7 @@ const fn resolve(op: Op) -> Handler {
             each!(set, VectorSet [Low Word Byte Dword], SET => vector::set_number::<SET, MMX>)
         }),
         Op::VectorCross { unit } => either!(is_mmx(unit), MMX => vector::cross::<MMX>),
+        Op::X87 { .. } | Op::X87Memory { .. } => control::x87,
         Op::Helper {} => control::helper,
         Op::Jump {} => control::jump,
         Op::JumpIf { cond } => each_cond!(cond, COND => control::jump_if::<COND>),

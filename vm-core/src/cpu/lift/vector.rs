@@ -7,6 +7,10 @@ use crate::cpu::uop::{Op, Size, T0, Unit, Uop, VT0, VT1, VT2, VectorWidth};
 use crate::cpu::vector::float::{FloatOp, VectorTest};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet};
 
+/// Bits of [`Lifted::checked`](super::Lifted).
+const CHECKED_SSE: u8 = 1;
+pub(super) const CHECKED_MMX: u8 = 2;
+
 /// Whether an instruction is one of MMX, and whether it is one of SSE: by the registers that it names, but for conversions
 /// from memory to a general register.
 fn units(insn: &Instruction) -> (bool, bool) {
@@ -119,7 +123,7 @@ impl Lifter<'_> {
 
     /// Checks, once in a block, that instructions of these units may run: nothing but a helper changes that.
     fn check(&mut self, mmx: bool, sse: bool) {
-        for (unit, wanted, bit) in [(Unit::Sse, sse, 1), (Unit::Mmx, mmx, 2)] {
+        for (unit, wanted, bit) in [(Unit::Sse, sse, CHECKED_SSE), (Unit::Mmx, mmx, CHECKED_MMX)] {
             if wanted && self.into.checked & bit == 0 {
                 self.into.checked |= bit;
                 self.emit(Uop::new(Op::VectorCheck { unit }));

@@ -93,6 +93,8 @@ fn effect(uop: &Uop) -> Effect {
         | Op::VectorStore { .. }
         | Op::Float { .. }
         | Op::VectorTest { .. }
+        | Op::X87 { .. }
+        | Op::X87Memory { .. }
         | Op::Helper {}
         | Op::Jump {}
         | Op::JumpIf { .. }

@@ -53,7 +53,7 @@ impl Native {
     }
 
     /// Not called.
-    pub fn translate(&mut self, _: *const Header, _: &[Uop]) -> Option<(u64, usize)> {
+    pub fn translate(&mut self, _: *const Header, _: &[Uop], _: &[u16]) -> Option<(u64, usize)> {
         match *self {}
     }
 
@@ -66,7 +66,7 @@ impl Native {
     ///
     /// # Safety
     /// None needed.
-    pub unsafe fn tie(&mut self, _: *mut Way, _: u32, _: u64, _: u32) -> Tied {
+    pub unsafe fn tie(&mut self, _: *mut Way, _: Header, _: u64, _: u32) -> Tied {
         match *self {}
     }
 

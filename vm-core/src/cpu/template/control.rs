@@ -2,10 +2,10 @@
 
 use std::mem::offset_of;
 
-use super::Way;
 use super::emitter::{Group1, Mem, Reg};
 use super::registers::{Place, exec, place, state};
 use super::translator::{Cold, Translator};
+use super::{CodePlace, Jump, Way};
 use crate::cpu::block::Link;
 use crate::cpu::flags::ZF;
 use crate::cpu::interp::Exec;
@@ -15,7 +15,12 @@ use crate::cpu::uop::{Cond, Count, Size, Uop};
 /// Entries of a jump table.
 pub(super) const JUMPS: usize = 4096;
 /// Bytes of one.
-pub(super) const JUMP_BYTES: usize = 16;
+pub(super) const JUMP_BYTES: usize = size_of::<Jump>();
+
+/// Where an entry at R11 leads.
+pub(super) const JUMP_ENTRY: Mem = Mem::Base(Reg::R11, (offset_of!(Jump, place) + offset_of!(CodePlace, entry)) as i32);
+
+const _: () = assert!(JUMP_BYTES.is_power_of_two() && offset_of!(Jump, key) == 0);
 
 impl Translator<'_> {
     /// Goes to `eip`: through a jump that is patched once the block there has native code.
@@ -55,7 +60,7 @@ impl Translator<'_> {
             let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
             self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R12, Mem::Near(valid));
             let moved = self.asm.jcc_forward(Cond::Ne);
-            self.cold.push(Cold::Leave { jump: moved, way });
+            self.cold.push(Cold::Moved { jump: moved, way });
         }
     }
 
@@ -109,11 +114,11 @@ impl Translator<'_> {
         self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, exec(offset_of!(Exec, native.jumps)));
         self.asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
         self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Base(Reg::R11, 0));
-        self.asm.jcc(Cond::Ne, self.stubs.find);
+        self.asm.jcc(Cond::Ne, self.stubs.find_flat);
         self.asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
         self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
         self.asm.jcc(Cond::Ne, self.stubs.find);
-        self.asm.jmp_mem(Mem::Base(Reg::R11, 8));
+        self.asm.jmp_mem(JUMP_ENTRY);
         true
     }
 

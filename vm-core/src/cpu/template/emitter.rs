@@ -473,6 +473,22 @@ impl Assembler {
         self.byte(0xc0 | (xmm & 7) << 3 | other & 7);
     }
 
+    /// An x87 instruction on memory: the low three bits of its first byte, and the register field.
+    pub fn x87_mem(&mut self, escape: u8, field: u8, mem: Mem) {
+        self.memory(Size::D, 0, 0xd8 | u32::from(escape & 7), field, mem, false, 0);
+    }
+
+    /// The same on registers: the second byte is given whole.
+    pub fn x87(&mut self, escape: u8, second: u8) {
+        self.byte(0xd8 | escape & 7);
+        self.byte(second);
+    }
+
+    /// FXSAVE with 64-bit pointers.
+    pub fn fxsave(&mut self, mem: Mem) {
+        self.memory(Size::Q, 0, 0x1ae, 0, mem, false, 0);
+    }
+
     /// One byte more, of an instruction that ends in an immediate.
     pub fn trailing(&mut self, byte: u8) {
         self.byte(byte);

@@ -40,6 +40,12 @@ impl Translator<'_> {
         Linear { reg: Reg::R13, disp: 0 }
     }
 
+    /// Checks an access at an op's address: the host's memory, and the linear address.
+    pub fn checked(&mut self, uop: &Uop, ea: Ea, bytes: u32, write: bool) -> Option<(Mem, Linear)> {
+        let linear = self.linear(uop, ea);
+        self.check(linear, bytes, write).map(|host| (host, linear))
+    }
+
     /// Checks an access of `bytes` through a site of its own. R11 then holds what is to be added to the address; the result is the
     /// host's memory. The host's flags are gone.
     fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
@@ -53,7 +59,19 @@ impl Translator<'_> {
         self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
         self.host_flags_gone();
         let (first, last) = (self.index, self.index);
-        self.cold.push(Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after: 0, flags: false });
+        self.cold.push(Cold::Miss {
+            miss,
+            linear,
+            site,
+            bytes,
+            write,
+            resume,
+            first,
+            last,
+            after: 0,
+            flags: false,
+            xmm: self.xmm,
+        });
         Some(Mem::Index(Reg::R11, reg, 0, disp))
     }
 
@@ -178,16 +196,29 @@ impl Translator<'_> {
         true
     }
 
-    /// A vector register's load or store, once the address was checked; `bytes` at most 16.
-    pub fn vector_access(&mut self, uop: &Uop, ea: Ea, bytes: u32, write: bool, aligned: bool) -> Option<Mem> {
+    /// A vector register's load or store, once the address was checked; `bytes` at most 16. Where it is not as it should be the
+    /// interpreter executes the ops to `last`.
+    pub fn vector_access(
+        &mut self,
+        uop: &Uop,
+        ea: Ea,
+        bytes: u32,
+        write: bool,
+        aligned: bool,
+        last: usize,
+    ) -> Option<Mem> {
         let linear = self.linear(uop, ea);
         if aligned {
             self.asm.lea(Size::D, Reg::R14, Mem::Base(linear.reg, linear.disp));
             self.asm.test_imm(Size::B, Reg::R14, 15);
             let odd = self.asm.jcc_forward(Cond::Ne);
-            self.cold_op(odd);
+            self.cold_ops(odd, last);
         }
-        self.check(linear, bytes, write)
+        let host = self.check(linear, bytes, write);
+        if let Some(Cold::Miss { last: at, .. }) = self.cold.last_mut() {
+            *at = last;
+        }
+        host
     }
 
     /// A linear address, checked against its segment: data segments that grow up; the interpreter does the others.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::control::JUMPS;
 use super::registers::state_pointer;
-use super::{Jump, Way};
+use super::x87::{self, Picture};
+use super::{CodePlace, Jump, Way};
 use crate::bus::Bus;
 use crate::cpu::block::Header;
 use crate::cpu::interp::{self, Leave};
@@ -23,12 +24,20 @@ pub(in crate::cpu) struct Run {
     pub generation: u64,
     /// The TLB's bank in use.
     pub bank: *const TlbEntry,
+    /// The TLB's entries of code pages.
+    pub code: *const u8,
     /// Whether somebody wants attention.
     pub attention: *const AtomicU32,
     /// The jump table of the mode that runs.
     pub jumps: *mut Jump,
     /// The way by which code was left, where it was one.
     pub way: *mut Way,
+    /// Not zero: the host's XMM8 to XMM15 hold the guest's registers, and the state does not.
+    pub xmm: u8,
+    /// Not zero: the host's x87 is the guest's, and [`Cpu::fpu`] is not true.
+    pub x87: u8,
+    /// What goes to and comes from the host's x87.
+    pub picture: Picture,
 }
 
 impl Run {
@@ -45,7 +54,17 @@ impl Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { generation: 0, bank: ptr::null(), attention: ptr::null(), jumps: ptr::null_mut(), way: ptr::null_mut() }
+        Self {
+            generation: 0,
+            bank: ptr::null(),
+            code: ptr::null(),
+            attention: ptr::null(),
+            jumps: ptr::null_mut(),
+            way: ptr::null_mut(),
+            xmm: 0,
+            x87: 0,
+            picture: Picture::default(),
+        }
     }
 }
 
@@ -55,9 +74,10 @@ fn tag(cpu: &Cpu) -> u64 {
 }
 
 /// Takes over what may have changed while Rust code ran.
-fn refresh(cpu: &mut Cpu) {
+pub(super) fn refresh(cpu: &mut Cpu) {
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
+    cpu.exec.native.code = cpu.tlb.code_pointer();
 }
 
 /// Enters the native code of the block that runs, and comes back when that, and all it leads to, is left.
@@ -88,6 +108,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
         let enter: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(enter as usize as *const ());
         enter(state_pointer(entered), entry);
     }
+    x87::settle(cpu);
     let stats = &mut cpu.code.stats;
     let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
     stats.native_entries += 1;
@@ -113,6 +134,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
 pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
     // SAFETY: native code passes the processor that runs it.
     let cpu = unsafe { &mut *cpu };
+    x87::settle(cpu);
     refresh(cpu);
     cpu.find_native(eip as u32).unwrap_or_else(|| {
         cpu.code.stats.leaves.jump += 1;
@@ -126,12 +148,19 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
     // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
     unsafe {
         let cpu = &mut *cpu;
+        x87::settle(cpu);
         cpu.code.stats.native_calls += 1;
         let goes_on = interp::execute_op(cpu, op);
         refresh(cpu);
         cpu.code.stats.leaves.op += u64::from(!goes_on);
         goes_on
     }
+}
+
+/// The host's MXCSR gathers exceptions from now on; false: the guest's is not such that it can.
+pub(super) unsafe extern "sysv64" fn lend_floats(cpu: *mut Cpu) -> bool {
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { (*cpu).lend_floats() }
 }
 
 /// The arithmetic flags, for the host's own.
@@ -143,7 +172,7 @@ pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
 
 impl Cpu {
     /// The native code at an offset in CS, and where code is flat a note of it in the jump table.
-    fn find_native(&mut self, eip: u32) -> Option<u64> {
+    pub(super) fn find_native(&mut self, eip: u32) -> Option<u64> {
         // SAFETY: native code runs.
         if unsafe { self.exec.raised() } {
             return None;
@@ -153,10 +182,15 @@ impl Cpu {
         let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
         let header = self.code.quick(page | linear & 0xfff, eip, mode)?;
         let entry = self.code.native_entry(header)?;
+        // Where a region was left for it, that leads to another region directly from now on.
+        self.code.tie_exit(self.exec.region.exit(), header, self.tlb.generation());
+        self.exec.region.forget_exit();
         if Mode::from_key(mode).flat_code() {
             let key = self.exec.native.generation | u64::from(eip);
+            // SAFETY: the quick table has blocks that live.
+            let place = CodePlace::new(entry, unsafe { *header });
             // SAFETY: the table has so many entries.
-            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, entry } };
+            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, place } };
         }
         Some(entry)
     }

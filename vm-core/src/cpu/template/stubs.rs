@@ -2,14 +2,16 @@
 
 use std::mem::offset_of;
 
+use super::control::JUMP_ENTRY;
 use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, kind};
 use super::registers::{exec, processor, reload, spill};
-use super::run;
+use super::vector::{LOAD_X, STORE_X, register};
+use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
 use crate::cpu::flags::{ARITHMETIC, Lazy};
 use crate::cpu::interp::Exec;
-use crate::cpu::tlb::{ENTRIES, PAGE, TlbEntry};
+use crate::cpu::tlb::{CODE_ENTRY, ENTRIES, PAGE, TlbEntry};
 use crate::cpu::uop::{Cond, Size};
 
 /// Host addresses.
@@ -23,10 +25,20 @@ pub(super) struct Stubs {
     pub leave_way: u64,
     /// To the block at the offset in R10.
     pub find: u64,
+    /// The same where R11 leads to the place in the jump table that is its own.
+    pub find_flat: u64,
+    /// By the way in R11, if it leads to the same physical page as before; else out.
+    pub moved: u64,
     /// Executes the op at R11 of the block in R14 by the interpreter.
     pub fallback: u64,
     /// Makes the host's arithmetic flags the guest's. Uses R14.
     pub load_flags: u64,
+    /// Puts the XMM registers into the host's, where they are not.
+    pub load_xmm: u64,
+    /// Makes the host's x87 the guest's, where it can be: then ZF is clear.
+    pub lend_x87: u64,
+    /// The same for MXCSR.
+    pub lend_floats: u64,
     /// By size (1 to 16 bytes) and write: fills the site at R11 for the address in R13, or sets CF. Uses R14.
     pub tlb: [[u64; 5]; 2],
 }
@@ -52,6 +64,7 @@ impl Stubs {
         asm.store(Size::Q, exec(offset_of!(Exec, native.way)), Reg::R11);
         stubs.leave = asm.here();
         spill(asm);
+        store_vectors(asm);
         let spilled = asm.here();
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
         for reg in SAVED.into_iter().rev() {
@@ -61,6 +74,7 @@ impl Stubs {
 
         stubs.find = asm.here();
         spill(asm);
+        store_vectors(asm);
         asm.mov(Size::Q, Reg::Rsi, Reg::R10);
         call(asm, run::find as *const () as u64);
         asm.test(Size::Q, Reg::Rax, Reg::Rax);
@@ -69,8 +83,14 @@ impl Stubs {
         reload(asm);
         asm.jmp_reg(Reg::R11);
 
+        stubs.find_flat = asm.here();
+        find_flat(asm, stubs.find);
+        stubs.moved = asm.here();
+        moved(asm, stubs.leave_way);
+
         stubs.fallback = asm.here();
         spill(asm);
+        store_vectors(asm);
         asm.store(Size::Q, exec(offset_of!(Exec, block)), Reg::R14);
         asm.mov(Size::Q, Reg::Rsi, Reg::R11);
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
@@ -87,6 +107,14 @@ impl Stubs {
         stubs.load_flags = asm.here();
         load_flags(asm);
 
+        stubs.load_xmm = asm.here();
+        load_xmm(asm);
+        asm.ret();
+        stubs.lend_x87 = asm.here();
+        lend(asm, x87::lend as *const () as u64, true);
+        stubs.lend_floats = asm.here();
+        lend(asm, run::lend_floats as *const () as u64, false);
+
         for (write, row) in [false, true].into_iter().zip(&mut stubs.tlb) {
             for (bytes, stub) in [1, 2, 4, 8, 16].into_iter().zip(row) {
                 *stub = asm.here();
@@ -95,6 +123,45 @@ impl Stubs {
         }
         stubs
     }
+}
+
+/// Goes to `other` unless the TLB has, for the linear address in R13, the physical page that a [`CodePlace`] at an offset from R11 wants.
+/// Uses R13 and R14.
+fn same_page(asm: &mut Assembler, place: usize, other: u64) {
+    let part = |offset: usize| Mem::Base(Reg::R11, (place + offset) as i32);
+    asm.alu_mem_imm(Size::Q, Group1::Cmp, part(offset_of!(CodePlace, entry)), 0);
+    asm.jcc(Cond::E, other);
+    asm.load(Size::Q, Reg::R14, exec(offset_of!(Exec, native.code)));
+    asm.alu_load(Size::Q, Group1::Add, Reg::R14, part(offset_of!(CodePlace, code)));
+    asm.alu_imm(Size::D, Group1::And, Reg::R13, 0xffff_f000);
+    asm.alu_load(Size::Q, Group1::Cmp, Reg::R13, Mem::Base(Reg::R14, CODE_ENTRY.0 as i32));
+    asm.jcc(Cond::Ne, other);
+    asm.load(Size::Q, Reg::R13, part(offset_of!(CodePlace, physical)));
+    asm.alu_load(Size::Q, Group1::Cmp, Reg::R13, Mem::Base(Reg::R14, CODE_ENTRY.1 as i32));
+    asm.jcc(Cond::Ne, other);
+}
+
+/// The jump table's entry at R11 is not of this generation, or not of the offset in R10.
+fn find_flat(asm: &mut Assembler, find: u64) {
+    asm.load(Size::Q, Reg::R14, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32));
+    asm.alu(Size::D, Group1::Cmp, Reg::R14, Reg::R10);
+    asm.jcc(Cond::Ne, find);
+    asm.mov(Size::D, Reg::R13, Reg::R10);
+    same_page(asm, offset_of!(Jump, place), find);
+    asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
+    asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32), Reg::R13);
+    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
+    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
+    asm.jcc(Cond::Ne, find);
+    asm.jmp_mem(JUMP_ENTRY);
+}
+
+/// The way in R11 was tied in another generation of the TLB.
+fn moved(asm: &mut Assembler, leave_way: u64) {
+    asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
+    same_page(asm, offset_of!(Way, place), leave_way);
+    asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Way, valid) as i32), Reg::R12);
+    asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }
 
 /// Calls a function with the processor as its first argument. RSI is the caller's business.
@@ -130,14 +197,77 @@ fn load_flags(asm: &mut Assembler) {
     for reg in VOLATILE {
         asm.push(reg);
     }
-    // With the return address and nine registers the stack is aligned.
-    call(asm, run::flags as *const () as u64);
+    // With the return address and nine registers the stack is aligned. The function computes with whole numbers: the x87 stays.
+    call_around_xmm(asm, run::flags as *const () as u64);
     asm.mov(Size::D, Reg::R14, Reg::Rax);
     for reg in VOLATILE.into_iter().rev() {
         asm.pop(reg);
     }
     asm.push(Reg::R14);
     asm.plain(0x9d);
+    asm.ret();
+}
+
+/// Whether the host's registers hold the guest's vectors.
+const XMM: Mem = exec(offset_of!(Exec, native.xmm));
+const X87: Mem = exec(offset_of!(Exec, native.x87));
+const PICTURE: Mem = exec(offset_of!(Exec, native.picture));
+
+fn each_xmm(asm: &mut Assembler, op: (u8, u8)) {
+    for number in 0..8 {
+        asm.sse_mem(op.0, op.1, 8 + number, register(number));
+    }
+}
+
+fn load_xmm(asm: &mut Assembler) {
+    each_xmm(asm, LOAD_X);
+    asm.store_imm(Size::B, XMM, 1);
+}
+
+/// Gives back what the host's vector registers and x87 hold of the guest's. Leaves RSI and R11.
+fn store_vectors(asm: &mut Assembler) {
+    asm.alu_mem_imm(Size::B, Group1::Cmp, XMM, 0);
+    let not_there = asm.jcc_forward(Cond::E);
+    each_xmm(asm, STORE_X);
+    asm.store_imm(Size::B, XMM, 0);
+    asm.bind(not_there);
+    asm.alu_mem_imm(Size::B, Group1::Cmp, X87, 0);
+    let not_there = asm.jcc_forward(Cond::E);
+    asm.fxsave(PICTURE);
+    // FNINIT: functions want it empty.
+    asm.x87(3, 0xe3);
+    asm.bind(not_there);
+}
+
+/// Calls a function that does not look at the XMM registers, and keeps them.
+fn call_around_xmm(asm: &mut Assembler, function: u64) {
+    asm.alu_mem_imm(Size::B, Group1::Cmp, XMM, 0);
+    let plain = asm.jcc_forward(Cond::E);
+    each_xmm(asm, STORE_X);
+    call(asm, function);
+    each_xmm(asm, LOAD_X);
+    let done = asm.jmp_forward();
+    asm.bind(plain);
+    call(asm, function);
+    asm.bind(done);
+}
+
+/// Asks a function whether the host may do it from now on: ZF is clear where it may.
+fn lend(asm: &mut Assembler, function: u64, loads: bool) {
+    spill(asm);
+    // Called from code, which is aligned.
+    asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
+    call_around_xmm(asm, function);
+    asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
+    asm.mov(Size::D, Reg::R11, Reg::Rax);
+    reload(asm);
+    asm.test(Size::B, Reg::R11, Reg::R11);
+    if loads {
+        let not = asm.jcc_forward(Cond::E);
+        // FRSTOR, which leaves the flags.
+        asm.x87_mem(5, 4, PICTURE);
+        asm.bind(not);
+    }
     asm.ret();
 }
 

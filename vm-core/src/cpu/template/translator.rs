@@ -7,11 +7,11 @@ use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
 use super::flags::FlagState;
 use super::memory::{Linear, SITE_BYTES};
 use super::stubs::Stubs;
-use super::{Data, Way};
+use super::{CodePlace, Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
-use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, interpreters_own};
+use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
 
 /// What stands out of line.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +30,32 @@ pub(super) enum Cold {
         last: usize,
         /// and where it goes on after them.
         after: u64,
-        /// The host's flags are in use there.
+        /// The host's flags are in use there,
         flags: bool,
+        /// and its XMM registers.
+        xmm: bool,
     },
-    /// The interpreter executes one op.
-    Op { jump: Fixup, index: usize, after: u64 },
+    /// The interpreter executes some ops.
+    Op { jump: Fixup, first: usize, last: usize, after: u64, xmm: bool },
+    /// The XMM registers are not in the host's.
+    Xmm { jump: Fixup, resume: u64 },
+    /// Something of the host's does not stand for the guest's yet. Where it cannot, the interpreter executes some ops.
+    Lend { jump: Fixup, resume: u64, what: Lend, first: usize, last: usize, after: u64, flags: bool, xmm: bool },
     /// A way with conditions.
     Way { jump: Fixup, way: *mut Way },
+    /// A way to another page, and the TLB has moved on: the translation may still be the same.
+    Moved { jump: Fixup, way: *mut Way },
     /// A way that is not tied, or whose conditions do not hold.
     Leave { jump: Fixup, way: *mut Way },
+}
+
+/// What the host lends to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lend {
+    /// Its x87.
+    X87,
+    /// Its MXCSR.
+    Floats,
 }
 
 /// The translation of one block.
@@ -53,6 +70,10 @@ pub(super) struct Translator<'a> {
     /// The op that is translated.
     pub index: usize,
     pub flags: FlagState,
+    /// The host's XMM8 to XMM15 surely are the guest's registers here.
+    pub xmm: bool,
+    /// Offsets of the instructions from the start of the block.
+    offsets: &'a [u16],
     /// Where code memory begins.
     pub code: u64,
     /// Code is flat: an offset is a linear address.
@@ -75,7 +96,13 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Translator<'a> {
     /// Translates; the result is the host address of the entry. `None`: memory is full, or the block is too long.
-    pub fn translate(parts: Parts<'a>, header: *const Header, ops: &'a [Uop], live: &'a [u32]) -> Option<u64> {
+    pub fn translate(
+        parts: Parts<'a>,
+        header: *const Header,
+        ops: &'a [Uop],
+        live: &'a [u32],
+        offsets: &'a [u16],
+    ) -> Option<u64> {
         let Parts { asm, data, stubs, cold, code } = parts;
         cold.clear();
         let shadow = data.copy_ops(ops)?;
@@ -97,6 +124,8 @@ impl<'a> Translator<'a> {
             cold,
             index: 0,
             flags: FlagState::default(),
+            xmm: false,
+            offsets,
             code,
             flat_code: Mode::from_key(block.mode).flat_code(),
             thunk,
@@ -150,13 +179,24 @@ impl<'a> Translator<'a> {
         #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of eight bytes")]
         let way = place.cast::<Way>();
         // SAFETY: the data memory has room for it there.
-        unsafe { way.write(Way { valid: 0, eip, kind, jump: 0, stub: 0, target: None }) };
+        unsafe { way.write(Way { valid: 0, eip, kind, jump: 0, stub: 0, target: None, place: CodePlace::NOWHERE }) };
         Some(way)
     }
 
     /// The interpreter executes the op that is translated, where `jump` comes from.
     pub fn cold_op(&mut self, jump: Fixup) {
-        self.cold.push(Cold::Op { jump, index: self.index, after: 0 });
+        self.cold_ops(jump, self.index);
+    }
+
+    /// The same for all ops from there to `last`.
+    pub fn cold_ops(&mut self, jump: Fixup, last: usize) {
+        self.cold.push(Cold::Op { jump, first: self.index, last, after: 0, xmm: self.xmm });
+    }
+
+    /// Offset in CS of an op's instruction.
+    pub fn eip_of(&self, uop: &Uop) -> u32 {
+        let offset = self.offsets.get(usize::from(uop.y)).copied().unwrap_or_default();
+        self.header.eip.wrapping_add(u32::from(offset))
     }
 
     /// The interpreter executes an op, here.
@@ -174,13 +214,14 @@ impl<'a> Translator<'a> {
         if !self.template(&uop, op, self.live[index]) {
             self.fallback(index);
             self.host_flags_gone();
+            self.xmm = false;
             if !keeps_flags(op) {
                 self.flags_unknown();
             }
         }
         let here = self.asm.here();
         for cold in &mut self.cold[from..] {
-            if let Cold::Miss { after, .. } | Cold::Op { after, .. } = cold
+            if let Cold::Miss { after, .. } | Cold::Op { after, .. } | Cold::Lend { after, .. } = cold
                 && *after == 0
             {
                 *after = here;
@@ -235,24 +276,36 @@ impl<'a> Translator<'a> {
             Op::VectorStore { unit, width, ea } => self.vector_store(uop, unit, width, ea),
             Op::Vector { unit, what } => self.vector(uop, unit, what),
             Op::VectorGet { unit, get } => self.vector_get(uop, unit, get),
+            Op::VectorSet { unit, set } => self.vector_set(uop, unit, set),
+            Op::Float { what } => self.float(uop, what),
+            Op::VectorTest { test } => self.vector_test(uop, test),
+            Op::X87 { kind } => self.x87(uop, kind),
+            Op::X87Memory { access, ea } => self.x87_memory(uop, access, ea),
             Op::Jump {} => self.jump(uop),
             Op::JumpIf { cond } => self.jump_if(uop, cond),
             Op::JumpCount { count, size } => self.jump_count(uop, count, size),
             Op::JumpTo {} => self.jump_to(uop),
             Op::Leave {} => self.leave(uop),
-            Op::Push { .. }
-            | Op::PushImm { .. }
-            | Op::Pop { .. }
-            | Op::VectorSet { .. }
-            | Op::Float { .. }
-            | Op::VectorTest { .. }
-            | Op::VectorCross { .. }
-            | Op::Helper {} => false,
+            Op::Push { .. } | Op::PushImm { .. } | Op::Pop { .. } | Op::VectorCross { .. } | Op::Helper {} => false,
             interpreters_own!() => {
                 self.failed = true;
                 true
             }
         }
+    }
+
+    /// The interpreter executes some ops, out of line; then the host's flags and registers are again what `after` takes them for.
+    fn interpreted(&mut self, first: usize, last: usize, after: u64, flags: bool, xmm: bool) {
+        for index in first..=last {
+            self.fallback(index);
+        }
+        if xmm {
+            self.asm.call(self.stubs.load_xmm);
+        }
+        if flags {
+            self.asm.call(self.stubs.load_flags);
+        }
+        self.asm.jmp(after);
     }
 
     /// What stands out of line. `None`: there is no room.
@@ -264,7 +317,7 @@ impl<'a> Translator<'a> {
                 return None;
             }
             match cold {
-                Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after, flags } => {
+                Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after, flags, xmm } => {
                     self.asm.bind(miss);
                     let Linear { reg, disp } = linear;
                     let mut wraps = None;
@@ -283,24 +336,36 @@ impl<'a> Translator<'a> {
                     if let Some(wraps) = wraps {
                         self.asm.bind(wraps);
                     }
-                    for index in first..=last {
-                        self.fallback(index);
-                    }
-                    if flags {
-                        self.asm.call(self.stubs.load_flags);
-                    }
-                    self.asm.jmp(after);
+                    self.interpreted(first, last, after, flags, xmm);
                 }
-                Cold::Op { jump, index, after } => {
+                Cold::Op { jump, first, last, after, xmm } => {
                     self.asm.bind(jump);
-                    self.fallback(index);
-                    self.asm.jmp(after);
+                    self.interpreted(first, last, after, false, xmm);
+                }
+                Cold::Xmm { jump, resume } => {
+                    self.asm.bind(jump);
+                    self.asm.call(self.stubs.load_xmm);
+                    self.asm.jmp(resume);
+                }
+                Cold::Lend { jump, resume, what, first, last, after, flags, xmm } => {
+                    self.asm.bind(jump);
+                    self.asm.call(match what {
+                        Lend::X87 => self.stubs.lend_x87,
+                        Lend::Floats => self.stubs.lend_floats,
+                    });
+                    self.asm.jcc(Cond::Ne, resume);
+                    self.interpreted(first, last, after, flags, xmm);
                 }
                 Cold::Way { jump, way } => {
                     self.asm.bind(jump);
                     self.way_checks(way);
                     let jump = self.asm.jmp_forward();
                     self.tie_later(way, jump);
+                }
+                Cold::Moved { jump, way } => {
+                    self.asm.bind(jump);
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(way.addr() as u64));
+                    self.asm.jmp(self.stubs.moved);
                 }
                 Cold::Leave { jump, way } => {
                     self.asm.bind(jump);
@@ -342,6 +407,8 @@ fn keeps_flags(op: Op) -> bool {
             | Op::Pop { .. }
             | Op::CheckTarget {}
             | Op::Float { .. }
+            | Op::X87 { kind: X87::Plain | X87::Tests | X87::Status }
+            | Op::X87Memory { .. }
             | Op::VectorLoad { width: VectorWidth::D | VectorWidth::Q | VectorWidth::X | VectorWidth::U, .. }
             | Op::VectorStore { .. }
     )

@@ -195,6 +195,10 @@ impl fmt::Display for Uop {
                 let other = if unit == Unit::Mmx { Unit::Sse } else { Unit::Mmx };
                 write!(f, "cross {}, {}", VectorRegister(d, unit), VectorRegister(a, other))
             }
+            Op::X87 { kind } => write!(f, "x87 {} {:#x}", name(kind), imm2 & 0x7ff),
+            Op::X87Memory { access, ea } => {
+                write!(f, "x87 {} {:#x}, {}, {d} bytes", name(access), imm2 & 0x7ff, memory(ea))
+            }
             Op::Helper {} => write!(f, "helper #{imm}"),
             Op::Jump {} => write!(f, "jump {imm:#x}"),
             Op::JumpIf { cond } => write!(f, "j{} {imm:#x}, {imm2:#x}", name(cond)),

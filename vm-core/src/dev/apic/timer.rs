@@ -42,7 +42,7 @@ impl Timer {
     }
 
     /// What the divider divides by: 2, 4 … 128, or 1.
-    fn divisor(&self) -> u64 {
+    pub fn divisor(&self) -> u64 {
         let power = self.divider & 3 | self.divider >> 1 & 4;
         1 << (power + 1 & 7)
     }

@@ -11,7 +11,7 @@ pub struct Geometry {
     pub sectors: u8,
     /// Data rates at which it can be read: bit n for rate code n (0: 500, 1: 300, 2: 250, 3: 1000 kbit/s).
     pub rates: u8,
-    /// The drive that a PC has for it, as the CMOS names it.
+    /// The drive that a PC has for it, as the CMOS names it. Disks of 3½ inches up to 1.44 MB share one, as in any PC of their time.
     pub drive_type: u8,
 }
 
@@ -26,8 +26,8 @@ const FORMATS: [Geometry; 12] = [
     Geometry { cylinders: 40, heads: 1, sectors:  9, rates: DOUBLE, drive_type: 1 }, // 180 K
     Geometry { cylinders: 40, heads: 2, sectors:  8, rates: DOUBLE, drive_type: 1 }, // 320 K
     Geometry { cylinders: 40, heads: 2, sectors:  9, rates: DOUBLE, drive_type: 1 }, // 360 K
-    Geometry { cylinders: 80, heads: 2, sectors:  9, rates: DOUBLE, drive_type: 3 }, // 720 K
-    Geometry { cylinders: 80, heads: 2, sectors: 10, rates: DOUBLE, drive_type: 3 }, // 800 K
+    Geometry { cylinders: 80, heads: 2, sectors:  9, rates: DOUBLE, drive_type: 4 }, // 720 K
+    Geometry { cylinders: 80, heads: 2, sectors: 10, rates: DOUBLE, drive_type: 4 }, // 800 K
     Geometry { cylinders: 80, heads: 2, sectors: 15, rates: HIGH,   drive_type: 2 }, // 1.2 M
     Geometry { cylinders: 80, heads: 2, sectors: 18, rates: HIGH,   drive_type: 4 }, // 1.44 M
     Geometry { cylinders: 80, heads: 2, sectors: 20, rates: HIGH,   drive_type: 4 }, // 1.6 M
@@ -38,15 +38,23 @@ const FORMATS: [Geometry; 12] = [
 
 /// The 1.44 MB drive.
 pub(super) const USUAL_TYPE: u8 = 4;
+/// The last type that there is: the 2.88 MB drive.
+pub(super) const LARGEST_TYPE: u8 = 5;
 
 impl Geometry {
     /// The format of a disk with `sectors` sectors of 512 bytes. What is larger than 2.88 MB is cut there.
     pub fn of(sectors: u64) -> Self {
         // A boot floppy that was never filled up is a 1.44 MB one, unless its size is a format of its own.
         let exact = FORMATS.iter().find(|format| u64::from(format.total()) == sectors);
-        let usual =
-            FORMATS.iter().find(|format| format.drive_type == USUAL_TYPE && u64::from(format.total()) >= sectors);
+        let usual = FORMATS.iter().find(|format| {
+            format.drive_type == USUAL_TYPE && format.rates == HIGH && u64::from(format.total()) >= sectors
+        });
         *exact.or(usual).unwrap_or(&FORMATS[FORMATS.len() - 1])
+    }
+
+    /// The drive that this disk got in states that do not say which drive there is: one for 720 KB had a type of its own.
+    pub fn former_drive_type(self) -> u8 {
+        if self.rates == DOUBLE && self.cylinders == 80 { 3 } else { self.drive_type }
     }
 
     fn total(self) -> u32 {

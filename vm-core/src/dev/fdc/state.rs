@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bits::CONFIGURE_DEFAULT;
 use super::commands::command_length;
+use super::geometry::LARGEST_TYPE;
 use super::{Fdc, SECTOR};
 use crate::bus::clock::Nanos;
 
@@ -104,6 +105,9 @@ pub struct FdcState {
     pub buffer: Vec<u8>,
     pub interrupt: bool,
     pub units: [Unit; 4],
+    /// Types of drives A and B, as the CMOS names them; 0: none, or a state that does not say.
+    #[serde(default)]
+    pub drive_types: [u8; 2],
 }
 
 /// The longest command, in bytes.
@@ -137,6 +141,7 @@ impl FdcState {
             buffer: Vec::new(),
             interrupt: false,
             units,
+            drive_types: [0; 2],
         }
     }
 }
@@ -158,6 +163,11 @@ impl Fdc {
         }
         if state.rate > 3 || state.reset_senses > 4 || state.tdr > 3 {
             return Err(format!("data rate {}, {} answers after a reset", state.rate, state.reset_senses));
+        }
+        for (unit, drive_type) in state.drive_types.into_iter().enumerate() {
+            if drive_type > LARGEST_TYPE || drive_type != 0 && self.slots[unit].is_none() {
+                return Err(format!("floppy drive {unit} is of type {drive_type}"));
+            }
         }
         let transfer = &state.transfer;
         let run = usize::from(transfer.run);

@@ -125,7 +125,8 @@ fn sizes_have_their_formats() {
         (180, (40, 1, 9, 1)),
         (320, (40, 2, 8, 1)),
         (360, (40, 2, 9, 1)),
-        (720, (80, 2, 9, 3)),
+        (720, (80, 2, 9, 4)),
+        (800, (80, 2, 10, 4)),
         (1200, (80, 2, 15, 2)),
         (1440, (80, 2, 18, 4)),
         (1680, (80, 2, 21, 4)),
@@ -214,7 +215,7 @@ fn a_write_reaches_the_medium_before_the_interrupt() {
 #[test]
 fn a_track_is_formatted_with_its_filler() {
     let mut rig = Rig::ready(1440, 2);
-    assert_eq!(rig.fdc.drive_type(0), 3);
+    assert_eq!(rig.fdc.drive_type(0), 4);
     let ids: Vec<u8> = (1..=9).flat_map(|record| [0, 1, record, 2]).collect();
     rig.ram.write(0x3000, &ids);
     rig.program(FROM_MEMORY, 0x3000, 36);
@@ -285,7 +286,7 @@ fn a_drive_takes_the_disks_that_it_could_read() {
     let disk = |kilobytes: usize| Some(Memory::new(vec![0; kilobytes * 1024], false).0 as Box<dyn BlockBackend>);
     for (drive, taken, refused) in [
         (360, &[160, 320, 360][..], &[720, 1200, 1440, 2880][..]),
-        (720, &[360, 720], &[1200, 1440, 2880]),
+        (720, &[720, 1440, 720], &[2880]),
         (1200, &[360, 720, 1200], &[2880]),
         (1440, &[720, 1440, 1680], &[2880]),
         (2880, &[720, 1440, 2880], &[]),
@@ -303,6 +304,33 @@ fn a_drive_takes_the_disks_that_it_could_read() {
         assert_eq!(rig.fdc.medium(0).map(|medium| medium.sectors()), taken.last().map(|size| *size as u64 * 2));
     }
     assert!(Rig::new(2880).fdc.change_medium(1, None).unwrap_err().contains("no such drive"));
+}
+
+#[test]
+fn a_saved_drive_stays_what_it_is_whatever_disk_is_in_it() {
+    let mut rig = Rig::new(2880);
+    rig.fdc.change_medium(0, Some(Memory::new(image(720), false).0)).unwrap();
+    let saved = rig.fdc.save();
+    let mut later = Rig::new(720);
+    assert_eq!(later.fdc.drive_type(0), 1, "a drive for 360 KB, as its disk says");
+    later.fdc.load(&saved).unwrap();
+    later.fdc.reset();
+    assert_eq!(later.fdc.drive_type(0), 4);
+    // A state of the time when a disk of 720 KB had a drive that reads no more.
+    let mut old = saved.clone();
+    old.body = old.body.lines().filter(|line| !line.contains("drive_types")).collect::<Vec<_>>().join("\n");
+    assert_ne!(old.body, saved.body);
+    for (sectors, drive_type) in [(720, 1), (1440, 3), (2880, 4), (5760, 5)] {
+        let mut rig = Rig::new(sectors);
+        rig.fdc.load(&old).unwrap();
+        assert_eq!(rig.fdc.drive_type(0), drive_type);
+    }
+    for wrong in ["(6, 0)", "(4, 4)"] {
+        let body = saved.body.replace("drive_types: (4, 0)", &format!("drive_types: {wrong}"));
+        assert_ne!(body, saved.body);
+        let error = rig.fdc.load(&Section { body, ..saved.clone() }).unwrap_err().to_string();
+        assert!(error.contains("is of type"), "{error}");
+    }
 }
 
 #[test]

@@ -204,7 +204,10 @@ impl Machine {
         let budget = (until / INSTRUCTION).clamp(SHORTEST_SLICE.min(most), most);
         let began = (self.cpu.moment(), report::upcoming(&self.cpu, &self.board).0);
         let exit = if traced { self.trace(twin, budget) } else { self.lead(twin, budget) };
-        self.follow(twin, exit).map_err(|text| self.describe(twin, began, &text))?;
+        if let Err(text) = self.follow(twin, exit) {
+            let registers = report::register_lines(twin.names, &self.cpu, &twin.cpu, &twin.trace);
+            return Err(self.describe(twin, began, &format!("{text}; in\n{registers}")));
+        }
         self.compare(twin, exit).map_err(|text| self.describe(twin, began, &text))?;
 
         let executed = self.cpu.retired.wrapping_sub(began.0.retired);

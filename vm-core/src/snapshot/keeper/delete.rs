@@ -105,9 +105,11 @@ impl Keeper {
     /// A frozen file of ours, and the one below it, which is ours too and only there for it.
     fn mergeable(&self) -> Option<(PathBuf, PathBuf)> {
         let tree = self.tree();
-        tree.files.iter().find_map(|upper| {
-            let lower = tree.files.iter().find(|file| upper.ours && Some(&file.path) == upper.below.as_ref())?;
-            (lower.ours && is_only_below(&tree, &lower.path)).then(|| (upper.path.clone(), lower.path.clone()))
+        // One that was not measured may still be written to: a snapshot of it was given up.
+        let settled = |file: &FrozenFile| file.ours && file.identity.is_some();
+        tree.files.iter().filter(|upper| settled(upper)).find_map(|upper| {
+            let lower = tree.files.iter().find(|file| Some(&file.path) == upper.below.as_ref())?;
+            (settled(lower) && is_only_below(&tree, &lower.path)).then(|| (upper.path.clone(), lower.path.clone()))
         })
     }
 

@@ -201,6 +201,12 @@ impl Keeper {
             tree.present.disks.retain(|other| other.slot != medium.slot);
             tree.present.disks.push(disk);
         }
+        // From now on these lie below the present, whether or not a snapshot ever needs them: what the tree lists nobody sweeps away. They
+        // are measured when the snapshot is finished; until then the machine may still be writing to the topmost one.
+        let writable: Vec<MediumNow> = media.iter().filter(|medium| !medium.read_only).cloned().collect();
+        let Frozen { files, .. } = self.freeze(&writable, true)?;
+        tree.files.retain(|file| files.iter().all(|new| new.path != file.path));
+        tree.files.extend(files);
         self.sync_disks()?;
         tree.taking = Some(Unfinished { id, name: name.clone() });
         let parent = tree.present.parent;
