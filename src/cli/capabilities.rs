@@ -3,11 +3,12 @@
 /// The text of `hako --capabilities`.
 pub const TEXT: &str = "\
 The machine: an i440FX/PIIX PC with one processor like a Pentium M (x87, MMX, SSE, SSE2, PAE, execute-disable, RDRAND), run by a
-translator to native code (templates on Linux hosts with x86-64 processors; the compiler Cranelift with -accel jit=cranelift, and on
-other hosts with x86-64, 64-bit ARM or 64-bit RISC-V processors) or by an interpreter (other hosts, and -accel interp).
+translator to native code (templates on Linux hosts with x86-64 processors, with -accel jit=cranelift the compiler Cranelift for loops
+beside them; with -accel jit Cranelift alone on other hosts with x86-64, 64-bit ARM or 64-bit RISC-V processors, where nobody has
+tried it yet) or by an interpreter (everywhere, -accel interp).
 
 Not there yet
-  engines       templates and Cranelift in one machine; floating point and vectors in Cranelift's code; KVM (-accel kvm)
+  engines       floating point and vectors in Cranelift's code (templates and the interpreter have them); KVM (-accel kvm)
   modes         64-bit long mode
   instructions  SSE3 to SSE4.2, MOVBE, POPCNT and RDSEED but with -cpu max; AVX, AES and later sets; MONITOR and MWAIT; VMX and SVM
   registers     performance and last-branch MSRs

@@ -216,7 +216,7 @@ fn engine(option: &str, text: &str) -> Result<Accelerator, CliError> {
     let accelerator = match text {
         "interp" => Accelerator::Interpreter,
         "jit" => Accelerator::Templates,
-        "jit=template" if Accelerator::Templates.has_templates() => Accelerator::Templates,
+        "jit=template" if Accelerator::HAS_TEMPLATES => Accelerator::Templates,
         "jit=template" => {
             return refuse(format!("{option} {text}: templates are for Linux on x86-64 only; “jit” and “interp” work"));
         }

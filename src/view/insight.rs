@@ -93,6 +93,16 @@ fn engine_rows(figures: &Statistics) -> Vec<(&'static str, String)> {
             ("Ops it left to the interpreter", grouped(code.native_calls)),
         ]);
     }
+    if figures.engine == Some(Accelerator::Cranelift) {
+        let text = format!(
+            "{}, {} KiB, {:.0} ms; {} instructions executed",
+            grouped(code.regions),
+            grouped(code.region_bytes / 1024),
+            code.region_nanos as f64 / 1e6,
+            grouped(code.region_executed)
+        );
+        rows.push(("Loops compiled", text));
+    }
     rows
 }
 

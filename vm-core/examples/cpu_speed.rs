@@ -1,6 +1,6 @@
 //! Speed of the engines: six integer programs and two of SSE2, millions of guest instructions a second each.
 //!
-//! `cargo run -p vm-core --release --example cpu_speed -- [jit|jit=cranelift] [PROGRAM]`. Needs gcc that can compile for i386 (no library).
+//! `cargo run -p vm-core --release --example cpu_speed -- [jit|jit=cranelift|jit=regions] [PROGRAM]`. Needs gcc that can compile for i386 (no library).
 
 use std::path::Path;
 use std::process::Command;
@@ -127,7 +127,11 @@ fn measure() -> Result<(), String> {
         let mut bus = Ram { ram, signals };
         let mut cpu = Cpu::new(CpuModel::default());
         match engine.as_deref() {
-            Some("jit=cranelift") => cpu.use_regions(Compilation::Behind)?,
+            Some("jit=regions") => cpu.use_regions(Compilation::Behind)?,
+            Some("jit=cranelift") => {
+                cpu.use_native_code()?;
+                cpu.use_regions(Compilation::Behind)?;
+            }
             Some(_) => cpu.use_native_code()?,
             None => {}
         }
@@ -150,7 +154,7 @@ fn measure() -> Result<(), String> {
         }
         println!(
             "{name:10} {mips:6.0} MIPS  {:>9} instructions  result {:08x}  {} dispatches, {} blocks, {} misses, \
-             {} instructions native in {} us",
+             {} instructions native in {} us, {} in regions in {} us that executed {} %",
             cpu.retired,
             cpu.state.gpr[gpr::RAX],
             cpu.code.stats.dispatches,
@@ -158,6 +162,9 @@ fn measure() -> Result<(), String> {
             cpu.tlb.misses,
             cpu.code.stats.native_instructions,
             cpu.code.stats.native_nanos / 1000,
+            cpu.code.stats.region_instructions,
+            cpu.code.stats.region_nanos / 1000,
+            100 * cpu.code.stats.region_executed / cpu.retired.max(1),
         );
     }
     println!("geometric mean of the integer programs {:.0} MIPS", product.powf(1.0 / f64::from(measured.max(1))));

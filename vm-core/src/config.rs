@@ -139,7 +139,7 @@ pub enum Accelerator {
     Interpreter,
     /// Native code of what runs often: made by templates where the host has them, else compiled by Cranelift.
     Templates,
-    /// Native code compiled by Cranelift of what runs very often.
+    /// The same, and loops that run again and again are compiled by Cranelift.
     Cranelift,
 }
 
@@ -157,6 +157,8 @@ impl Default for Accelerator {
 }
 
 impl Accelerator {
+    /// Whether there are templates for this host: else Cranelift makes all native code.
+    pub const HAS_TEMPLATES: bool = TEMPLATES;
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Interpreter, Self::Templates, Self::Cranelift];
 
@@ -206,11 +208,6 @@ impl Accelerator {
                 Err("native code is made on hosts with x86-64, 64-bit ARM or 64-bit RISC-V processors only")
             }
         }
-    }
-
-    /// Whether templates make the native code, where it is made.
-    pub fn has_templates(self) -> bool {
-        self == Self::Templates && TEMPLATES
     }
 }
 

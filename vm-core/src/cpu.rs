@@ -144,13 +144,16 @@ impl Cpu {
         Ok(())
     }
 
-    /// From now on regions of what runs often are compiled by Cranelift. What is executed does not change by that, only its speed.
+    /// From now on regions of what runs often are compiled by Cranelift: where [`Cpu::use_native_code`] was called before, loops that
+    /// are found running again and again. What is executed does not change by that, only its speed.
     ///
     /// # Errors
     /// In words, where this host cannot do that; then everything is interpreted, as before.
     pub fn use_regions(&mut self, compilation: Compilation) -> Result<(), String> {
         self.code.regions = Some(Box::new(cranelift::Regions::new(compilation)?));
-        self.code.threshold = block::HOT_REGION;
+        if self.code.native.is_none() {
+            self.code.threshold = block::HOT_REGION;
+        }
         self.code.want_flush();
         Ok(())
     }

@@ -76,12 +76,6 @@ impl Header {
     /// Matches no block.
     const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, loose: 0 };
 
-    /// The header of a block that is in no cache.
-    #[cfg(test)]
-    pub fn for_test(physical: u64, mode: u64, eip: u32, count: u32, number: u32) -> Self {
-        Self { physical, mode, eip, count, number, loose: 0 }
-    }
-
     /// The first micro-op of the block whose header is at `header`.
     #[inline(always)]
     pub fn code(header: *const Self) -> *const Uop {
@@ -134,13 +128,25 @@ pub(super) struct Block {
     /// Links of other blocks that lead here.
     incoming: Vec<*mut Link>,
     /// Host address of its native code, where there is some,
-    native: Option<u64>,
+    pub(super) native: Option<u64>,
     /// and ways of others that lead to that.
     ways: Vec<*mut Way>,
-    /// The region that begins with it,
+    /// A region was asked for that has it inside,
+    pub(super) asked: bool,
+    /// the region that begins with it,
     pub(super) region: Option<u32>,
     /// and those that it is a part of.
     pub(super) regions: Vec<u32>,
+}
+
+impl Block {
+    /// From now on whatever leads to the block leads to this code, and what is tied to other code of it is cut.
+    pub(super) fn lead_to(&mut self, native: &mut Native, entry: u64) {
+        let Some(old) = self.native.replace(entry) else { return };
+        // SAFETY: the block's ways were tied since the last flush, and live until the next, as the block does.
+        unsafe { native.cut(&self.ways, *self.header, old) };
+        self.ways.clear();
+    }
 }
 
 /// What a block is found by.

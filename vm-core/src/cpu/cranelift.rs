@@ -14,14 +14,12 @@ mod flags;
 mod memory;
 mod run;
 mod shift;
-#[cfg(test)]
-mod tests;
 mod translator;
 mod worker;
 
 use std::ptr;
 
-pub(super) use run::{Run, enter, left};
+pub(super) use run::{Run, enter, left, run};
 
 use super::block::{Header, Link};
 use super::uop::Uop;
@@ -144,7 +142,16 @@ struct Region {
     /// Where it leads, and where others lead from: kept until the next flush, for others may still name it.
     _memory: Memory,
     incoming: Vec<*mut Exit>,
+    /// The templates of the first block, where it has some.
+    templates: Option<u64>,
     alive: bool,
+}
+
+/// A block that the clock has found running.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    block: u32,
+    times: u32,
 }
 
 /// An entry of a jump table.
@@ -157,6 +164,7 @@ pub(super) struct Jump {
     code: *const u8,
 }
 
+const NOT_SEEN: Seen = Seen { block: NOBODY, times: 0 };
 const EMPTY: Jump = Jump { key: 0, code: ptr::null() };
 /// Entries of a jump table.
 const JUMPS: usize = 4096;
@@ -164,6 +172,12 @@ const JUMPS: usize = 4096;
 const TABLES: usize = 8;
 /// Bytes of code after which everything is dropped.
 const MAX_CODE: usize = 24 << 20;
+/// Blocks that the clock has found are counted in so many places.
+const PLACES: usize = 256;
+/// How often it finds a block that runs in templates before a region is made of it: half a thousand slices make a second.
+const FOUND: u32 = 8;
+/// Regions that a slice may compile at once: it comes back, whatever the code is.
+const ALLOWANCE: u32 = 2;
 /// Regions after which the same happens.
 const MAX_REGIONS: usize = 6000;
 
@@ -179,15 +193,19 @@ pub enum Compilation {
 /// All regions.
 pub(super) struct Regions {
     worker: Worker,
-    regions: Vec<Option<Region>>,
+    all: Vec<Option<Region>>,
     tables: Vec<(u64, Box<[Jump]>)>,
     stubs: Stubs,
     epoch: u32,
     bytes: usize,
+    /// Blocks that were found running at the end of a slice, by number.
+    seen: [Seen; PLACES],
     /// A region that died since it was asked for the last time.
     died: bool,
     /// Blocks that were not entered yet become parts of regions, too.
     eager: bool,
+    /// Regions that may still be compiled at once before the processor's slice is over.
+    allowance: u32,
 }
 
 // SAFETY: the pointers lead into the value's own memory and code.
@@ -203,13 +221,15 @@ impl Regions {
         let eager = compilation == Compilation::AtOnce;
         Ok(Self {
             worker,
-            regions: Vec::new(),
+            all: Vec::new(),
             tables: Vec::new(),
             stubs: Stubs::NONE,
             epoch: 0,
             bytes: 0,
+            seen: [NOT_SEEN; PLACES],
             died: false,
             eager,
+            allowance: 0,
         })
     }
 
@@ -217,33 +237,60 @@ impl Regions {
     pub fn flush(&mut self) {
         self.epoch += 1;
         self.worker.reset(self.epoch);
-        self.regions.clear();
+        self.all.clear();
         self.bytes = 0;
+        self.seen.fill(NOT_SEEN);
         for (_, table) in &mut self.tables {
             table.fill(EMPTY);
         }
     }
 
     /// Takes in a region that was compiled.
-    fn add(&mut self, number: u32, first: &Header, code: *const u8, bytes: usize, memory: Memory, stubs: Stubs) {
+    fn add(&mut self, compiled: Compiled, first: &Header, templates: Option<u64>) {
+        let Compiled { request: Request { number, .. }, code, bytes, memory, stubs, .. } = compiled;
         let Header { mode, eip, number: first, .. } = *first;
-        let region = Region { code, mode, eip, first, _memory: memory, incoming: Vec::new(), alive: true };
-        if let Some(place) = self.regions.get_mut(number as usize) {
+        let region = Region { code, mode, eip, first, _memory: memory, incoming: Vec::new(), templates, alive: true };
+        if let Some(place) = self.all.get_mut(number as usize) {
             *place = Some(region);
         }
         self.stubs = stubs;
         self.bytes += bytes;
     }
 
+    /// The slice ended where a block begins. True: that has happened so often now that it shall have a region.
+    fn found(&mut self, block: u32) -> bool {
+        let seen = &mut self.seen[block as usize % PLACES];
+        if seen.block != block {
+            *seen = Seen { block, times: 0 };
+        }
+        seen.times = seen.times.saturating_add(1);
+        seen.times == FOUND
+    }
+
+    /// Whether every block becomes a region.
+    pub fn at_once(&self) -> bool {
+        self.eager
+    }
+
+    /// A slice begins.
+    pub fn begin_slice(&mut self) {
+        self.allowance = ALLOWANCE;
+    }
+
     /// Whether so much was compiled that all of it should be dropped.
     pub fn is_full(&self) -> bool {
-        self.bytes > MAX_CODE || self.regions.len() > MAX_REGIONS
+        self.bytes > MAX_CODE || self.all.len() > MAX_REGIONS
+    }
+
+    /// The code of a region, where it lives, and the offset in CS at which it begins.
+    fn entry(&self, number: u32) -> Option<(*const u8, u32)> {
+        let region = self.all.get(number as usize)?.as_ref()?;
+        region.alive.then_some((region.code, region.eip))
     }
 
     /// The code of a region, where it lives.
     fn code(&self, number: u32) -> Option<*const u8> {
-        let region = self.regions.get(number as usize)?.as_ref()?;
-        region.alive.then_some(region.code)
+        self.entry(number).map(|(code, _)| code)
     }
 
     /// Ties an exit to a region for this generation of the TLB.
@@ -261,20 +308,21 @@ impl Regions {
         if way.target == number {
             return;
         }
-        if let Some(Some(old)) = self.regions.get_mut(way.target as usize) {
+        if let Some(Some(old)) = self.all.get_mut(way.target as usize) {
             old.incoming.retain(|&other| other != exit);
         }
         way.target = number;
         way.code = code;
-        if let Some(Some(region)) = self.regions.get_mut(number as usize) {
+        if let Some(Some(region)) = self.all.get_mut(number as usize) {
             region.incoming.push(exit);
         }
     }
 
-    /// A block of a region has died, and so it does. The result is the number of the block that was its entry.
-    pub fn kill(&mut self, number: u32) -> Option<u32> {
+    /// A block of a region has died, and so it does. The result is the number of the block that was its entry, and the templates that
+    /// it has.
+    pub fn kill(&mut self, number: u32) -> Option<(u32, Option<u64>)> {
         let leave = self.stubs.leave;
-        let region = self.regions.get_mut(number as usize)?.as_mut()?;
+        let region = self.all.get_mut(number as usize)?.as_mut()?;
         if !region.alive {
             return None;
         }
@@ -292,7 +340,7 @@ impl Regions {
                 *jump = EMPTY;
             }
         }
-        Some(region.first)
+        Some((region.first, region.templates))
     }
 
     /// Whether the region of a number has died, where any has since the last call.

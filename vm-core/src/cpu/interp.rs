@@ -16,6 +16,7 @@ mod table;
 mod vector;
 
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use super::block::{Header, Link, SAMPLED};
@@ -100,6 +101,15 @@ impl Default for Exec {
 }
 
 impl Exec {
+    /// Not zero where somebody wants attention.
+    ///
+    /// # Safety
+    /// Only while [`Cpu::run`] runs.
+    pub unsafe fn attention(&self) -> *const AtomicU32 {
+        // SAFETY: the signals are lent for so long.
+        unsafe { (*self.signals).attention_flag() }
+    }
+
     /// Whether somebody wants attention.
     ///
     /// # Safety
@@ -207,6 +217,9 @@ impl Cpu {
     pub fn run(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
         let mut left = budget.min(i64::MAX as u64);
         self.exec.forget_link();
+        if let Some(regions) = &mut self.code.regions {
+            regions.begin_slice();
+        }
         let exit = loop {
             if let Some(exit) = self.turn(bus, &mut left) {
                 break exit;
@@ -289,6 +302,7 @@ impl Cpu {
         };
         // SAFETY: `block` returns blocks that live.
         if u64::from(unsafe { (*header).count }) > *left {
+            self.sample(bus, header);
             mode = mode.single();
             header = match self.block(bus, mode) {
                 Ok(header) => header,

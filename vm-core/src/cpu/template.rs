@@ -13,6 +13,7 @@ mod flags;
 mod float;
 mod host;
 mod memory;
+mod region;
 mod registers;
 mod run;
 mod shift;
@@ -132,6 +133,8 @@ pub(super) struct Native {
     memory: CodeMemory,
     asm: Assembler,
     stubs: Stubs,
+    /// Host address of the code that runs a region.
+    region: u64,
     /// Bytes of code that stay: the stubs.
     fixed: usize,
     /// Bytes of code in use.
@@ -155,6 +158,7 @@ impl Native {
         let mut asm = Assembler::new();
         asm.start(memory.code());
         let stubs = Stubs::emit(&mut asm);
+        let region = region::emit(&mut asm, &stubs);
         memory.write(0, asm.code());
         let fixed = (asm.len() + 63) & !63;
         let data = Data { start: memory.data(), used: 0 };
@@ -162,6 +166,7 @@ impl Native {
             memory,
             asm,
             stubs,
+            region,
             fixed,
             used: fixed,
             data,
@@ -178,13 +183,19 @@ impl Native {
         self.asm.start(code + self.used as u64);
         let parts = Parts { asm: &mut self.asm, data: &mut self.data, stubs: &self.stubs, cold: &mut self.cold, code };
         let entry = Translator::translate(parts, header, ops, &self.live, offsets)?;
+        self.keep()?;
+        Some((entry, self.asm.len()))
+    }
+
+    /// Takes over what the assembler has. `None`: there is no more room.
+    fn keep(&mut self) -> Option<()> {
         let bytes = self.asm.len();
         if self.used + bytes > CODE_BYTES {
             return None;
         }
         self.memory.write(self.used, self.asm.code());
         self.used = (self.used + bytes + 15) & !15;
-        Some((entry, bytes))
+        Some(())
     }
 
     /// Drops all code but the stubs.

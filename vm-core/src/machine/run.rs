@@ -282,10 +282,10 @@ impl Machine {
             timer_lateness: self.lateness.max(self.clock.behind()),
             leds: self.board.leds(),
             disk_requests: self.board.disk_requests(),
-            engine: Some(if self.cpu.makes_native_code() {
-                Accelerator::Templates
-            } else if self.cpu.makes_regions() {
+            engine: Some(if self.cpu.makes_regions() {
                 Accelerator::Cranelift
+            } else if self.cpu.makes_native_code() {
+                Accelerator::Templates
             } else {
                 Accelerator::Interpreter
             }),
@@ -351,7 +351,10 @@ fn engine(model: CpuModel, accelerator: Accelerator) -> Cpu {
     let mut cpu = Cpu::new(model);
     let outcome = match accelerator {
         Accelerator::Interpreter => Ok(()),
-        accelerator if accelerator.has_templates() => cpu.use_native_code(),
+        Accelerator::Templates if Accelerator::HAS_TEMPLATES => cpu.use_native_code(),
+        Accelerator::Cranelift if Accelerator::HAS_TEMPLATES => {
+            cpu.use_native_code().and_then(|()| cpu.use_regions(Compilation::Behind))
+        }
         Accelerator::Templates | Accelerator::Cranelift => cpu.use_regions(Compilation::Behind),
     };
     if let Err(error) = outcome {

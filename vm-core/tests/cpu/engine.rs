@@ -20,6 +20,8 @@ pub const ENGINES: &[Engine] = &[
     Engine { name: "template translator", make: templates, cost: 1 },
     #[cfg(feature = "jit")]
     Engine { name: "Cranelift", make: regions, cost: 20 },
+    #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+    Engine { name: "templates and Cranelift", make: both, cost: 20 },
 ];
 
 /// A processor that makes native code of every block at its first entry.
@@ -28,6 +30,16 @@ fn templates() -> Cpu {
     let mut cpu = Cpu::new(CpuModel::PentiumM);
     cpu.use_native_code().expect("memory for native code");
     cpu.code.set_threshold(0);
+    cpu
+}
+
+/// A processor that makes native code of every block at its third entry, and a region that begins with it.
+#[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+fn both() -> Cpu {
+    let mut cpu = Cpu::new(CpuModel::PentiumM);
+    cpu.use_native_code().expect("memory for native code");
+    cpu.use_regions(Compilation::AtOnce).expect("memory for compiled code");
+    cpu.code.set_threshold(2);
     cpu
 }
 

@@ -391,7 +391,7 @@ fn integer_instructions_do_what_the_host_does() {
         }
         cpu.state_changed();
         let (mut compared, mut failures) = (0_u64, Vec::new());
-        for _ in 0..cases {
+        for _ in 0..cases / engine.cost {
             let case = case(&mut random);
             bus.ram().write(GUEST_CODE, &case.bytes);
             bus.ram().write(GUEST_CODE + case.bytes.len() as u64, &[HLT]);

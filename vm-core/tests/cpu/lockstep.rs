@@ -104,7 +104,7 @@ fn engines_agree_on_noise() {
                     break;
                 }
             }
-            native += other.code.stats.native_instructions;
+            native += other.code.stats.native_instructions + other.code.stats.region_instructions;
         }
         assert!(
             native > done / 20 / engine.cost,

@@ -214,7 +214,8 @@ fn random_bytes_never_hurt() {
         let mut bus = FlatBus::new(MEMORY);
         bus.quiet = true;
         let (mut done, mut machines, mut managed, mut floats) = (0_u64, 0_u64, 0_u64, 0_u64);
-        while done < steps {
+        // Where less is enough, it is still to have seen both.
+        while done < steps / engine.cost || (managed == 0 || floats == 0) && done < steps {
             let mode = MODES[machines as usize % MODES.len()];
             let mut cpu = (engine.make)();
             bus.forget_code();

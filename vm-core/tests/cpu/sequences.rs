@@ -91,7 +91,7 @@ fn runs_of_instructions_do_what_the_host_does() {
         }
         cpu.state_changed();
         let mut failures = Vec::new();
-        for _ in 0..cases {
+        for _ in 0..cases / engine.cost {
             let (bytes, half_known) = run_of(&mut random);
             let end = GUEST_CODE + bytes.len() as u64 + 1;
             bus.ram().write(GUEST_CODE, &[bytes.as_slice(), &[0xf4]].concat());

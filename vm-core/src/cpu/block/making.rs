@@ -121,6 +121,7 @@ impl Cache {
             incoming: Vec::new(),
             native: None,
             ways: Vec::new(),
+            asked: false,
             region: None,
             regions: Vec::new(),
         };
@@ -182,12 +183,12 @@ fn link_count(op: Op) -> usize {
 impl Cpu {
     /// Makes native code of the block that runs: it was entered often enough.
     pub(in crate::cpu) fn make_native(&mut self, bus: &mut dyn Bus) {
-        if self.code.regions.is_some() {
-            self.make_region(bus);
+        let header = self.exec.block;
+        if self.code.native.is_none() {
+            self.make_region(bus, header);
             return;
         }
         let started = Instant::now();
-        let header = self.exec.block;
         // SAFETY: the block that ran lives until the next flush.
         let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
         let mode = Mode::from_key(mode);
@@ -216,6 +217,9 @@ impl Cpu {
         stats.native_instructions += u64::from(count);
         stats.native_bytes += bytes as u64;
         stats.native_nanos += started.elapsed().as_nanos() as u64;
+        if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
+            self.make_region(bus, header);
+        }
     }
 
     /// The block at `rip` in this mode.

@@ -62,9 +62,7 @@ pub struct CodeStats {
     pub faults: u64,
     /// and interrupts.
     pub interrupts: u64,
-    /// Regions compiled,
-    pub regions: u64,
-    /// blocks that native code was made of (as often as that happened),
+    /// Blocks that templates were made of,
     pub native_blocks: u64,
     /// their instructions,
     pub native_instructions: u64,
@@ -72,7 +70,21 @@ pub struct CodeStats {
     pub native_bytes: u64,
     /// and the nanoseconds that it took.
     pub native_nanos: u64,
-    /// Instructions that native code executed.
+    /// Regions compiled,
+    pub regions: u64,
+    /// their blocks,
+    pub region_blocks: u64,
+    /// their instructions,
+    pub region_instructions: u64,
+    /// the bytes of their code,
+    pub region_bytes: u64,
+    /// and the nanoseconds that it took, on whatever thread.
+    pub region_nanos: u64,
+    /// Times that a region was entered from elsewhere.
+    pub region_entries: u64,
+    /// Instructions that regions executed.
+    pub region_executed: u64,
+    /// Instructions that native code of both kinds executed.
     pub native_executed: u64,
     /// Times that native code was entered from the dispatcher.
     pub native_entries: u64,
@@ -91,7 +103,9 @@ pub struct CodeStats {
 impl fmt::Display for CodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { blocks, instructions, killed, flushes, dispatches, faults, interrupts, .. } = self;
-        let Self { regions, native_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
+        let Self { native_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
+        let Self { regions, region_blocks, region_instructions, region_bytes, region_nanos, .. } = self;
+        let Self { region_entries, region_executed, .. } = self;
         let Self { native_executed, native_entries, native_calls, leaves, exits, interpreter, native, .. } = self;
         let per = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 / of as f64 };
         writeln!(f, "blocks: {blocks}, with {instructions} instructions")?;
@@ -102,7 +116,13 @@ impl fmt::Display for CodeStats {
             native_nanos / 1_000_000,
             per(*native_nanos, *native_instructions) / 1000.0
         )?;
-        writeln!(f, "regions: {regions}, of those blocks")?;
+        writeln!(
+            f,
+            "regions: {regions} of {region_blocks} blocks, with {region_instructions} instructions in {region_bytes} bytes, compiled in \
+             {} ms ({:.2} µs an instruction); entered {region_entries} times, for {region_executed} instructions",
+            region_nanos / 1_000_000,
+            per(*region_nanos, *region_instructions) / 1000.0
+        )?;
         writeln!(f, "dropped: {killed} blocks because they were written, everything {flushes} times")?;
         writeln!(f, "dispatches: {dispatches}, {faults} exceptions, {interrupts} interrupts")?;
         let Exits { budget, attention, halted, shutdown } = exits;

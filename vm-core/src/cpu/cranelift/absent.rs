@@ -1,7 +1,7 @@
 //! What stands in for compiled regions where the program is built without them: none is ever made.
 
 use super::Cpu;
-use super::block::Cache;
+use super::block::{Cache, Header};
 use crate::bus::Bus;
 
 /// How regions are made.
@@ -62,7 +62,12 @@ impl Regions {
     }
 
     /// Not called.
-    pub fn kill(&mut self, _: u32) -> Option<u32> {
+    pub fn begin_slice(&mut self) {
+        match *self {}
+    }
+
+    /// Not called.
+    pub fn at_once(&self) -> bool {
         match *self {}
     }
 
@@ -76,11 +81,23 @@ impl Regions {
 pub(super) fn enter(_: &mut Cpu, _: &mut dyn Bus) {}
 
 /// Not called.
+///
+/// # Safety
+/// None needed.
+#[allow(dead_code, reason = "not every build has templates")]
+pub(super) unsafe fn run(_: &mut Cpu, _: u32) -> bool {
+    false
+}
+
+/// Not called.
 pub(super) fn left(_: &mut Cpu) {}
 
 impl Cpu {
     /// Not called: nothing is made native code of.
-    pub(super) fn make_region(&mut self, _: &mut dyn Bus) {}
+    pub(super) fn make_region(&mut self, _: &mut dyn Bus, _: *const Header) {}
+
+    /// Nothing.
+    pub(super) fn sample(&mut self, _: &mut dyn Bus, _: *const Header) {}
 
     /// Nothing.
     pub(super) fn publish_regions(&mut self) {}

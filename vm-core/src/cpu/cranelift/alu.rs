@@ -52,7 +52,8 @@ impl Translator<'_, '_> {
         let mut sum = variable_of(uop.a).map(|_| self.get(uop.a, Size::D));
         if ea == Ea::Index && variable_of(uop.b).is_some() {
             let index = self.get(uop.b, Size::D);
-            let index = if uop.x & 31 == 0 { index } else { self.b.ins().ishl_imm_s(index, i64::from(uop.x & 31)) };
+            let index =
+                if uop.x.trailing_zeros() >= 5 { index } else { self.b.ins().ishl_imm_s(index, i64::from(uop.x & 31)) };
             sum = Some(sum.map_or(index, |base| self.b.ins().iadd(base, index)));
         }
         let imm = i64::from(uop.imm as i32);

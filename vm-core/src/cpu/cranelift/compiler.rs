@@ -184,7 +184,7 @@ impl Compiler {
         let word = types::I64;
         let half = types::I32;
         let execute_op = self.careful(module, run::execute_op as *const (), &[word; 4], Some(half))?;
-        let look_up = self.careful(module, run::look_up as *const (), &[word, half, word, half], Some(word))?;
+        let look_up = self.careful(module, run::look_up as *const (), &[word, half, word, half], Some(half))?;
         let refresh = self.careful(module, run::refresh as *const (), &[word; 2], None)?;
         let flags = self.careful(module, run::arithmetic_flags as *const (), &[word], Some(half))?;
         module.finalize_definitions().map_err(|error| error.to_string())?;
@@ -252,15 +252,6 @@ impl Compiler {
         let code = outcome?;
         let nanos = started.elapsed().as_nanos() as u64;
         Ok(Compiled { request, code, bytes, nanos, memory, stubs })
-    }
-
-    /// The CLIF of a region, as text.
-    #[cfg(test)]
-    pub fn clif(&mut self, request: &Request) -> String {
-        let memory = self.translate(request, Stubs::NONE);
-        let text = self.context.func.display().to_string();
-        drop(memory);
-        text
     }
 }
 

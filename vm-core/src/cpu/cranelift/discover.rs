@@ -1,5 +1,6 @@
 //! Which blocks make a region, and when what was compiled of them is published.
 
+use super::translator::is_interpreted;
 use super::{Compiled, Request, Source};
 use crate::bus::Bus;
 use crate::cpu::block::{Cache, Header, Key};
@@ -13,6 +14,8 @@ const MAX_BLOCKS: usize = 24;
 const MAX_BLOCKS_AT_ONCE: usize = 4;
 /// Ops after which no more blocks are taken in.
 const MAX_OPS: usize = 400;
+/// The same for a test.
+const MAX_OPS_AT_ONCE: usize = 48;
 /// A block is taken in that was entered this part as often as makes one hot.
 const WARM: u32 = 16;
 
@@ -23,16 +26,28 @@ struct Successor {
 }
 
 impl Cpu {
-    /// Asks for a region that begins with the block that runs: it was entered often enough.
-    pub(in crate::cpu) fn make_region(&mut self, bus: &mut dyn Bus) {
-        let header = self.exec.block;
-        // SAFETY: the block that ran lives until the next flush.
+    /// Asks for a region that begins with a block: it was entered, or found running, often enough.
+    pub(in crate::cpu) fn make_region(&mut self, bus: &mut dyn Bus, header: *const Header) {
+        // SAFETY: the caller's block lives until the next flush.
         let Header { physical, mode, eip, .. } = unsafe { *header };
         let key = Key { physical, mode, eip };
-        // Where the block has died since, or cannot be compiled, it is interpreted on.
-        Cache::count_entries(header, u32::MAX);
+        let counts = self.code.native.is_none();
+        if counts {
+            // Where the block has died since, or cannot be compiled, it is interpreted on.
+            Cache::count_entries(header, u32::MAX);
+        }
         if self.code.find(key) != Some(header) {
             return;
+        }
+        let Some(regions) = self.code.regions.as_mut() else { return };
+        if regions.eager {
+            if regions.allowance == 0 {
+                if counts {
+                    Cache::count_entries(header, self.code.threshold);
+                }
+                return;
+            }
+            regions.allowance -= 1;
         }
         let blocks = self.discover(bus, header);
         let Some(regions) = self.code.regions.as_mut() else { return };
@@ -42,20 +57,39 @@ impl Cpu {
             }
             return;
         }
-        let number = regions.regions.len() as u32;
-        regions.regions.push(None);
+        let number = regions.all.len() as u32;
+        regions.all.push(None);
         let flat_code = Mode::from_key(mode).flat_code();
+        let numbers: Vec<u32> = blocks.iter().map(|source| source.block.number).collect();
         let request = Request { epoch: regions.epoch, number, flat_code, blocks };
-        if !regions.worker.ask(request) {
+        if regions.worker.ask(request) {
+            for number in numbers {
+                self.code.blocks[number as usize].asked = true;
+            }
+        } else if counts {
             Cache::count_entries(header, self.code.threshold);
         }
         self.publish_regions();
     }
 
-    /// The blocks of a region from `first` on, that one first.
+    /// The slice ends before a block. Where there are templates, what is found so is what is compiled: counting would cost all code
+    /// something.
+    pub(in crate::cpu) fn sample(&mut self, bus: &mut dyn Bus, header: *const Header) {
+        let Cache { native: Some(_), regions: Some(regions), blocks, .. } = &mut self.code else { return };
+        // SAFETY: the caller's block lives.
+        let number = unsafe { (*header).number };
+        let block = &blocks[number as usize];
+        if block.native.is_some() && !block.asked && !regions.eager && regions.found(number) {
+            self.make_region(bus, header);
+        }
+    }
+
+    /// The blocks of a region from `first` on, that one first; none where a region is not worth it.
     fn discover(&mut self, bus: &mut dyn Bus, first: *const Header) -> Vec<Source> {
         let eager = self.code.regions.as_ref().is_some_and(|regions| regions.eager);
-        let most = if eager { MAX_BLOCKS_AT_ONCE } else { MAX_BLOCKS };
+        // Templates do better what has no translation here; and what is no loop is left sooner than it was worth entering.
+        let picky = self.code.native.is_some() && !eager;
+        let (most, most_ops) = if eager { (MAX_BLOCKS_AT_ONCE, MAX_OPS_AT_ONCE) } else { (MAX_BLOCKS, MAX_OPS) };
         let mut blocks: Vec<Source> = Vec::new();
         let mut waiting = std::collections::VecDeque::from([(first, false)]);
         let mut ops = 0;
@@ -64,7 +98,7 @@ impl Cpu {
                 known.after_call |= after_call;
                 continue;
             }
-            if blocks.len() >= most || ops >= MAX_OPS {
+            if blocks.len() >= most || ops >= most_ops {
                 continue;
             }
             // SAFETY: `find` and `translate_block` give blocks that live.
@@ -73,6 +107,9 @@ impl Cpu {
             let lifted = self.lift_block(bus, key, Mode::from_key(block.mode));
             let Some(lifted) = lifted.filter(|lifted| lifted.count == block.count as usize) else { continue };
             pass::dead_flags(&mut self.code.lifted.ops);
+            if picky && self.code.lifted.ops.iter().any(|uop| is_interpreted(uop.op())) {
+                continue;
+            }
             let source = Source { header, block, ops: self.code.lifted.ops.clone(), after_call };
             ops += source.ops.len();
             let next = block.eip.wrapping_add(lifted.len as u32);
@@ -95,6 +132,9 @@ impl Cpu {
             }
             blocks.push(source);
         }
+        if picky && !has_loop(&blocks) {
+            blocks.clear();
+        }
         blocks
     }
 
@@ -116,6 +156,18 @@ fn successors(source: &Source, next: u32) -> Vec<Successor> {
         Op::JumpIf { .. } | Op::JumpCount { .. } => vec![to(last.imm), to(last.imm2)],
         _ => Vec::new(),
     }
+}
+
+/// Whether a block leads back to itself or to one that stands before it.
+fn has_loop(blocks: &[Source]) -> bool {
+    blocks.iter().any(|source| {
+        let back = |eip: u32| eip <= source.block.eip && blocks.iter().any(|other| other.block.eip == eip);
+        source.ops.last().is_some_and(|last| match last.op() {
+            Op::Jump {} => back(last.imm),
+            Op::JumpIf { .. } | Op::JumpCount { .. } => back(last.imm) || back(last.imm2),
+            _ => false,
+        })
+    })
 }
 
 /// Whether the last instruction of a block pushes the address after it.
@@ -163,9 +215,13 @@ impl Cache {
     pub(in crate::cpu) fn kill_regions(&mut self, numbers: &[u32]) {
         let Some(regions) = &mut self.regions else { return };
         for &number in numbers {
-            let Some(first) = regions.kill(number) else { continue };
+            let Some((first, templates)) = regions.kill(number) else { continue };
             let block = &mut self.blocks[first as usize];
             block.region = None;
+            if let (Some(native), Some(templates)) = (&mut self.native, templates) {
+                block.lead_to(native, templates);
+                continue;
+            }
             // What is written often costs more to compile than it brings.
             Self::count_entries(block.header, self.threshold.saturating_mul(4));
         }
@@ -173,7 +229,8 @@ impl Cache {
 
     /// Puts a region to use, where all that it was made of is still there.
     fn publish(&mut self, compiled: Compiled) {
-        let Compiled { request, code, bytes, nanos, memory, stubs } = compiled;
+        let Compiled { request, bytes, nanos, .. } = &compiled;
+        let (bytes, nanos) = (*bytes, *nanos);
         let Some(regions) = self.regions.as_mut() else { return };
         if request.epoch != regions.epoch {
             return;
@@ -183,24 +240,32 @@ impl Cache {
             self.map.get(&Key { physical, mode, eip }) == Some(&number)
         };
         let Some(first) = request.blocks.first() else { return };
-        if !request.blocks.iter().all(lives) {
-            if lives(first) {
+        let block = &mut self.blocks[first.block.number as usize];
+        if !request.blocks.iter().all(lives) || block.region.is_some() {
+            if lives(first) && self.native.is_none() {
                 Self::count_entries(first.header, self.threshold);
             }
             return;
         }
-        regions.add(request.number, &first.block, code, bytes, memory, stubs);
-        Self::open_region(first.header);
-        self.blocks[first.block.number as usize].region = Some(request.number);
+        let templates = block.native;
+        if let Some(native) = &mut self.native {
+            let (Some(_), Some(entry)) = (templates, native.lead_to(request.number)) else { return };
+            block.lead_to(native, entry);
+        } else {
+            Self::open_region(first.header);
+        }
+        block.region = Some(request.number);
         let instructions = request.blocks.iter().map(|source| u64::from(source.block.count)).sum::<u64>();
         for source in &request.blocks {
             self.blocks[source.block.number as usize].regions.push(request.number);
         }
         let stats = &mut self.stats;
         stats.regions += 1;
-        stats.native_blocks += request.blocks.len() as u64;
-        stats.native_instructions += instructions;
-        stats.native_bytes += bytes as u64;
-        stats.native_nanos += nanos;
+        stats.region_blocks += request.blocks.len() as u64;
+        stats.region_instructions += instructions;
+        stats.region_bytes += bytes as u64;
+        stats.region_nanos += nanos;
+        let first = first.block;
+        regions.add(compiled, &first, templates);
     }
 }

@@ -45,28 +45,29 @@ impl Translator<'_, '_> {
         let linear = self.offset(uop, ea);
         let index = self.sites.min(self.memory.sites.len().saturating_sub(1));
         self.sites += 1;
-        let site = self.address(&raw const self.memory.sites[index]);
+        let site = (index * size_of::<Site>()) as i32;
+        let field = |field: usize| site + field as i32;
         let wide = self.b.ins().uextend(types::I64, linear);
         let own = self.kinds.own;
-        let tag = self.b.ins().load(types::I64, own, site, offset_of!(Site, tag) as i32);
+        let tag = self.b.ins().load(types::I64, own, self.base, field(offset_of!(Site, tag)));
         let differ = self.b.ins().bxor(wide, tag);
         let hits = self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, differ, i64::from(PAGE - bytes));
-        let (go, slow) = (self.b.create_block(), self.b.create_block());
+        let (hit, miss, slow) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.set_cold_block(miss);
         self.b.set_cold_block(slow);
-        let host = self.b.append_block_param(go, types::I64);
-        let hit = self.fork(hits, |t| {
-            let what = t.b.ins().iconst(types::I32, i64::from(bytes | u32::from(write) << 8));
-            t.call(t.calls.look_up, t.stubs.look_up, &[t.cpu, linear, site, what]);
-            let found = t.result(types::I64);
-            t.b.ins().brif(found, go, &[found.into()], slow, NONE);
-        });
-        self.b.switch_to_block(hit);
-        let addend = self.b.ins().load(types::I64, own, site, offset_of!(Site, addend) as i32);
-        let there = self.b.ins().iadd(addend, wide);
-        self.b.ins().jump(go, &[there.into()]);
-        self.b.seal_block(go);
+        self.b.ins().brif(hits, hit, NONE, miss, NONE);
+        self.b.seal_block(miss);
+        self.b.switch_to_block(miss);
+        let what = self.b.ins().iconst(types::I32, i64::from(bytes | u32::from(write) << 8));
+        let place = self.b.ins().iadd_imm_s(self.base, i64::from(site));
+        self.call(self.calls.look_up, self.stubs.look_up, &[self.cpu, linear, place, what]);
+        let found = self.result(types::I32);
+        self.b.ins().brif(found, hit, NONE, slow, NONE);
+        self.b.seal_block(hit);
         self.b.seal_block(slow);
-        self.b.switch_to_block(go);
+        self.b.switch_to_block(hit);
+        let addend = self.b.ins().load(types::I64, own, self.base, field(offset_of!(Site, addend)));
+        let host = self.b.ins().iadd(addend, wide);
         (host, slow)
     }
 

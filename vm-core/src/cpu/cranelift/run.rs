@@ -29,6 +29,8 @@ pub(in crate::cpu) struct Run {
     pub(super) exit: *mut Exit,
     /// What the function returned that a region has called.
     pub(super) result: u64,
+    /// A region was left for an offset that there is no region for: the state has it.
+    onward: bool,
 }
 
 impl Default for Run {
@@ -40,6 +42,7 @@ impl Default for Run {
             jumps: ptr::null_mut(),
             exit: ptr::null_mut(),
             result: 0,
+            onward: false,
         }
     }
 }
@@ -79,7 +82,8 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     let enter = regions.stubs.enter;
     // Elsewhere no offset is looked up there.
     cpu.exec.region.jumps = if Mode::from_key(mode).flat_code() { regions.jump_table(mode) } else { ptr::null_mut() };
-    cpu.exec.region.attention = bus.signals().attention_flag();
+    // SAFETY: the processor runs.
+    cpu.exec.region.attention = unsafe { cpu.exec.attention() };
     cpu.exec.region.generation = cpu.tlb.generation();
     // SAFETY: the bus is borrowed until this function is left, and no region runs longer.
     unsafe { cpu.exec.lent.lend(bus) };
@@ -96,10 +100,48 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     let executed = left.wrapping_sub(cpu.exec.left).max(0) as u64;
     stats.native_entries += 1;
     stats.native_executed += executed;
+    stats.region_entries += 1;
+    stats.region_executed += executed;
     if let Some(started) = started {
         stats.native.instructions += executed;
         stats.native.nanos += started.elapsed().as_nanos() as u64;
     }
+}
+
+/// Runs a region from templates, and regions that it leads to. True: what comes next is to be looked up at `state.rip`.
+///
+/// # Safety
+/// The bus is lent, and `exec.left` is as at the start of the region's first block, whose instructions the region takes off.
+#[allow(dead_code, reason = "where there are no templates, the interpreter enters regions")]
+pub(in crate::cpu) unsafe fn run(cpu: &mut Cpu, number: u32) -> bool {
+    let mode = cpu.exec.mode;
+    let Some(regions) = cpu.code.regions.as_mut() else { return false };
+    let Some((code, eip)) = regions.entry(number) else { return false };
+    cpu.state.rip = u64::from(eip);
+    cpu.exec.region.jumps = if Mode::from_key(mode).flat_code() { regions.jump_table(mode) } else { ptr::null_mut() };
+    let enter = regions.stubs.enter;
+    // SAFETY: native code runs.
+    cpu.exec.region.attention = unsafe { cpu.exec.attention() };
+    cpu.exec.region.generation = cpu.tlb.generation();
+    cpu.exec.region.exit = ptr::null_mut();
+    cpu.exec.region.onward = false;
+    let left = cpu.exec.left;
+    let entered: *mut Cpu = cpu;
+    // SAFETY: see `enter`; templates do not use the processor until this is left, either.
+    unsafe {
+        let enter: extern "C" fn(*mut Cpu, i64, *const u8) = std::mem::transmute(enter);
+        enter(entered, left, code);
+    }
+    let stats = &mut cpu.code.stats;
+    stats.region_entries += 1;
+    stats.region_executed += left.wrapping_sub(cpu.exec.left).max(0) as u64;
+    let exit = cpu.exec.region.exit;
+    if exit.is_null() {
+        return cpu.exec.region.onward;
+    }
+    // SAFETY: exits live until all regions are dropped, which does not happen while one runs.
+    cpu.state.rip = u64::from(unsafe { (*exit).eip });
+    true
 }
 
 /// Where execution goes on after a region was left: through an exit, or as [`Leave`] says.
@@ -110,6 +152,8 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
         // SAFETY: exits live until all regions are dropped, which does not happen while one runs.
         cpu.state.rip = u64::from(unsafe { (*exit).eip });
         cpu.exec.leave = Leave::Goto;
+    } else if std::mem::take(&mut cpu.exec.region.onward) {
+        cpu.code.stats.leaves.jump += 1;
     }
 }
 
@@ -131,9 +175,9 @@ pub(super) unsafe extern "C" fn refresh(cpu: *mut Cpu, data: *mut Data) {
     unsafe { (*data).refresh((*cpu).exec.region.generation) };
 }
 
-/// The host address of an access of `what & 0xff` bytes at `linear` (a write where `what` has bit 8), from the TLB, which fills the
-/// site; 0 where that does not have it.
-pub(super) unsafe extern "C" fn look_up(cpu: *mut Cpu, linear: u32, site: *mut Site, what: u32) -> u64 {
+/// Fills a site for an access of `what & 0xff` bytes at `linear` (a write where `what` has bit 8) from the TLB; 0 where that does not
+/// have it.
+pub(super) unsafe extern "C" fn look_up(cpu: *mut Cpu, linear: u32, site: *mut Site, what: u32) -> u32 {
     // SAFETY: a region passes the processor that runs it, and a site of its own.
     let (cpu, site) = unsafe { (&*cpu, &mut *site) };
     let entry = cpu.tlb.entry(linear);
@@ -141,9 +185,8 @@ pub(super) unsafe extern "C" fn look_up(cpu: *mut Cpu, linear: u32, site: *mut S
     if linear ^ tag > PAGE - (what & 0xff) {
         return 0;
     }
-    let addend = entry.addend as u64;
-    *site = Site { tag: u64::from(tag), addend };
-    addend.wrapping_add(u64::from(linear))
+    *site = Site { tag: u64::from(tag), addend: entry.addend as u64 };
+    1
 }
 
 /// Executes one op of a block by the interpreter; 0: out, as the interpreter has said.
@@ -174,8 +217,8 @@ pub(super) unsafe extern "C" fn find(cpu: *mut Cpu, eip: u32) -> *const u8 {
     // SAFETY: a region passes the processor that runs it.
     let cpu = unsafe { &mut *cpu };
     cpu.find_region(eip).unwrap_or_else(|| {
-        cpu.code.stats.leaves.jump += 1;
         cpu.state.rip = u64::from(eip);
+        cpu.exec.region.onward = true;
         ptr::null()
     })
 }

@@ -31,7 +31,7 @@ pub(super) struct Behind {
 /// Compiles regions, here or there.
 pub(super) enum Worker {
     /// At once; what is done waits to be taken.
-    Here(Box<Compiler>, Vec<Box<Compiled>>),
+    Here(Box<Compiler>, Vec<Compiled>),
     /// On a thread.
     There(Behind),
 }
@@ -80,7 +80,7 @@ impl Worker {
         match self {
             Self::Here(compiler, done) => {
                 match compiler.compile(request) {
-                    Ok(compiled) => done.push(Box::new(compiled)),
+                    Ok(compiled) => done.push(compiled),
                     Err(error) => tracing::debug!("a region was not compiled: {error}"),
                 }
                 true
@@ -97,7 +97,7 @@ impl Worker {
     /// What has been compiled.
     pub fn take(&mut self) -> Option<Box<Compiled>> {
         match self {
-            Self::Here(_, done) => done.pop(),
+            Self::Here(_, done) => done.pop().map(Box::new),
             Self::There(behind) => behind.done.try_recv().ok(),
         }
     }

@@ -58,6 +58,11 @@ impl Native {
     }
 
     /// Not called.
+    pub fn lead_to(&mut self, _: u32) -> Option<u64> {
+        match *self {}
+    }
+
+    /// Not called.
     pub fn flush(&mut self) {
         match *self {}
     }

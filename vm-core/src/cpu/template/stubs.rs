@@ -165,7 +165,7 @@ fn moved(asm: &mut Assembler, leave_way: u64) {
 }
 
 /// Calls a function with the processor as its first argument. RSI is the caller's business.
-fn call(asm: &mut Assembler, function: u64) {
+pub(super) fn call(asm: &mut Assembler, function: u64) {
     let Mem::Base(base, disp) = processor(0) else { return };
     asm.lea(Size::Q, Reg::Rdi, Mem::Base(base, disp));
     asm.mov_wide(Reg::Rax, function);
@@ -225,7 +225,7 @@ fn load_xmm(asm: &mut Assembler) {
 }
 
 /// Gives back what the host's vector registers and x87 hold of the guest's. Leaves RSI and R11.
-fn store_vectors(asm: &mut Assembler) {
+pub(super) fn store_vectors(asm: &mut Assembler) {
     asm.alu_mem_imm(Size::B, Group1::Cmp, XMM, 0);
     let not_there = asm.jcc_forward(Cond::E);
     each_xmm(asm, STORE_X);
