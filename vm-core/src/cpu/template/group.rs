@@ -7,7 +7,7 @@
 //! takes nothing from it, and a store that hits the block itself leaves it.
 
 use super::memory::store_of;
-use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RBP, RDX, RSP, Size, Uop, ZERO};
+use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Size, Uop, ZERO};
 
 /// How far accesses of a group may lie apart, in bytes.
 const FURTHEST: i32 = 512;
@@ -134,33 +134,31 @@ impl Groups {
     pub fn find(&mut self, ops: &[Uop]) {
         self.clear();
         self.of.resize(ops.len(), None);
-        let mut open: [[Option<Open>; 2]; 8] = [[None; 2]; 8];
+        let mut open: [Option<Open>; 8] = [None; 8];
         // Stores that belong to a load, and have no check of their own.
         let mut paired = None;
         for (index, uop) in ops.iter().enumerate() {
             if let Some((base, disp, bytes, write)) = access(uop).filter(|_| paired != Some(index)) {
-                // The stack can be written, nearly always.
-                let write = write || matches!(base, RSP | RBP);
-                self.add(&mut open[usize::from(base >> 3)][usize::from(write)], index, (base, disp, bytes, write));
+                self.add(&mut open[usize::from(base >> 3)], index, (base, disp, bytes, write));
                 if let Op::LoadForWrite { size, ea } = uop.op() {
                     paired = store_of(ops, index, size, ea);
                 }
             }
             if let Some(by) = moves(uop) {
-                for group in open[usize::from(uop.d >> 3 & 7)].iter_mut().flatten() {
+                if let Some(group) = &mut open[usize::from(uop.d >> 3 & 7)] {
                     group.moved = group.moved.saturating_add(by);
                 }
                 continue;
             }
             match changes(uop) {
                 Some(registers) => {
-                    for (number, groups) in open.iter_mut().enumerate() {
+                    for (number, group) in open.iter_mut().enumerate() {
                         if registers >> number & 1 != 0 {
-                            *groups = [None; 2];
+                            *group = None;
                         }
                     }
                 }
-                None => open = [[None; 2]; 8],
+                None => open = [None; 8],
             }
         }
         for number in &mut self.of {
@@ -180,6 +178,8 @@ impl Groups {
             let high = group.high.max(moved.saturating_add(1)).max(start.saturating_add(bytes as i32));
             if high.saturating_sub(low) <= FURTHEST {
                 (group.low, group.high, group.last) = (low, high, index);
+                // A block's ops are all executed: where one writes, the page is written.
+                group.write |= write;
                 group.count += 1;
                 self.of[index] = Some(number as u16);
                 return;
@@ -201,7 +201,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::uop::{RBX, RCX};
+    use crate::cpu::uop::{RBX, RCX, RSP};
 
     fn load(base: u8, disp: i32) -> Uop {
         Uop::new(Op::Load { size: Size::D, ea: Ea::Base }).d(RCX).a(base).imm(disp as u32)
@@ -232,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_writes_of_what_is_no_stack_stand_apart() {
+    fn a_group_with_a_store_asks_for_a_page_that_can_be_written() {
         let ops = [load(RBX, 0), store(RBX, 4), load(RBX, 8), store(RBX, 12)];
-        assert_eq!(groups(&ops), [(0, 2, 0, 12, false), (1, 3, 0, 16, true)]);
+        assert_eq!(groups(&ops), [(0, 3, 0, 16, true)]);
     }
 
     #[test]

@@ -196,15 +196,27 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
 
 /// Native code wants to go to `eip`: the host address of the code there, or 0: out.
 pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
-    // SAFETY: native code passes the processor that runs it.
-    let cpu = unsafe { &mut *cpu };
-    x87::settle(cpu);
-    refresh(cpu);
-    cpu.find_native(eip as u32).unwrap_or_else(|| {
-        cpu.code.stats.leaves.jump += 1;
+    // SAFETY: native code passes the processor that runs it; the bus is lent to `enter`.
+    unsafe {
+        let cpu = &mut *cpu;
+        x87::settle(cpu);
+        let Some(bus) = cpu.exec.native.bus else { return 0 };
         cpu.state.rip = eip & 0xffff_ffff;
-        0
-    })
+        cpu.exec.leave = Leave::Goto;
+        let next = cpu.jump_here(eip as u32).or_else(|| cpu.resume(&mut *bus));
+        refresh(cpu);
+        let Some((header, entry)) = next else {
+            cpu.code.stats.leaves.jump += 1;
+            return 0;
+        };
+        if Mode::from_key(cpu.exec.mode).flat_code() {
+            // Native code itself looks at the TLB, and writes the generation in. The quick table has blocks that live, and the jump
+            // table so many entries.
+            let jump = Jump { key: cpu.state.rip, place: CodePlace::new(entry, *header) };
+            *cpu.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = jump;
+        }
+        entry
+    }
 }
 
 /// Native code came to a way that it cannot take by itself: the host address of the code there, or 0: out.
@@ -315,6 +327,18 @@ pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
 }
 
 impl Cpu {
+    /// The block at an offset in CS, and its native code, where a look at the TLB and the quick table is enough.
+    fn jump_here(&mut self, eip: u32) -> Option<(*const Header, u64)> {
+        // SAFETY: native code runs.
+        if unsafe { self.exec.raised() } {
+            return None;
+        }
+        let linear = self.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
+        let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
+        let header = self.code.quick(page | linear & 0xfff, eip, self.exec.mode)?;
+        Some((header, self.code.native_entry(header)?))
+    }
+
     /// Indirect jumps are looked up in the table of this mode from now on.
     pub(super) fn choose_jumps(&mut self, mode: Mode) {
         // Where code is not flat no offset is looked up there.
@@ -322,27 +346,5 @@ impl Cpu {
             Some(native) if mode.flat_code() => native.jump_table(mode.key()),
             _ => ptr::null_mut(),
         };
-    }
-
-    /// The native code at an offset in CS, and where code is flat a note of it in the jump table.
-    fn find_native(&mut self, eip: u32) -> Option<u64> {
-        // SAFETY: native code runs.
-        if unsafe { self.exec.raised() } {
-            return None;
-        }
-        let mode = self.exec.mode;
-        let linear = self.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
-        let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
-        let header = self.code.quick(page | linear & 0xfff, eip, mode)?;
-        let entry = self.code.native_entry(header)?;
-        if Mode::from_key(mode).flat_code() {
-            // Native code itself looks at the TLB, and writes the generation in.
-            let key = u64::from(eip);
-            // SAFETY: the quick table has blocks that live.
-            let place = CodePlace::new(entry, unsafe { *header });
-            // SAFETY: the table has so many entries.
-            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, place } };
-        }
-        Some(entry)
     }
 }
