@@ -319,6 +319,12 @@ pub(super) unsafe extern "sysv64" fn lend_floats(cpu: *mut Cpu) -> bool {
     unsafe { (*cpu).lend_floats() }
 }
 
+/// Brings the arithmetic flags into the form of a result, if they can be.
+pub(super) unsafe extern "sysv64" fn result_form(cpu: *mut Cpu) -> bool {
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { (*cpu).state.flags.make_result() }
+}
+
 /// The arithmetic flags, for the host's own.
 pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
     // SAFETY: native code passes the processor that runs it.

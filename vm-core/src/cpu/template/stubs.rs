@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use super::control::JUMP_ENTRY;
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
-use super::flags::{A, B, KIND, RESULT, kind};
+use super::flags::{A, B, KIND, RESULT, difference_to_result, kind};
 use super::registers::{exec, processor, reload, spill};
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
@@ -33,6 +33,8 @@ pub(super) struct Stubs {
     pub fallback: u64,
     /// Makes the host's arithmetic flags the guest's. Uses R14.
     pub load_flags: u64,
+    /// Brings what is remembered of flags into the form [`Lazy::Result`], or sets CF. Uses R11 and R14.
+    pub result_form: u64,
     /// Puts the XMM registers into the host's, where they are not.
     pub load_xmm: u64,
     /// Makes the host's x87 the guest's, where it can be: then ZF is clear.
@@ -115,6 +117,9 @@ impl Stubs {
 
         stubs.load_flags = asm.here();
         load_flags(asm);
+
+        stubs.result_form = asm.here();
+        result_form(asm);
 
         stubs.load_xmm = asm.here();
         load_xmm(asm);
@@ -233,17 +238,42 @@ fn load_flags(asm: &mut Assembler) {
     asm.alu_load(Size::D, Group1::Add, Reg::R14, B);
     asm.ret();
     asm.bind(other);
+    call_aside(asm, run::flags as *const () as u64);
+    asm.push(Reg::R14);
+    asm.plain(0x9d);
+    asm.ret();
+}
+
+/// Calls a function that computes with whole numbers, and looks at nothing that stands in host registers. Its result is in R14; all
+/// other registers stay.
+fn call_aside(asm: &mut Assembler, function: u64) {
+    // With the return address and nine registers the stack is aligned. The x87 stays.
     for reg in VOLATILE {
         asm.push(reg);
     }
-    // With the return address and nine registers the stack is aligned. The function computes with whole numbers: the x87 stays.
-    call_around_xmm(asm, run::flags as *const () as u64);
+    call_around_xmm(asm, function);
     asm.mov(Size::D, Reg::R14, Reg::Rax);
     for reg in VOLATILE.into_iter().rev() {
         asm.pop(reg);
     }
-    asm.push(Reg::R14);
-    asm.plain(0x9d);
+}
+
+fn result_form(asm: &mut Assembler) {
+    asm.load_widen(false, Size::W, Size::D, Reg::R14, KIND);
+    asm.alu_imm(Size::B, Group1::Cmp, Reg::R14, Lazy::Result as u32);
+    let there = asm.jcc_forward(Cond::E);
+    // What a comparison at the end of another block leaves.
+    asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, Size::D));
+    let other = asm.jcc_forward(Cond::Ne);
+    difference_to_result(asm, Group1::Sub);
+    asm.store_imm(Size::D, KIND, kind(Lazy::Result, Size::D));
+    asm.bind(there);
+    asm.plain(0xf8);
+    asm.ret();
+    asm.bind(other);
+    call_aside(asm, run::result_form as *const () as u64);
+    // Zero is below one.
+    asm.alu_imm(Size::B, Group1::Cmp, Reg::R14, 1);
     asm.ret();
 }
 
