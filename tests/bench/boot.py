@@ -6,6 +6,7 @@
     kernel     Debian's 686 kernel, from its first line to the shell of tests/guests/init
     installer  Debian's installer, from the kernel's first line to “Select a language” (not Bochs: it has no -kernel)
     system     the same kernel with an initial RAM disk of 32 MB, whose only program is system.c: to its start, then each of its parts
+    programs   the kernel task's CD with programs of the Debian disk on it: to its shell, then gzip and sqlite3
     disk       Debian's disk: from GRUB's menu to the login, then gzip, sqlite3, python3, perl and gcc
 
 Everything is seen on the first serial line, by the host's clock or, with --cpu, by the processor time of the peer's process:
@@ -39,7 +40,7 @@ QEMU_MODEL = "pentium3,+sse2,+clflush"
 LIBRARIES = "cat /usr/lib/i386-linux-gnu/*.so* | head -c 30000000"
 QUERY = ("create table t(a integer primary key, b text, c integer); with recursive n(x) as (select 1 union all select x + 1 "
          "from n where x < 60000) insert into t select x, hex(x * x), x % 997 from n; create index i on t(c); "
-         "select sum(a), sum(length(b)) from t where c in (select c from t where b like '%77%');")
+         "select sum(a), sum(length(b)) from t where c in (select c from t where b like '%3737%');")
 WORK = {
     "gzip": f"{LIBRARIES} | gzip -6 | md5sum",
     "sqlite3": f'sqlite3 :memory: "{QUERY}"',
@@ -48,6 +49,16 @@ WORK = {
     "gcc": "gcc -O2 -x c -S -o - /usr/include/stdlib.h /dev/null 2>/dev/null | md5sum; "
            "echo 'int main(void) { return 0; }' | gcc -O2 -x c -o /tmp/a - && echo made",
 }
+# The same of them that a RAM disk has.
+PROGRAMS = {
+    "gzip": "cat /lib/*.so* | /usr/bin/gzip -6 | md5sum",
+    "sqlite3": f"/usr/bin/{WORK['sqlite3']}",
+}
+# Their files on the Debian disk, and where the RAM disk has them.
+FOLDER = "/usr/lib/i386-linux-gnu"
+FILES = {f"/usr/bin/{name}": f"usr/bin/{name}" for name in ("gzip", "sqlite3")} | {
+    f"{FOLDER}/{name}": f"lib/{name}"
+    for name in ("ld-linux.so.2", "libc.so.6", "libm.so.6", "libz.so.1", "libtinfo.so.6", "libreadline.so.8", "libsqlite3.so.0")}
 
 
 class Machine:
@@ -58,7 +69,7 @@ class Machine:
         self.cpu = cpu
         self.master, slave = pty.openpty()
         tty.setraw(slave, termios.TCSANOW)
-        self.text = b""
+        self.text = self.said = b""
         line = os.ttyname(slave)
         if engine == "bochs":
             command = bochs(folder, line, arguments)
@@ -103,7 +114,7 @@ class Machine:
                 self.text += os.read(self.master, 65536)
             except BlockingIOError:
                 time.sleep(0.005)
-        self.text = self.text.split(word.encode(), 1)[1]
+        self.said, self.text = self.text.split(word.encode(), 1)
         return self.now()
 
     def now(self):
@@ -164,7 +175,31 @@ def system(machine):
     return times
 
 
-def disk(machine):
+def work(machine, shell, commands, answers):
+    """Times commands in a shell of its own; all machines have to answer the same."""
+    machine.send(f"exec env PS1='do''ne> ' PS2= {shell}\n")
+    machine.wait_for("done> ")
+    machine.send("stty -echo; dmesg -n 1\n")
+    machine.wait_for("done> ")
+    times = {}
+    for name, command in commands.items():
+        begin = machine.now()
+        machine.send(command + "\n")
+        times[name] = machine.wait_for("done> ") - begin
+        # What was typed may be shown, in pieces; the answer is the last line.
+        answer = machine.said.replace(b"\r", b"").split(b"\n")[-2:-1]
+        if answers.setdefault(name, answer) != answer:
+            raise SystemExit(f"{machine.engine}: {name} answers {answer}, others {answers[name]}")
+    return times
+
+
+def programs(machine, answers={}):
+    begin = machine.wait_for("Linux version")
+    times = {"to the shell": machine.wait_for("guest# ") - begin}
+    return times | work(machine, "sh", PROGRAMS, answers)
+
+
+def disk(machine, answers={}):
     machine.wait_for("Debian 686-pae")
     time.sleep(1)
     begin = machine.now()
@@ -174,15 +209,7 @@ def disk(machine):
     machine.wait_for("Password: ")
     machine.send("hako\n")
     machine.wait_for("root@hako:~# ")
-    machine.send("exec env PS1='do''ne> ' PS2= dash\n")
-    machine.wait_for("done> ")
-    machine.send("stty -echo; dmesg -n 1\n")
-    machine.wait_for("done> ")
-    for name, command in WORK.items():
-        begin = machine.now()
-        machine.send(command + "\n")
-        times[name] = machine.wait_for("done> ") - begin
-    return times
+    return times | work(machine, "dash", WORK, answers)
 
 
 def guests(names):
@@ -203,18 +230,35 @@ def entry(name, mode, content=b"", device=(0, 0)):
 def tasks(folder):
     """Each task: what it needs, made when it is asked for; what is measured; who cannot do it."""
 
-    def kernel_cd():
+    def kernel_cd(more=b"", words=""):
         image, initrd = guests(["vmlinuz-686", "initrd.gz"])
-        tree = folder / "tree/boot/grub"
-        tree.mkdir(parents=True, exist_ok=True)
-        for source, name in ((image, "vmlinuz"), (initrd, "initrd.gz")):
-            (tree.parent / name).write_bytes(source.read_bytes())
-        (tree / "grub.cfg").write_text(
-            "set timeout=0\nmenuentry x { linux /boot/vmlinuz console=ttyS0\n initrd /boot/initrd.gz\n}\n")
-        iso = folder / "kernel.iso"
-        subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", iso, folder / "tree"], check=True,
-                       capture_output=True)
+        with tempfile.TemporaryDirectory(dir=folder) as tree:
+            boot = pathlib.Path(tree) / "boot"
+            (boot / "grub").mkdir(parents=True)
+            (boot / "vmlinuz").write_bytes(image.read_bytes())
+            # The kernel takes one archive after the other, packed or not, each at a multiple of four.
+            first = initrd.read_bytes()
+            (boot / "initrd").write_bytes(first + b"\0" * (-len(first) % 4) + more)
+            (boot / "grub/grub.cfg").write_text(
+                f"set timeout=0\nmenuentry x {{ linux /boot/vmlinuz console=ttyS0{words}\n initrd /boot/initrd\n}}\n")
+            iso = folder / "kernel.iso"
+            iso.unlink(missing_ok=True)
+            subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", iso, tree], check=True, capture_output=True)
         return {"memory": 128, "cd": iso}
+
+    def programs_cd():
+        disk = f"{guests(['debian-12.img'])[0]}?offset=1048576"
+        parts = [entry(name, 0o40755) for name in ("usr", "usr/bin", "lib")]
+        debugfs = lambda request: subprocess.run(["debugfs", "-R", request, disk], check=True, capture_output=True, text=True).stdout
+        for source, name in FILES.items():
+            if link := re.search(r'Fast link dest: "([^"]*)"', debugfs(f"stat {source}")):
+                source = f"{FOLDER}/{link[1]}"
+            copy = folder / "copy"
+            debugfs(f"dump {source} {copy}")
+            parts.append(entry(name, 0o100755, copy.read_bytes()))
+            copy.unlink()
+        parts.append(entry("TRAILER!!!", 0))
+        return kernel_cd(b"".join(parts), " cryptomgr.notests")
 
     def system_kernel():
         program = folder / "system"
@@ -237,6 +281,7 @@ def tasks(folder):
         "kernel": (kernel_cd, kernel, ()),
         "installer": (installer_kernel, installer, ("bochs",)),
         "system": (system_kernel, system, ("bochs",)),
+        "programs": (programs_cd, programs, ()),
         "disk": (lambda: {"memory": 512, "disk": guests(["debian-12.img"])[0]}, disk, ()),
     }
 
@@ -267,7 +312,7 @@ def main():
     parser.add_argument("--cpu", action="store_true", help="processor seconds")
     parser.add_argument("--accel", action="append", help="engine of Hako (interp)")
     parser.add_argument("--peer", action="append", choices=["bochs", "qemu"], default=[])
-    parser.add_argument("--task", action="append", choices=["kernel", "installer", "system", "disk"])
+    parser.add_argument("--task", action="append", choices=["kernel", "installer", "system", "programs", "disk"])
     options = parser.parse_args()
     ours = options.accel or ["interp"]
     with tempfile.TemporaryDirectory() as name:

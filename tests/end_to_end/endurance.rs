@@ -31,8 +31,7 @@ while :; do
     echo 3 >/proc/sys/vm/drop_caches
     [ "$(gunzip -c /mnt/noise.gz | md5sum)" = "$before" ] || echo "differs in round $n" >>/tmp/wrong
     for i in $(seq 100); do $(which true); done
-    awk 'BEGIN { for (i = 1; i < 20000; i++) s += sqrt(i) / i; print s }' >>/tmp/sums
-    [ "$(sort -u /tmp/sums | wc -l)" = 1 ] || echo "awk in round $n" >>/tmp/wrong
+    [ "$(awk 'BEGIN { for (i = 1; i < 20000; i++) s += 1 / (i * i); printf "%.6f", s }')" = 1.644884 ] || echo "awk in round $n" >>/tmp/wrong
     ls -lR /sys/class /bin >/dev/tty1
     n=$((n + 1))
     echo $n >/tmp/next

@@ -96,6 +96,11 @@ impl Cpu {
     /// Not called: nothing is made native code of.
     pub(super) fn make_region(&mut self, _: &mut dyn Bus, _: *const Header) {}
 
+    /// None.
+    pub(super) fn region_generation(&mut self) -> u32 {
+        0
+    }
+
     /// Nothing.
     pub(super) fn sample(&mut self, _: &mut dyn Bus, _: *const Header) {}
 

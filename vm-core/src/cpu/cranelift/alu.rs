@@ -1,10 +1,13 @@
 //! Moves and arithmetic as CLIF. Each returns false where it has nothing for the case: the interpreter then executes the op.
 
+use std::mem::offset_of;
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use super::translator::{Translator, type_of, variable_of};
+use super::translator::{Translator, state, type_of, variable_of};
 use crate::cpu::flags::{CF, Lazy, OF};
+use crate::cpu::state::{CpuState, Segment};
 use crate::cpu::uop::{
     AddressSize, Alu, Bit, Compare, Cond, Ea, Extend, FlagOp, Form, MulDiv, RAX, RDX, Scan, Size, Uop,
 };
@@ -358,6 +361,31 @@ impl Translator<'_, '_> {
             Size::B | Size::Q => return false,
         };
         self.put(uop.d, size, value);
+        true
+    }
+
+    /// An index of a string, up or down.
+    pub fn advance(&mut self, uop: &Uop, size: Size) -> bool {
+        if !matches!(size, Size::W | Size::D) {
+            return false;
+        }
+        let down = self.direction();
+        let back = self.b.ins().imul_imm_s(down, 2 * i64::from(uop.imm));
+        let forth = self.b.ins().iconst(types::I32, i64::from(uop.imm));
+        let step = self.b.ins().isub(forth, back);
+        let step = self.narrow(step, size);
+        let index = self.get(uop.d, size);
+        let moved = self.b.ins().iadd(index, step);
+        self.put(uop.d, size, moved);
+        true
+    }
+
+    /// The selector in a segment register.
+    pub fn selector(&mut self, uop: &Uop) -> bool {
+        let segment = offset_of!(CpuState, seg) + (uop.imm & 7).min(5) as usize * size_of::<Segment>();
+        let at = state(segment + offset_of!(Segment, selector));
+        let value = self.b.ins().uload16(types::I32, self.kinds.state, self.cpu, at);
+        self.put(uop.d, Size::D, value);
         true
     }
 

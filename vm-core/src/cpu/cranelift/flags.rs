@@ -436,6 +436,14 @@ impl Translator<'_, '_> {
         Some(self.wide(carry))
     }
 
+    /// DF: 0 or 1, 32 bits.
+    pub fn direction(&mut self) -> Value {
+        let value = self.b.ins().load(types::I32, self.kinds.state, self.cpu, VALUE);
+        let df = crate::cpu::flags::DF;
+        let bit = self.b.ins().band_imm_s(value, i64::from(df));
+        self.b.ins().ushr_imm_s(bit, i64::from(df.trailing_zeros()))
+    }
+
     /// Changes DF.
     pub fn set_direction(&mut self, down: bool) {
         let value = self.b.ins().load(types::I32, self.kinds.state, self.cpu, VALUE);

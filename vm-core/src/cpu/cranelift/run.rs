@@ -17,8 +17,10 @@ use crate::cpu::{Cpu, flags};
 /// What regions find while they run.
 #[derive(Debug)]
 pub(in crate::cpu) struct Run {
-    /// The TLB's generation.
+    /// For what sites and exits hold: it moves with the TLB's generation and with loads of CR3.
     pub(super) generation: u32,
+    /// The TLB's generation, and the loads of CR3, that it stands for.
+    seen: (u32, u32),
     /// The region that has called, or [`NOBODY`].
     pub(super) running: u32,
     /// Whether somebody wants attention.
@@ -37,6 +39,7 @@ impl Default for Run {
     fn default() -> Self {
         Self {
             generation: 0,
+            seen: (0, 0),
             running: NOBODY,
             attention: ptr::null(),
             jumps: ptr::null_mut(),
@@ -84,7 +87,7 @@ pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     cpu.exec.region.jumps = if Mode::from_key(mode).flat_code() { regions.jump_table(mode) } else { ptr::null_mut() };
     // SAFETY: the processor runs.
     cpu.exec.region.attention = unsafe { cpu.exec.attention() };
-    cpu.exec.region.generation = cpu.tlb.generation();
+    cpu.region_generation();
     // SAFETY: the bus is borrowed until this function is left, and no region runs longer.
     unsafe { cpu.exec.lent.lend(bus) };
     let left = cpu.exec.left;
@@ -122,7 +125,7 @@ pub(in crate::cpu) unsafe fn run(cpu: &mut Cpu, number: u32) -> bool {
     let enter = regions.stubs.enter;
     // SAFETY: native code runs.
     cpu.exec.region.attention = unsafe { cpu.exec.attention() };
-    cpu.exec.region.generation = cpu.tlb.generation();
+    cpu.region_generation();
     cpu.exec.region.exit = ptr::null_mut();
     cpu.exec.region.onward = false;
     let left = cpu.exec.left;
@@ -158,7 +161,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
 }
 
 impl Data {
-    /// Forgets what the sites hold, where that is of another generation of the TLB.
+    /// Forgets what the sites hold, where that is of another generation.
     fn refresh(&mut self, generation: u32) {
         if self.generation != generation {
             self.generation = generation;
@@ -169,7 +172,7 @@ impl Data {
     }
 }
 
-/// The TLB's generation is not that of the region's sites.
+/// The sites hold for another generation than this.
 pub(super) unsafe extern "C" fn refresh(cpu: *mut Cpu, data: *mut Data) {
     // SAFETY: a region passes the processor that runs it, and its own data.
     unsafe { (*data).refresh((*cpu).exec.region.generation) };
@@ -206,8 +209,8 @@ pub(super) unsafe extern "C" fn execute_op(
         let goes_on = interp::execute_op(cpu, op);
         cpu.code.stats.leaves.op += u64::from(!goes_on);
         cpu.exec.region.running = NOBODY;
-        cpu.exec.region.generation = cpu.tlb.generation();
-        (*data).refresh(cpu.tlb.generation());
+        let generation = cpu.region_generation();
+        (*data).refresh(generation);
         u32::from(goes_on)
     }
 }
@@ -230,6 +233,21 @@ pub(super) unsafe extern "C" fn arithmetic_flags(cpu: *mut Cpu) -> u32 {
 }
 
 impl Cpu {
+    /// For what sites and exits of regions hold now. Never 0.
+    pub(in crate::cpu) fn region_generation(&mut self) -> u32 {
+        let now = (self.tlb.generation(), self.tlb.loads());
+        let run = &mut self.exec.region;
+        if run.seen != now {
+            run.seen = now;
+            run.generation = run.generation.checked_add(1).unwrap_or_else(|| {
+                // What is left of the same number long ago goes.
+                self.code.want_flush();
+                1
+            });
+        }
+        run.generation
+    }
+
     /// The region at an offset in CS, and where code is flat a note of it in the jump table.
     fn find_region(&mut self, eip: u32) -> Option<*const u8> {
         // SAFETY: a region runs.

@@ -479,6 +479,8 @@ impl<'a, 'f> Translator<'a, 'f> {
             Op::BitOffset { size } => self.bit_offset(uop, size),
             Op::Scan { scan, size } => self.scan(uop, scan, size),
             Op::Bswap { size } => self.swap_bytes(uop, size),
+            Op::Selector {} => self.selector(uop),
+            Op::Advance { size } => self.advance(uop, size),
             Op::Setcc { cond } => self.set(uop, cond),
             Op::Cmov { cond, size } => self.conditional_move(uop, cond, size),
             Op::CmpXchg { size } => self.compare_exchange(uop, size),

@@ -22,6 +22,12 @@ impl Default for Lent {
 }
 
 impl Lent {
+    /// The bus, where native code runs.
+    #[allow(dead_code, reason = "regions alone do without")]
+    pub fn bus(&self) -> Option<*mut dyn Bus> {
+        self.bus
+    }
+
     /// Lends the bus to the calls of native code that is entered next.
     ///
     /// # Safety

@@ -6,7 +6,6 @@
 use super::Native;
 use super::emitter::{Assembler, Reg};
 use super::registers::{reload, spill};
-use super::run::refresh;
 use super::stubs::{Stubs, call, store_vectors};
 use super::x87;
 use crate::cpu::uop::{Cond, Size};
@@ -36,12 +35,9 @@ unsafe extern "sysv64" fn run(cpu: *mut Cpu, number: u32) -> u64 {
     if !unsafe { cranelift::run(cpu, number) } {
         return 0;
     }
-    refresh(cpu);
-    let eip = cpu.state.rip as u32;
-    cpu.find_native(eip).unwrap_or_else(|| {
-        cpu.code.stats.leaves.jump += 1;
-        0
-    })
+    let next = cpu.after_region();
+    cpu.code.stats.leaves.jump += u64::from(next == 0);
+    next
 }
 
 impl Native {
