@@ -113,6 +113,7 @@ impl Keeper {
         if keeper.notice.is_some() {
             keeper.commit(|_| ())?;
         }
+        keeper.settle_merges()?;
         keeper.sweep();
         Ok(keeper)
     }
@@ -274,7 +275,7 @@ impl Keeper {
             let present = tree.present.disks.iter().any(|disk| disk.top == relative || disk.below == relative);
             // Only what was made here; others may keep their own disks in this folder.
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let ours = take::is_overlay_name(&name) || name.ends_with(delete::MERGING);
+            let ours = take::is_overlay_name(&name) || name.ends_with(delete::MERGING) || is_unfinished(&name);
             let is_below = below.as_ref().map_or(true, |below| below.contains(&relative));
             if ours && !frozen && !present && !is_below {
                 self.forget(self.files.remove(&path), &path);
@@ -330,6 +331,14 @@ impl Keeper {
         }
         self.commit(|tree| tree.next_start = id)
     }
+}
+
+/// Whether an image of ours was being made under this name ([`image::create`]): `.hda-7.qcow2.4711.new`. Nobody else makes any while the
+/// keeper has its lock.
+fn is_unfinished(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new"));
+    let inner = inner.and_then(|name| name.rsplit_once('.')).map(|(name, _)| name);
+    inner.is_some_and(|name| take::is_overlay_name(name.strip_suffix(delete::MERGING).unwrap_or(name)))
 }
 
 fn listing(folder: &Path) -> Vec<PathBuf> {
