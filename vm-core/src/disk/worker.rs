@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::identity::{IdentityStep, MediumIdentity};
+use super::identity::{FileToMeasure, IdentityStep, MediumIdentity};
 use super::qcow2::chain;
 use super::raw::Image;
+use super::sums::{FileSums, Known};
 use super::{BlockBackend, Completion, HeldFile, MediumError, Operation, SECTOR};
 use crate::bus::signals::Signals;
 use crate::config::ImageFormat;
@@ -32,7 +33,7 @@ pub struct About {
 
 enum Job {
     Operation(u64, Operation),
-    Identify(Sender<IdentityStep>),
+    Identify(Arc<Vec<FileSums>>, Sender<IdentityStep>),
     Sync(Sender<io::Result<()>>),
     Freeze(PathBuf, Sender<Result<(), MediumError>>),
 }
@@ -123,9 +124,9 @@ impl BlockBackend for Worker {
         self.about.temporary
     }
 
-    fn identify(&mut self) -> Option<Receiver<IdentityStep>> {
+    fn identify(&mut self, known: &Arc<Vec<FileSums>>) -> Option<Receiver<IdentityStep>> {
         let (steps, receiver) = unbounded();
-        self.jobs.as_ref()?.send(Job::Identify(steps)).ok()?;
+        self.jobs.as_ref()?.send(Job::Identify(Arc::clone(known), steps)).ok()?;
         Some(receiver)
     }
 
@@ -176,7 +177,7 @@ impl Thread {
         while let Ok(job) = work.recv() {
             match job {
                 Job::Operation(tag, operation) => self.operation(tag, operation),
-                Job::Identify(steps) => self.identify(&steps),
+                Job::Identify(known, steps) => self.identify(&known, &steps),
                 // Whoever asked may have gone away.
                 Job::Sync(done) => drop(done.send(self.flush())),
                 Job::Freeze(overlay, done) => drop(done.send(self.freeze(&overlay))),
@@ -233,11 +234,28 @@ impl Thread {
         Ok(())
     }
 
-    fn identify(&mut self, steps: &Sender<IdentityStep>) {
+    fn identify(&mut self, known: &[FileSums], steps: &Sender<IdentityStep>) {
         let flushed = self.flush();
         let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
-        let files: Vec<_> = self.files.iter().map(|held| (held.path.as_path(), &held.file)).collect();
-        let result = flushed.and_then(|()| MediumIdentity::measure(self.format, &files, &mut progress));
+        let file = |held: &HeldFile| {
+            let path = std::path::absolute(&held.path).unwrap_or_else(|_| held.path.clone());
+            let fits =
+                |sums: &&FileSums| sums.path == path && sums.stamp == held.opened && held.opened.modified.is_some();
+            known.iter().find(fits)
+        };
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|held| FileToMeasure {
+                path: held.path.as_path(),
+                file: &held.file,
+                known: file(held).map(|sums| Known { sums, written: &held.written }),
+            })
+            .collect();
+        let result = flushed.and_then(|()| MediumIdentity::measure_with(self.format, &files, &mut progress));
+        if let Ok(measured) = &result {
+            tracing::debug!(path = %self.path.display(), read = measured.read, "measured");
+        }
         let _ = steps.send(IdentityStep::Done(result));
     }
 }
