@@ -19,6 +19,7 @@ mod firmware;
 mod graphics;
 mod grub;
 mod guest;
+mod in_place;
 mod installer;
 mod interrupts;
 mod ipxe;

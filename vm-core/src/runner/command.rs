@@ -37,8 +37,9 @@ pub enum Command {
     /// The pointer is at a place of the picture: for a guest that takes places ([`Event::AbsolutePointer`](super::Event::AbsolutePointer)).
     /// Of another guest only buttons and wheel reach the mouse.
     AbsolutePointer(AbsolutePointerEvent),
-    /// Stop → save → quit as one action into the folder; the machine ends only if all of it is on stable storage.
-    SaveAndClose(PathBuf),
+    /// Stop → save → quit as one action into the folder (`None`: where the state of this machine belongs); the machine ends only if all of it
+    /// is on stable storage.
+    SaveAndClose(Option<PathBuf>),
     /// Save the state into the folder and go on as before (refused where a medium could not be frozen with it).
     SaveState(PathBuf),
     /// Keep memory, devices and all writable media as they are at one instant; the guest goes on. Answered when all of it is on stable
