@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::media::{BlockInfo, MediumChange};
 use crate::config::DriveSlot;
 use crate::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
+use crate::snapshot::keeper::CloneKind;
 use crate::snapshot::tree::{SnapshotId, SnapshotTree};
 
 /// A request to a machine.
@@ -70,13 +71,15 @@ pub enum Command {
         /// What the asker calls this job in events.
         label: Option<String>,
     },
-    /// Copy a snapshot into the folder of a new machine ([`Keeper::clone_to`](crate::snapshot::keeper::Keeper::clone_to)). Answered when
-    /// all of it is on stable storage.
+    /// Make a new machine of a snapshot in its folder ([`Keeper::clone_to`](crate::snapshot::keeper::Keeper::clone_to)). Answered when all
+    /// of it is on stable storage.
     CloneSnapshot {
         /// Which.
         id: SnapshotId,
         /// The new machine's folder, which is there and empty.
         home: PathBuf,
+        /// Copied, or by second names of its files.
+        kind: CloneKind,
         /// What the asker calls this job in events.
         label: Option<String>,
     },

@@ -373,8 +373,8 @@ impl Worker {
             Command::DeleteSnapshot { id, label } => {
                 self.snapshot_work(SnapshotTask::Delete(vec![id]), label).map_err(CommandError::Refused)?;
             }
-            Command::CloneSnapshot { id, home, label } => {
-                self.snapshot_work(SnapshotTask::Clone { id, home }, label).map_err(CommandError::Refused)?;
+            Command::CloneSnapshot { id, home, kind, label } => {
+                self.snapshot_work(SnapshotTask::Clone { id, home, kind }, label).map_err(CommandError::Refused)?;
             }
             Command::CancelSnapshot { label } => {
                 self.cancel_snapshot(label.as_deref()).map_err(CommandError::Refused)?;

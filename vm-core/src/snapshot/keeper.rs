@@ -5,7 +5,8 @@
 //! - **Take** (`take`): new overlays are made and named in the tree while the guest runs. They are right from then on, whether or not the
 //!   machine has switched to them: an empty overlay shows what is below. The switch needs no commit, so the guest stands still only for it.
 //! - **Restore** (`restore`): everything is checked, new overlays above the snapshot's disks are made, and one commit names them.
-//! - **Clone** (`clone`): a snapshot is copied into the folder of a new machine, which needs nothing of the old one.
+//! - **Clone** (`clone`): a snapshot is copied into the folder of a new machine, or its files get second names there. Either way that needs
+//!   nothing of the old one.
 //! - **Delete** (`delete`): the commit takes the snapshot out; what nobody needs any more is then removed or merged, in steps that each
 //!   leave everything readable.
 
@@ -31,7 +32,7 @@ use crate::disk::identity::MediumIdentity;
 use crate::disk::image;
 use crate::disk::lock::{self, Lock, LockError};
 
-pub use clone::Cloned;
+pub use clone::{CloneKind, Cloned};
 pub use delete::Tidied;
 pub use restore::{Restored, RestoredMedium, RestoredState};
 pub use take::{Captured, MediumNow, Prepared, Wish};
