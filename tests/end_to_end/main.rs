@@ -25,6 +25,7 @@ mod interrupts;
 mod ipxe;
 mod kills;
 mod linux;
+mod live_cd;
 mod multiboot;
 mod qmp;
 mod snapshots;
