@@ -65,7 +65,8 @@ class Guest:
                     self.end()
                     raise Refused(self.said()) from None
                 time.sleep(0.002)
-        self.lines = self.socket.makefile("rw")
+        # A file to read and write in one would forget what it has read ahead.
+        self.lines = self.socket.makefile("r")
         self.lines.readline()
         self.qmp("qmp_capabilities")
 
@@ -117,8 +118,7 @@ class Guest:
         return int(self.wait_for("guest# ", longest).split()[0]), text
 
     def qmp(self, name, **arguments):
-        self.lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
-        self.lines.flush()
+        self.socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
         while True:
             answer = json.loads(self.lines.readline() or '{"error": {"desc": "the machine has ended"}}')
             if "event" in answer:

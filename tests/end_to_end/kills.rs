@@ -141,8 +141,14 @@ impl Victim {
         self.home.join("state")
     }
 
+    /// A file of memories is there, finished or not.
+    fn was_saving(&self) -> bool {
+        let files = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("memory-"))
+    }
+
     fn send(&mut self, action: Action, round: u32) {
-        let job = format!("job {round}");
+        let job = format!("job {round} {action:?}");
         let (name, arguments) = match action {
             Action::Take => ("snapshot-save", json!({ "job-id": job, "tag": format!("s{round}") })),
             Action::Restore(id) => ("snapshot-load", json!({ "job-id": job, "tag": id.to_string() })),
@@ -236,9 +242,15 @@ fn kill_again_and_again(name: &str, rounds: u32) {
         let any = |ids: &BTreeSet<u32>, random: &mut Random| {
             ids.iter().copied().nth(random.below(ids.len() as u64) as usize).unwrap_or_default()
         };
+        // Each start keeps what was there before.
+        while ids.len() > 7 {
+            let id = any(&ids, &mut random);
+            victim.send(Action::Delete(id), round);
+            victim.done(Action::Delete(id));
+            ids.remove(&id);
+        }
         let action = match random.below(10) {
             _ if ids.len() < 2 => Action::Take,
-            _ if ids.len() > 9 => Action::Delete(any(&ids, &mut random)),
             0..3 => Action::Take,
             3..5 => Action::Restore(any(&ids, &mut random)),
             5..8 => Action::Delete(any(&ids, &mut random)),
@@ -264,10 +276,11 @@ fn kill_again_and_again(name: &str, rounds: u32) {
                 .iter()
                 .any(|event| event["event"] == name && (status.is_empty() || event["data"]["status"] == status))
         };
+        let saved = vm_core::snapshot::exists(&victim.state());
         let moment = &mut moments[kind];
-        if whole || had("JOB_STATUS_CHANGE", "concluded") {
+        if whole || saved || had("JOB_STATUS_CHANGE", "concluded") {
             moment.after += 1;
-        } else if had("JOB_STATUS_CHANGE", "running") || action == Action::SaveAndClose && had("STOP", "") {
+        } else if had("JOB_STATUS_CHANGE", "running") || action == Action::SaveAndClose && victim.was_saving() {
             moment.inside += 1;
         } else {
             moment.before += 1;
@@ -275,7 +288,6 @@ fn kill_again_and_again(name: &str, rounds: u32) {
 
         let (now, tells) = victim.look(resumed, &what);
         told += u32::from(tells);
-        let saved = vm_core::snapshot::exists(&victim.state());
         let is_new = match action {
             Action::Take | Action::Restore(_) => {
                 assert!(now.is_superset(&ids) && now.len() <= ids.len() + 1, "{what}: {ids:?} became {now:?}");

@@ -102,6 +102,7 @@ fn a_live_cd_goes_back_to_before_its_scratch_disk_was_mounted_again_and_again() 
         tool("debugfs", &["-R", &format!("dump /round{round} {}", word(&there)), word(&raw)]);
         let there = tool("md5sum", &[word(&there)]);
         assert_eq!(there.split(' ').next(), sum.split(' ').next(), "{name}");
+        std::fs::remove_file(raw).unwrap();
     }
     // Every round but the last is a snapshot; the first one is as it was.
     let said = tool(HAKO, &["snapshot", "list", word(&home)]);
