@@ -18,7 +18,7 @@ use vm_core::snapshot::memory::Chunks;
 use vm_core::snapshot::tree::{SavedMedium, SnapshotRecord, TreeFile, packs_folder, snapshot_folder};
 
 use crate::files::{Folder, long, tool};
-use crate::guest::{Guest, PATIENCE, word};
+use crate::guest::{Guest, HAKO, PATIENCE, word};
 
 /// What is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,4 +352,33 @@ fn kill_again_and_again(name: &str, rounds: u32) {
 #[test]
 fn a_kill_at_any_moment_leaves_the_old_set_or_the_new_one() {
     kill_again_and_again("kills", if long() { 1000 } else { 12 });
+}
+
+#[test]
+fn a_saved_state_outlives_what_is_merged_before_it_and_deleted_after_it() {
+    let (mut victim, arguments) = Victim::new("merged");
+    for round in 0..4 {
+        victim.works();
+        victim.send(Action::Take, round);
+        victim.done(Action::Take);
+    }
+    let tree = TreeFile::read(&victim.home).unwrap();
+    let ids: Vec<u32> = tree.snapshots.iter().map(|record| record.id.0).collect();
+    // The files of the third are merged while they lie below the running machine.
+    victim.send(Action::Delete(ids[2]), 4);
+    victim.done(Action::Delete(ids[2]));
+    victim.works();
+    let before = count(&mut victim.guest);
+    victim.send(Action::SaveAndClose, 5);
+    victim.done(Action::SaveAndClose);
+    // Those of the second could be now; the state knows them.
+    tool(HAKO, &["snapshot", "delete", word(&victim.home), &ids[1].to_string()]);
+    let mut line = arguments;
+    line.extend(["-loadvm".to_owned(), word(&victim.state()).to_owned()]);
+    let words: Vec<&str> = line.iter().map(String::as_str).collect();
+    victim.guest.launch(&words);
+    assert!(count(&mut victim.guest) >= before);
+    victim.works();
+    victim.guest.quit();
+    assert_eq!(victim.look(false, "the end").0.len(), 2);
 }

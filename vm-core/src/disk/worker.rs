@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::identity::{FileToMeasure, IdentityStep, MediumIdentity};
 use super::qcow2::chain;
 use super::raw::Image;
-use super::sums::{FileSums, Known};
+use super::sums::{FileSums, Known, Stamp, Written};
 use super::{BlockBackend, Completion, HeldFile, MediumError, Operation, SECTOR};
 use crate::bus::signals::Signals;
 use crate::config::ImageFormat;
@@ -234,25 +234,36 @@ impl Thread {
         Ok(())
     }
 
+    /// The files below the image, as a start would find them now. They need not be those that are open: a merge of snapshots puts others
+    /// with the same content in their places.
+    fn below_now(&self) -> io::Result<Vec<chain::ChainFile>> {
+        if self.format == ImageFormat::Raw {
+            return Ok(Vec::new());
+        }
+        let mut files = chain::files(&self.path, false, false).map_err(io::Error::other)?;
+        files.remove(0);
+        Ok(files)
+    }
+
     fn identify(&mut self, known: &[FileSums], steps: &Sender<IdentityStep>) {
         let flushed = self.flush();
         let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
-        let file = |held: &HeldFile| {
-            let path = std::path::absolute(&held.path).unwrap_or_else(|_| held.path.clone());
-            let fits =
-                |sums: &&FileSums| sums.path == path && sums.stamp == held.opened && held.opened.modified.is_some();
-            known.iter().find(fits)
-        };
-        let files: Vec<_> = self
-            .files
-            .iter()
-            .map(|held| FileToMeasure {
-                path: held.path.as_path(),
-                file: &held.file,
-                known: file(held).map(|sums| Known { sums, written: &held.written }),
-            })
-            .collect();
-        let result = flushed.and_then(|()| MediumIdentity::measure_with(self.format, &files, &mut progress));
+        let (below, untouched) = (self.below_now(), Written::default());
+        let result = flushed.and(below).and_then(|below| {
+            let top = self.files.iter().take(1);
+            let top = top.map(|held| (held.path.as_path(), &held.file, held.opened, &held.written));
+            let below = below.iter().map(|file| (file.path.as_path(), &file.file, Stamp::of(&file.file), &untouched));
+            let files: Vec<_> = top
+                .chain(below)
+                .map(|(path, file, stamp, written)| {
+                    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                    let fits =
+                        |sums: &&FileSums| sums.path == absolute && sums.stamp == stamp && stamp.modified.is_some();
+                    FileToMeasure { path, file, known: known.iter().find(fits).map(|sums| Known { sums, written }) }
+                })
+                .collect();
+            MediumIdentity::measure_with(self.format, &files, &mut progress)
+        });
         if let Ok(measured) = &result {
             tracing::debug!(path = %self.path.display(), read = measured.read, "measured");
         }

@@ -214,6 +214,11 @@ impl Snapshots {
         self.keeper().and_then(|keeper| keeper.describe(id, name, note)).map_err(|error| error.to_string())
     }
 
+    /// The present is about to be saved into `folder`.
+    pub fn fall_asleep(&self, folder: &Path) -> Result<(), String> {
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.set_asleep(folder)).map_err(|error| error.to_string())
+    }
+
     /// What nobody has asked for ends at once.
     fn stop_tending(&self) {
         if let Some(job) = self.job.as_ref().filter(|job| job.is_quiet) {

@@ -415,6 +415,7 @@ impl Worker {
         let folder = folder.or_else(|| self.state.clone());
         let folder = folder.ok_or("there is no place for the state of this machine: say a folder")?;
         self.finish_snapshots();
+        self.snapshots.fall_asleep(&folder)?;
         self.save(&folder, true)?;
         self.end = Some(EndReason::Saved(folder));
         Ok(())

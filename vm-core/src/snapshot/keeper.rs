@@ -322,6 +322,22 @@ impl Keeper {
         .ok_or(StateError::NoSnapshot(id.to_string()))
     }
 
+    /// The present is about to be saved into a state in `folder`: while it is there, nothing is merged.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn set_asleep(&self, folder: &Path) -> Result<(), StateError> {
+        let folder = self.relative(folder);
+        if self.lock().asleep.as_ref() == Some(&folder) {
+            return Ok(());
+        }
+        self.commit(|tree| tree.asleep = Some(folder))
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.lock().asleep.as_ref().is_some_and(|folder| super::exists(&self.home.join(folder)))
+    }
+
     /// The next start goes to this snapshot (`None`: to the present, as usual).
     ///
     /// # Errors

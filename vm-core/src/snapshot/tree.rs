@@ -154,6 +154,9 @@ pub struct TreeFile {
     /// The next start goes to this snapshot.
     #[serde(default)]
     pub next_start: Option<SnapshotId>,
+    /// Where Save & Close has left a state of the present. While one is there, the disks below the present stay the files that they are.
+    #[serde(default)]
+    pub asleep: Option<PathBuf>,
     /// Something was deleted, and what nobody needs any more may still be there.
     #[serde(default)]
     pub untidy: bool,
@@ -172,6 +175,7 @@ impl Default for TreeFile {
             present: Present::default(),
             taking: None,
             next_start: None,
+            asleep: None,
             untidy: false,
             files: Vec::new(),
             snapshots: Vec::new(),

@@ -78,7 +78,7 @@ impl Keeper {
         if running {
             tidied.waiting = self.waiting();
         }
-        if tidied.waiting == 0 {
+        if tidied.waiting == 0 && !self.is_asleep() {
             self.commit(|tree| tree.untidy = false)?;
         }
         Ok(tidied)
@@ -106,6 +106,10 @@ impl Keeper {
     /// A frozen file of ours, and the one below it, which is ours too and only there for it.
     fn mergeable(&self) -> Option<(PathBuf, PathBuf)> {
         let tree = self.tree();
+        // A saved state knows the files below its disks.
+        if self.is_asleep() {
+            return None;
+        }
         // What such a file lies over is not what the tree says: a merge below it would take that away.
         if tree.files.iter().any(|file| file.becomes.is_some()) {
             return None;
