@@ -107,6 +107,11 @@ fn linked_machines_take_nothing_from_each_other_whatever_becomes_of_one() {
             room(&rig.home, &mut seen) + clones.iter().map(|clone| room(&clone.home, &mut seen)).sum::<u64>();
         assert!(together - before < 100 << 10, "{format:?}: three linked machines take {} bytes", together - before);
 
+        // What others have too would not be free.
+        let seen = SnapshotTree::read(&rig.home).unwrap();
+        let costs = seen.get(ids[2]).unwrap();
+        assert!(costs.own_bytes == 0 && costs.shared_bytes > 0, "{costs:?}");
+
         // The machine goes on, and loses its snapshots one after the other; everything is merged that can be.
         let mut medium = rig.medium(&keeper);
         take(&rig, &keeper, &mut *medium, World(60), World(61), true).unwrap();
