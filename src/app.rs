@@ -287,6 +287,10 @@ impl App {
         {
             tracing::warn!("{}", trouble.what);
         }
+        let entry = self.entries.iter_mut().find(|entry| entry.id == id);
+        let Some(entry) = entry else { return };
+        // What the dialogs say depends on it.
+        entry.machine = Ok(machine.clone());
         let config = machine.to_config(&entry.folder);
         let state = entry.state_folder();
         let resume_from: Option<PathBuf> = entry.saved.map(|_| state.clone());
