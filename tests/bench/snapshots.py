@@ -12,6 +12,7 @@ host sees when it stands still, and where it is after a restore. “filled”: n
     on disk  what files have grown by; “2nd”: by a second snapshot a second later
     back     in the running machine, from “loadvm” to the first number that comes from the snapshot
     start    from the start of a process with -loadvm to the first number
+    resumed  Hako's log of the same two: from the command until the processor goes on, from the machine's thread until it is ready
 
 Medians over the rounds, in milliseconds and MiB. Needs e2fsprogs, qemu-system-x86 and qemu-utils; guests come from
 packaging/fetch-guests.sh (HAKO_GUESTS). The host's caches are warm.
@@ -29,6 +30,7 @@ import time
 from linux_guest import Guest, Stuck
 
 COLUMNS = ["pause", "silence", "before", "save", "on disk", "2nd", "back", "start"]
+LOG = ["resumed (back)", "resumed (start)"]
 
 
 def used(folder):
@@ -62,11 +64,16 @@ def first_below(guest, since, limit):
     raise Stuck("the guest did not count on from the snapshot")
 
 
+def logged(guest, words):
+    """What Hako's log says behind some words, in seconds."""
+    found = re.findall(rf"{words}.*?microseconds=(\d+)", re.sub(r"\x1b\[[\d;]*m", "", guest.said()))
+    return [int(number) / 1e6 for number in found]
+
+
 def pause(guest, said_before):
     """Seconds that the guest stood still, as its machine says."""
     if guest.peer == "hako":
-        found = re.findall(r"stood still for a snapshot.*?microseconds=(\d+)", re.sub(r"\x1b\[[\d;]*m", "", guest.said()))
-        return int(found[said_before]) / 1e6
+        return logged(guest, "stood still for a snapshot")[said_before]
     stamp = lambda event: event["timestamp"]["seconds"] + event["timestamp"]["microseconds"] / 1e6
     guest.qmp("query-status")
     stopped = [stamp(event) for event in guest.events if event["event"] == "STOP"]
@@ -109,9 +116,11 @@ def measure(peer, hako, memory, filled):
             begun = time.monotonic()
             guest.monitor("loadvm one")
             result["back"] = first_below(guest, begun, second) - begun
+            result[LOG[0]] = logged(guest, "goes on after a restore")[0] if peer == "hako" else 0
             guest.quit()
             guest = Guest(peer, hako, folder, memory, (disk, "qcow2"), ["-loadvm", "one"])
             result["start"] = first_below(guest, guest.begun, second) - guest.begun
+            result[LOG[1]] = logged(guest, "the machine is ready")[0] if peer == "hako" else 0
             guest.quit()
         finally:
             guest.end()
@@ -128,8 +137,8 @@ def main():
     options = parser.parse_args()
     version = subprocess.run(["qemu-system-i386", "--version"], check=True, capture_output=True, text=True).stdout
     print(version.splitlines()[0])
-    print("| memory | RAM | program | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (3 + len(COLUMNS)) + "|", flush=True)
+    print("| memory | RAM | program | " + " | ".join(COLUMNS + LOG) + " |")
+    print("|---" * (3 + len(COLUMNS + LOG)) + "|", flush=True)
     for memory in options.memory or [256, 512, 2048]:
         for ram in options.ram or ["empty", "filled"]:
             results = {"qemu": [], "hako": []}
@@ -137,8 +146,9 @@ def main():
                 for peer, of_peer in results.items():
                     of_peer.append(measure(peer, options.hako, memory, ram == "filled"))
             for peer, of_peer in results.items():
-                median = {column: statistics.median(result[column] for result in of_peer) for column in COLUMNS}
+                median = {column: statistics.median(result[column] for result in of_peer) for column in COLUMNS + LOG}
                 cells = [f"{median[column] / (1 << 20):.1f}" if column in ("on disk", "2nd") else f"{median[column] * 1000:.1f}" for column in COLUMNS]
+                cells += [f"{median[column] * 1000:.1f}" if peer == "hako" else "" for column in LOG]
                 print(f"| {memory} | {ram} | {peer} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -227,6 +227,7 @@ impl Worker {
         incoming: Receiver<Request>,
         shared: Arc<Shared>,
     ) -> Result<Self, String> {
+        let begun = Instant::now();
         let StartOptions {
             signals,
             firmware,
@@ -275,6 +276,7 @@ impl Worker {
         } else {
             worker.resume_machine();
         }
+        tracing::debug!(microseconds = begun.elapsed().as_micros(), "the machine is ready");
         Ok(worker)
     }
 
