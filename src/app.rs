@@ -287,8 +287,13 @@ impl App {
         {
             tracing::warn!("{}", trouble.what);
         }
+        let entry = self.entries.iter_mut().find(|entry| entry.id == id);
+        let Some(entry) = entry else { return };
+        // What the dialogs say depends on it.
+        entry.machine = Ok(machine.clone());
         let config = machine.to_config(&entry.folder);
-        let resume_from: Option<PathBuf> = entry.saved.map(|_| entry.state_folder());
+        let state = entry.state_folder();
+        let resume_from: Option<PathBuf> = entry.saved.map(|_| state.clone());
         let folder = entry.folder.clone();
         self.troubles.remove(id);
         self.selected = Some(id.to_owned());
@@ -306,6 +311,7 @@ impl App {
         let minutes = u64::from(machine.checkpoint_minutes);
         let from = StartOptions {
             resume_from,
+            state: Some(state),
             home: Some(folder),
             snapshot,
             checkpoints: (minutes > 0).then(|| Duration::from_secs(minutes * 60)),
@@ -331,8 +337,8 @@ impl App {
         if self.grab.borrow().keyboard() == Some(id) {
             self.grab.borrow_mut().release();
         }
-        if let (Some(session), Some(entry)) = (self.sessions.get(id), self.entry(id)) {
-            session.handle.send(Command::SaveAndClose(entry.state_folder()));
+        if let Some(session) = self.sessions.get(id) {
+            session.handle.send(Command::SaveAndClose(None));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: `hako run …` with QEMU's spelling, `hako --help`, `--version`, `--capabilities`.
 
+mod asleep;
 mod capabilities;
 mod chardev;
 mod device;

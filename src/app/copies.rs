@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use vm_core::runner::{Command, CommandError};
-use vm_core::snapshot::keeper::Keeper;
+use vm_core::snapshot::keeper::{CloneKind, Keeper};
 use vm_core::snapshot::tree::SnapshotId;
 
 use super::{App, Tab};
@@ -31,14 +31,14 @@ impl App {
     }
 
     /// Makes a machine of a snapshot.
-    pub(crate) fn clone_snapshot(&mut self, id: &str, snapshot: SnapshotId, name: &str) {
+    pub(crate) fn clone_snapshot(&mut self, id: &str, snapshot: SnapshotId, name: &str, kind: CloneKind) {
         let Some(Ok(base)) = self.entry(id).map(|entry| entry.machine.clone()) else { return };
         let (library, home, name) = (self.library.clone(), self.library.folder(id), name.trim().to_owned());
         let Some(session) = self.sessions.get(id) else {
             let work = move |progress: &mut dyn FnMut(u64, u64) -> bool| {
-                library::clone_off(&library, &home, &base, snapshot, &name, progress)
+                library::clone_off(&library, &home, &base, snapshot, (&name, kind), progress)
             };
-            self.begin_off_job(id, "Copying the snapshot into a new machine", work, |app, _, made| app.copied(made));
+            self.begin_off_job(id, "Making a machine of the snapshot", work, |app, _, made| app.copied(made));
             return;
         };
         let handle = session.handle.clone();
@@ -46,7 +46,7 @@ impl App {
             let reserved = library.reserve(&name)?;
             let told = |words: String| Trouble::new(words, "Nothing was changed.");
             let home_of_new = reserved.folder().to_owned();
-            let asked = handle.request(Command::CloneSnapshot { id: snapshot, home: home_of_new, label: None });
+            let asked = handle.request(Command::CloneSnapshot { id: snapshot, home: home_of_new, kind, label: None });
             asked.recv().unwrap_or(Err(CommandError::Gone)).map_err(|error| told(error.to_string()))?;
             let cloned = Keeper::cloned(reserved.folder()).map_err(|error| told(error.to_string()))?;
             let machine = machine_of_clone(&base, &home, &cloned, &name)?;

@@ -18,7 +18,6 @@ Not there yet
   devices       network cards, sound cards, USB, parallel ports, SCSI and virtio disks, absolute pointers other than VMware's
   disks         VMDK, VDI, VHD and other images; qcow2 images with encryption, zstd, subclusters, data in another file or internal
                 snapshots (other qcow2 images, raw images and ISO files work)
-  snapshots     of raw disks that are written in place (adopt them, or Save & Close); disks compressed; linked clones (clones are
-                whole copies)
+  snapshots     of raw disks that are written in place (adopt them, or Save & Close); disks compressed
   firmware      UEFI (SeaBIOS works)
 ";

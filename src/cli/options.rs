@@ -41,6 +41,7 @@ pub struct Request {
     pub chardevs: Vec<Chardev>,
     pub paused: bool,
     pub load: Option<String>,
+    pub discard: bool,
     pub help: bool,
 }
 
@@ -96,6 +97,7 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-no-shutdown"],     argument: "",                      help: "pause where the guest switches the power off",              set: |request, _| { request.config.no_shutdown = true; Ok(()) } },
     Row { names: &["-S"],               argument: "",                      help: "wait at the first instruction for “cont”",                  set: |request, _| { request.paused = true; Ok(()) } },
     Row { names: &["-loadvm"],          argument: "NAME",                  help: "start from a saved state: a name of “savevm”, or its folder", set: |request, text| { request.load = Some(text.to_owned()); Ok(()) } },
+    Row { names: &["-discard-state"],   argument: "",                      help: "give up the saved state beside a disk (DISK.state) and start the disk as it is", set: |request, _| { request.discard = true; Ok(()) } },
 ];
 
 fn row(option: &str) -> Option<&'static Row> {

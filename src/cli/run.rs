@@ -16,6 +16,7 @@ use vm_core::runner::event::EndReason;
 use vm_core::runner::{Command, Event, RunState, SnapshotEvent, StartOptions, VmHandle, start};
 use vm_core::snapshot::tree::{SnapshotId, SnapshotTree};
 
+use super::asleep;
 use super::chardev::{Attended, Backend, Target, open, open_attended, open_shared};
 use super::drive::{DriveRequest, place};
 use super::options::{self, Display, Request};
@@ -61,12 +62,15 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
         None => (None, None),
         Some(name) => start_from(name, states.as_deref())?,
     };
+    asleep::look(&config, resume_from.as_deref(), request.discard)?;
+    let state = asleep::folder(&config).or_else(|| states.as_ref().map(|states| states.join("state")));
     let options = StartOptions {
         signals,
         firmware: firmware(&request),
         serial,
         debug_ports,
         resume_from,
+        state,
         // Nothing runs before every server listens to its events.
         paused: true,
         home: states.clone(),

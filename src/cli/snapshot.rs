@@ -8,7 +8,7 @@ use vm_core::debug::monitor;
 use vm_core::disk::convert;
 use vm_core::snapshot::StateError;
 use vm_core::snapshot::files::Files;
-use vm_core::snapshot::keeper::{Keeper, Wish};
+use vm_core::snapshot::keeper::{CloneKind, Keeper, Wish};
 use vm_core::snapshot::tree::{SavedMedium, SnapshotInfo, SnapshotKind, SnapshotTree};
 
 use super::{CliError, refuse};
@@ -21,8 +21,9 @@ hako snapshot take MACHINE [NAME] [--adopt]
                                         are only read from then on (a running machine: “savevm” in its monitor)
 hako snapshot restore MACHINE NAME      the next start goes to this snapshot; what is there now is kept as one
 hako snapshot delete MACHINE NAME       delete a snapshot and free what only it needs
-hako snapshot clone MACHINE NAME NEW-NAME
-                                        make a new machine of a snapshot: its disks are copied, its first start goes on there
+hako snapshot clone MACHINE NAME NEW-NAME [--linked]
+                                        make a new machine of a snapshot, whose first start goes on there: its disks and memory are
+                                        copied, or with --linked shared (nobody writes them any more; neither machine needs the other)
 hako snapshot export MACHINE NAME FOLDER
                                         write the disks of a snapshot into a new folder: hard disks as qcow2, floppies as raw
                                         images (“hako export” writes a whole machine into one file)
@@ -44,7 +45,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, CliError> {
     let (options, plain): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|word| word.starts_with("--"));
     let adopt = options.contains(&"--adopt");
-    if let Some(option) = options.iter().find(|option| !matches!(**option, "--adopt" | "--help")) {
+    let linked = options.contains(&"--linked");
+    if let Some(option) = options.iter().find(|option| !matches!(**option, "--adopt" | "--linked" | "--help")) {
         return refuse(format!("hako snapshot: {option} is not known\n\n{HELP}"));
     }
     if options.contains(&"--help") || plain.first() == Some(&"help") {
@@ -53,6 +55,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, CliError> {
     }
     if adopt && plain.first() != Some(&"take") {
         return refuse("--adopt belongs to “hako snapshot take”");
+    }
+    if linked && plain.first() != Some(&"clone") {
+        return refuse("--linked belongs to “hako snapshot clone”");
     }
     match plain[..] {
         [] => return refuse(format!("hako snapshot: what is to be done?\n\n{HELP}")),
@@ -82,8 +87,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, CliError> {
             let base =
                 if definition.exists() { Machine::read(&definition).map_err(trouble)? } else { Machine::default() };
             let id = find(&home, name)?.id;
+            let kind = if linked { CloneKind::Linked } else { CloneKind::Full };
             let library = Library::of_person().map_err(|error| CliError(format!("{error:#}")))?;
-            let made = crate::library::clone_off(&library, &home, &base, id, new, &mut |_, _| true).map_err(trouble)?;
+            let made = crate::library::clone_off(&library, &home, &base, id, (new, kind), &mut |_, _| true)
+                .map_err(trouble)?;
             println!("{}", library.folder(&made).display());
         }
         ["export", machine, name, folder] => export(&target(machine)?, name, Path::new(folder))?,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use eframe::egui;
+use vm_core::snapshot::keeper::CloneKind;
 use vm_core::snapshot::tree::SnapshotId;
 
 use super::{Answer, Dialog, FormOf, ask_ui};
@@ -24,6 +25,8 @@ pub struct Copying {
     pub busy: bool,
     /// It was just opened.
     pub fresh: bool,
+    /// How a machine is made of a snapshot.
+    pub kind: CloneKind,
 }
 
 impl Copying {
@@ -128,7 +131,7 @@ impl App {
         let name = self.browser_of(&id).and_then(|browser| browser.tree.get(snapshot)).map(|info| info.name.clone());
         let page = Page {
             title: format!("Open “{}” as a new machine", name.unwrap_or_default()),
-            words: "Its disks and its memory are copied, so that the new machine needs nothing of this one. Its first start goes on where the snapshot was taken.",
+            words: "Its first start goes on where the snapshot was taken. Whatever you choose, the new machine needs nothing of this one: either can be deleted, moved or backed up.",
             verb: "Make the machine",
             job: &id,
         };
@@ -138,10 +141,16 @@ impl App {
             if copy.fresh {
                 field.request_focus();
             }
+            ui.radio_value(&mut copy.kind, CloneKind::Full, "Full copy: disks and memory are copied");
+            ui.radio_value(
+                &mut copy.kind,
+                CloneKind::Linked,
+                "Linked: at once, and without room; both share the files of the snapshot, which nobody writes any more",
+            );
             false
         });
         if said.go {
-            self.clone_snapshot(&id, snapshot, &copy.typed);
+            self.clone_snapshot(&id, snapshot, &copy.typed, copy.kind);
         }
         if self.cancelled(&said, was_busy, &id) {
             return None;

@@ -11,7 +11,7 @@ use vm_core::disk::image;
 use vm_core::snapshot::StateError;
 use vm_core::snapshot::archive::{self, Parcel};
 use vm_core::snapshot::files::Files;
-use vm_core::snapshot::keeper::{Cloned, Keeper};
+use vm_core::snapshot::keeper::{CloneKind, Cloned, Keeper};
 use vm_core::snapshot::tree::SnapshotId;
 
 use super::{Drive, Hold, Library, Machine, Place, Trouble, cannot_write, slug};
@@ -154,7 +154,8 @@ pub fn machine_of_clone(base: &Machine, base_folder: &Path, cloned: &Cloned, nam
     Ok(machine)
 }
 
-/// Makes a machine called `name` of a snapshot of the machine in `home`, which is off; says its id.
+/// Makes a machine called `name` of a snapshot of the machine in `home`, which is off; says its id. A linked one needs nothing of `home`
+/// either.
 ///
 /// # Errors
 /// In words; there is no new machine then.
@@ -163,12 +164,12 @@ pub fn clone_off(
     home: &Path,
     base: &Machine,
     snapshot: SnapshotId,
-    name: &str,
+    (name, kind): (&str, CloneKind),
     progress: Progress<'_>,
 ) -> Result<String, Trouble> {
     let reserved = library.reserve(name)?;
     let keeper = Keeper::open(home, Files::default()).map_err(words)?;
-    keeper.clone_to(snapshot, reserved.folder(), progress).map_err(words)?;
+    keeper.clone_to(snapshot, reserved.folder(), kind, progress).map_err(words)?;
     let cloned = Keeper::cloned(reserved.folder()).map_err(words)?;
     let machine = machine_of_clone(base, home, &cloned, name)?;
     reserved.commit(&machine)

@@ -269,12 +269,12 @@ impl Guest {
         assert_eq!(self.ended(), 0, "{}", self.errors());
     }
 
-    /// Ends the process as a crash of the host does.
-    pub fn kill(&mut self) {
+    /// Ends the process as a crash of the host does. Gives the events that it had told of.
+    pub fn kill(&mut self) -> Vec<Value> {
         let mut child = self.child.take().expect("a machine that runs");
         child.kill().unwrap();
         child.wait().unwrap();
-        self.qmp = None;
+        self.qmp.take().map_or_else(Vec::new, |mut qmp| qmp.last_events())
     }
 
     /// Ends the process as a person with Ctrl-C does.

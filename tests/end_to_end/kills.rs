@@ -18,7 +18,7 @@ use vm_core::snapshot::memory::Chunks;
 use vm_core::snapshot::tree::{SavedMedium, SnapshotRecord, TreeFile, packs_folder, snapshot_folder};
 
 use crate::files::{Folder, long, tool};
-use crate::guest::{Guest, PATIENCE, word};
+use crate::guest::{Guest, HAKO, PATIENCE, word};
 
 /// What is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,28 @@ enum Action {
     Restore(u32),
     Delete(u32),
     SaveAndClose,
+}
+
+const KINDS: [&str; 4] = ["take", "restore", "delete", "Save & Close"];
+
+impl Action {
+    /// Its place in [`KINDS`].
+    fn kind(self) -> usize {
+        match self {
+            Action::Take => 0,
+            Action::Restore(_) => 1,
+            Action::Delete(_) => 2,
+            Action::SaveAndClose => 3,
+        }
+    }
+}
+
+/// How many kills of a kind of action came when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    before: u32,
+    inside: u32,
+    after: u32,
 }
 
 struct Random(u64);
@@ -64,13 +86,41 @@ fn head(path: &Path, format: ImageFormat) -> u32 {
     }
 }
 
+/// A raw disk of 4 MiB with the guest that counts.
+pub fn counter(folder: &Folder) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm-core/tests/snapshots/counter.asm");
+    let raw = folder.join("counter.img");
+    tool("nasm", &["-f", "bin", "-o", word(&raw), word(&source)]);
+    tool("truncate", &["-s", "4M", word(&raw)]);
+    raw
+}
+
+/// How far that guest has counted.
+pub fn count(guest: &mut Guest) -> u32 {
+    let said = guest.monitor("xp/1xw 0x600");
+    let word = said.trim().rsplit(' ').next().and_then(|word| word.strip_prefix("0x"));
+    word.and_then(|word| u32::from_str_radix(word, 16).ok()).unwrap_or_else(|| panic!("a word: {said}"))
+}
+
+/// Waits until it has compared memory and disk some times. Gives its count.
+pub fn works(guest: &mut Guest) -> u32 {
+    let until = Instant::now() + PATIENCE;
+    let first = count(guest);
+    loop {
+        let now = count(guest);
+        // Before its first sector runs, anything may stand there.
+        if now > first + 2 && now < 1 << 24 {
+            return now;
+        }
+        assert!(Instant::now() < until, "the guest stands still at {now}: {}", guest.errors());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 impl Victim {
     fn new(name: &str) -> (Self, Vec<String>) {
         let folder = Folder::new(name);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm-core/tests/snapshots/counter.asm");
-        let (raw, disk) = (folder.join("counter.img"), folder.join("disk.qcow2"));
-        tool("nasm", &["-f", "bin", "-o", word(&raw), word(&source)]);
-        tool("truncate", &["-s", "4M", word(&raw)]);
+        let (raw, disk) = (counter(&folder), folder.join("disk.qcow2"));
         convert::convert(&raw, Some(ImageFormat::Raw), &disk, ImageFormat::Qcow2, &mut |_, _| {}).unwrap();
         let home = folder.join("states/victim");
         let drive = format!("file={},format=qcow2,if=ide,index=0", disk.display());
@@ -83,33 +133,22 @@ impl Victim {
         (Self { guest: Guest::start_in(folder, &words), disk, home }, arguments)
     }
 
-    fn count(&mut self) -> u32 {
-        let said = self.guest.monitor("xp/1xw 0x600");
-        let word = said.trim().rsplit(' ').next().and_then(|word| word.strip_prefix("0x"));
-        word.and_then(|word| u32::from_str_radix(word, 16).ok()).unwrap_or_else(|| panic!("a word: {said}"))
-    }
-
-    /// Waits until the guest has compared memory and disk some times.
     fn works(&mut self) {
-        let until = Instant::now() + PATIENCE;
-        let first = self.count();
-        loop {
-            let now = self.count();
-            // Before its first sector runs, anything may stand there.
-            if now > first + 2 && now < 1 << 24 {
-                return;
-            }
-            assert!(Instant::now() < until, "the guest stands still at {now}: {}", self.guest.errors());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        works(&mut self.guest);
     }
 
     fn state(&self) -> PathBuf {
         self.home.join("state")
     }
 
+    /// A file of memories is there, finished or not.
+    fn was_saving(&self) -> bool {
+        let files = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("memory-"))
+    }
+
     fn send(&mut self, action: Action, round: u32) {
-        let job = format!("job {round}");
+        let job = format!("job {round} {action:?}");
         let (name, arguments) = match action {
             Action::Take => ("snapshot-save", json!({ "job-id": job, "tag": format!("s{round}") })),
             Action::Restore(id) => ("snapshot-load", json!({ "job-id": job, "tag": id.to_string() })),
@@ -194,6 +233,7 @@ fn kill_again_and_again(name: &str, rounds: u32) {
     let mut random = Random(0x5eed_0009);
     let mut ids: BTreeSet<u32> = BTreeSet::new();
     let (mut new_sets, mut old_sets, mut told) = (0, 0, 0);
+    let mut moments = [Moments::default(); 4];
     // How long each action takes here, as far as it has been seen; moments of kills are chosen within.
     let mut spans = [None; 4];
     let mut resumed = false;
@@ -202,23 +242,24 @@ fn kill_again_and_again(name: &str, rounds: u32) {
         let any = |ids: &BTreeSet<u32>, random: &mut Random| {
             ids.iter().copied().nth(random.below(ids.len() as u64) as usize).unwrap_or_default()
         };
+        // Each start keeps what was there before.
+        while ids.len() > 7 {
+            let id = any(&ids, &mut random);
+            victim.send(Action::Delete(id), round);
+            victim.done(Action::Delete(id));
+            ids.remove(&id);
+        }
         let action = match random.below(10) {
             _ if ids.len() < 2 => Action::Take,
-            _ if ids.len() > 7 => Action::Delete(any(&ids, &mut random)),
             0..3 => Action::Take,
             3..5 => Action::Restore(any(&ids, &mut random)),
             5..8 => Action::Delete(any(&ids, &mut random)),
             _ => Action::SaveAndClose,
         };
-        let kind = match action {
-            Action::Take => 0,
-            Action::Restore(_) => 1,
-            Action::Delete(_) => 2,
-            Action::SaveAndClose => 3,
-        };
+        let kind = action.kind();
         let what = format!("round {round}, {action:?}");
-        // One of each kind is seen to its end first, and so are deletions where there are too many: each start keeps what was there.
-        let whole = spans[kind].is_none() || ids.len() > 7 || random.below(6) == 0;
+        // One of each kind is seen to its end first, and some later: how long they take changes.
+        let whole = spans[kind].is_none() || random.below(12) == 0;
         let begun = Instant::now();
         victim.send(action, round);
         if whole {
@@ -227,13 +268,26 @@ fn kill_again_and_again(name: &str, rounds: u32) {
             spans[kind] = Some(spans[kind].map_or(took, |span: Duration| (span * 3 + took) / 4));
         } else {
             let span = spans[kind].map_or(0, |span| span.as_micros() as u64);
-            std::thread::sleep(Duration::from_micros(random.below(span + span / 3)));
+            std::thread::sleep(Duration::from_micros(random.below(span + span / 8)));
         }
-        victim.guest.kill();
+        let events = victim.guest.kill();
+        let had = |name: &str, status: &str| {
+            events
+                .iter()
+                .any(|event| event["event"] == name && (status.is_empty() || event["data"]["status"] == status))
+        };
+        let saved = vm_core::snapshot::exists(&victim.state());
+        let moment = &mut moments[kind];
+        if whole || saved || had("JOB_STATUS_CHANGE", "concluded") {
+            moment.after += 1;
+        } else if had("JOB_STATUS_CHANGE", "running") || action == Action::SaveAndClose && victim.was_saving() {
+            moment.inside += 1;
+        } else {
+            moment.before += 1;
+        }
 
         let (now, tells) = victim.look(resumed, &what);
         told += u32::from(tells);
-        let saved = vm_core::snapshot::exists(&victim.state());
         let is_new = match action {
             Action::Take | Action::Restore(_) => {
                 assert!(now.is_superset(&ids) && now.len() <= ids.len() + 1, "{what}: {ids:?} became {now:?}");
@@ -285,10 +339,46 @@ fn kill_again_and_again(name: &str, rounds: u32) {
     println!(
         "{rounds} kills: {new_sets} times the new set was there, {old_sets} times the old one; {told} starts told of it"
     );
+    for (kind, Moments { before, inside, after }) in KINDS.into_iter().zip(moments) {
+        println!(
+            "{kind}: {before} kills before it had begun, {inside} inside, {after} when it had said that it was done"
+        );
+    }
+    let inside: u32 = moments.iter().map(|moment| moment.inside).sum();
+    assert!(inside * 4 >= rounds, "too few kills came in the middle of anything: {moments:?}");
     victim.guest.quit();
 }
 
 #[test]
 fn a_kill_at_any_moment_leaves_the_old_set_or_the_new_one() {
     kill_again_and_again("kills", if long() { 1000 } else { 12 });
+}
+
+#[test]
+fn a_saved_state_outlives_what_is_merged_before_it_and_deleted_after_it() {
+    let (mut victim, arguments) = Victim::new("merged");
+    for round in 0..4 {
+        victim.works();
+        victim.send(Action::Take, round);
+        victim.done(Action::Take);
+    }
+    let tree = TreeFile::read(&victim.home).unwrap();
+    let ids: Vec<u32> = tree.snapshots.iter().map(|record| record.id.0).collect();
+    // The files of the third are merged while they lie below the running machine.
+    victim.send(Action::Delete(ids[2]), 4);
+    victim.done(Action::Delete(ids[2]));
+    victim.works();
+    let before = count(&mut victim.guest);
+    victim.send(Action::SaveAndClose, 5);
+    victim.done(Action::SaveAndClose);
+    // Those of the second could be now; the state knows them.
+    tool(HAKO, &["snapshot", "delete", word(&victim.home), &ids[1].to_string()]);
+    let mut line = arguments;
+    line.extend(["-loadvm".to_owned(), word(&victim.state()).to_owned()]);
+    let words: Vec<&str> = line.iter().map(String::as_str).collect();
+    victim.guest.launch(&words);
+    assert!(count(&mut victim.guest) >= before);
+    victim.works();
+    victim.guest.quit();
+    assert_eq!(victim.look(false, "the end").0.len(), 2);
 }

@@ -38,6 +38,8 @@ impl Qmp {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => Err(Refusal::Gone),
+            // A process that is killed may end in the middle of a line.
+            Ok(_) if !line.ends_with('\n') => Err(Refusal::Gone),
             Ok(_) => Ok(serde_json::from_str(&line).unwrap_or_else(|error| panic!("QMP said {line:?}: {error}"))),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("QMP does not answer"),
             Err(_) => Err(Refusal::Gone),
@@ -72,6 +74,14 @@ impl Qmp {
                 return Ok(value["return"].take());
             }
         }
+    }
+
+    /// All events that have come, up to the end of a connection that has ended.
+    pub fn last_events(&mut self) -> Vec<Value> {
+        while let Ok(value) = self.read() {
+            self.events.push_back(value);
+        }
+        self.events.drain(..).filter(|value| value.get("event").is_some()).collect()
     }
 
     /// Waits for an event of this name.

@@ -95,6 +95,8 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// The x87's registers.
     pub fpu: Fpu,
+    /// Computes transcendental functions as on a host that has no x87. For tests.
+    pub(crate) soft_x87: bool,
     /// Which processor it is.
     pub model: CpuModel,
     /// Instructions completed since power-on (each round of a REP counts as one; a HLT counts).
@@ -117,6 +119,7 @@ impl Cpu {
             state: CpuState::reset(model.signature()),
             tlb: Tlb::new(),
             fpu: Fpu::default(),
+            soft_x87: false,
             model,
             retired: 0,
             deliveries: 0,

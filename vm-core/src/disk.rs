@@ -13,6 +13,7 @@ pub mod lock;
 pub mod memory;
 mod qcow2;
 mod raw;
+pub mod sums;
 mod temporary;
 mod worker;
 
@@ -28,6 +29,7 @@ use crate::config::{DriveKind, ImageFormat};
 use identity::IdentityStep;
 use lock::{Lock, LockError};
 use raw::{Image, RawImage};
+use sums::{FileSums, Stamp, Written};
 use temporary::Overlay;
 use worker::Worker;
 
@@ -102,8 +104,10 @@ pub trait BlockBackend: Send {
         false
     }
     /// Brings all writes so far to stable storage, then measures the medium for a saved state, on the I/O thread and after everything
-    /// submitted before. `None`: a medium that has no identity. Dropping the receiver cancels.
-    fn identify(&mut self) -> Option<Receiver<IdentityStep>> {
+    /// submitted before. `known`: sums of files from before, which may be among those of this medium. `None`: a medium that has no
+    /// identity. Dropping the receiver cancels.
+    fn identify(&mut self, known: &Arc<Vec<FileSums>>) -> Option<Receiver<IdentityStep>> {
+        let _ = known;
         None
     }
     /// Brings all writes so far to stable storage, after everything submitted before. `None`: there is nothing to bring.
@@ -254,6 +258,10 @@ struct HeldFile {
     file: File,
     /// Lives until all is written.
     lock: Option<Lock>,
+    /// As it was when it was opened.
+    opened: Stamp,
+    /// Written since.
+    written: Written,
 }
 
 /// A plain image, and its file.
@@ -268,7 +276,8 @@ fn open_raw(path: &Path, writable: bool, probed: bool, kind: DriveKind) -> Resul
         image.keep_plain(|start| format_of(start).is_some());
     }
     let file = image.share().map_err(host)?;
-    Ok((image, HeldFile { path: path.to_owned(), file, lock: Some(lock) }))
+    let (opened, written) = (Stamp::of(&file), image.written());
+    Ok((image, HeldFile { path: path.to_owned(), file, lock: Some(lock), opened, written }))
 }
 
 /// Locks the open file of an image.
@@ -637,15 +646,31 @@ pub(crate) mod tests {
         let path = folder.file("a.img", &vec![1; 3 << 20]);
         let mut backend = plain(&path, DriveKind::Disk).unwrap();
         write(backend.as_mut(), 0, &[2; 512]).unwrap();
-        let steps = backend.identify().unwrap();
-        let identity = loop {
+        let steps = backend.identify(&Arc::default()).unwrap();
+        let measured = |steps: Receiver<IdentityStep>| loop {
             match steps.recv().unwrap() {
                 IdentityStep::Progress { .. } => {}
                 IdentityStep::Done(result) => break result.unwrap(),
             }
         };
+        let identity::Measured { identity, sums, read } = measured(steps);
+        assert_eq!(read, 3 << 20);
         identity.check(&mut |_, _| true).expect("nothing has changed");
-        write(backend.as_mut(), 1, &[3; 512]).unwrap();
+        // The next session: what it does not write is not read.
+        drop(backend);
+        let mut backend = plain(&path, DriveKind::Disk).unwrap();
+        write(backend.as_mut(), 2049, &[3; 512]).unwrap();
+        let known = Arc::new(sums);
+        let again = measured(backend.identify(&known).unwrap());
+        assert_eq!(again.read, 1 << 20);
+        again.identity.check(&mut |_, _| true).unwrap();
+        let whole = identity::MediumIdentity { modified: None, ..again.identity.clone() };
+        whole.check(&mut |_, _| true).expect("it is what reading everything says");
+        // A session of somebody else in between: its sums are worth nothing.
+        drop(backend);
+        std::fs::write(&path, vec![7; 3 << 20]).unwrap();
+        let mut backend = plain(&path, DriveKind::Disk).unwrap();
+        assert_eq!(measured(backend.identify(&Arc::new(again.sums)).unwrap()).read, 3 << 20);
         drop(backend);
         let text = identity.check(&mut |_, _| true).expect_err("it has changed").to_string();
         assert!(text.contains("a.img") && text.contains("changed"), "{text}");

@@ -311,6 +311,11 @@ impl GuestRam {
         }
     }
 
+    /// Whether DMA has written to pages with code since the last [`Self::take_modified_code`].
+    pub fn code_was_modified(&self) -> bool {
+        self.any_modified.load(Ordering::Relaxed)
+    }
+
     /// Pages with code that DMA has written since the last call. Cheap when there are none.
     pub fn take_modified_code(&self) -> Vec<u32> {
         if !self.any_modified.swap(false, Ordering::Relaxed) {

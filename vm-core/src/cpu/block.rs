@@ -279,7 +279,7 @@ impl Cache {
     }
 
     /// Ties the way by which native code was left to a block's native code, where it has some.
-    pub(super) fn tie_way(&mut self, way: *mut Way, header: *const Header, generation: u32) {
+    pub(super) fn tie_way(&mut self, way: *mut Way, header: *const Header) {
         // SAFETY: the dispatcher passes a block that lives.
         let target @ Header { number, loose, .. } = unsafe { *header };
         let (Some(native), Some(entry)) = (&mut self.native, self.blocks[number as usize].native) else { return };
@@ -287,7 +287,7 @@ impl Cache {
             return;
         }
         // SAFETY: the dispatcher passes the way of the code that ran last.
-        let tied = unsafe { native.tie(way, target, entry, generation) };
+        let tied = unsafe { native.tie(way, target, entry) };
         if let Tied::Instead(old) = tied {
             self.blocks[old as usize].ways.retain(|&other| other != way);
         }
@@ -311,6 +311,11 @@ impl Cache {
     /// Everything is to be dropped before the next block runs.
     pub(super) fn want_flush(&mut self) {
         self.flush_wanted = true;
+    }
+
+    /// The block at a physical address, where there is one.
+    pub(super) fn at(&mut self, physical: u64, eip: u32, mode: u64) -> Option<*const Header> {
+        self.quick(physical, eip, mode).or_else(|| self.find(Key { physical, mode, eip }))
     }
 
     fn find(&mut self, key: Key) -> Option<*const Header> {

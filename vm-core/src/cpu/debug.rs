@@ -55,6 +55,11 @@ pub(super) struct Armed {
 }
 
 impl Armed {
+    /// Whether there is a breakpoint of any kind.
+    pub fn any(&self) -> bool {
+        self.code | self.data | self.ports != 0
+    }
+
     fn of(dr7: u64, ports: bool) -> Self {
         let mut armed = Self::default();
         for n in 0..4 {

@@ -188,6 +188,26 @@ impl Flags {
         }
     }
 
+    /// Brings the arithmetic flags into the form [`Lazy::Result`]; false: SF, ZF and PF are not those of any result.
+    pub(super) fn make_result(&mut self) -> bool {
+        if self.lazy == Lazy::Eager {
+            let (sf, zf, pf) = (self.sf(), self.zf(), self.pf());
+            if zf && (sf || !pf) {
+                return false;
+            }
+            // A result of 32 bits that has them: two low bits are of even parity, one is not.
+            let low = match (zf, pf) {
+                (true, _) => 0,
+                (false, true) => 3,
+                (false, false) => 1,
+            };
+            self.remember_result(31, u64::from(sf) << 31 | low, self.value & (CF | AF | OF));
+        } else {
+            self.set_carry_overflow(self.cf(), self.of());
+        }
+        true
+    }
+
     /// Changes DF.
     #[inline(always)]
     pub(super) fn set_direction(&mut self, down: bool) {
@@ -371,6 +391,25 @@ mod tests {
         flags.remember(Lazy::Difference, 31, 5, 5, 77);
         flags.set_carry_overflow(true, false);
         assert_eq!(flags.get() & ARITHMETIC, CF | ZF | PF, "the result that was not stored");
+    }
+
+    #[test]
+    fn flags_of_any_kind_become_those_of_a_result_where_there_is_one() {
+        for bits in 0..64u32 {
+            let all = [CF, PF, AF, ZF, SF, OF];
+            let wanted = all.iter().enumerate().fold(0, |sum, (n, flag)| sum | (bits >> n & 1) * flag);
+            let mut flags = Flags::RESET;
+            flags.set(wanted | IF);
+            let possible = wanted & ZF == 0 || wanted & (SF | PF) == PF;
+            assert_eq!(flags.make_result(), possible, "{wanted:#x}");
+            assert_eq!(flags.get(), wanted | IF | FIXED);
+            assert_eq!(flags.lazy == Lazy::Result, possible);
+        }
+        let mut flags = Flags::RESET;
+        flags.remember(Lazy::Sub, 15, 0, 1, 0xffff);
+        let before = flags.get();
+        assert!(flags.make_result() && flags.lazy == Lazy::Result);
+        assert_eq!(flags.get(), before);
     }
 
     #[test]

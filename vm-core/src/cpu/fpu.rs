@@ -6,6 +6,7 @@
 pub mod arith;
 pub mod convert;
 pub mod float;
+pub mod picture;
 pub mod transcendental;
 
 use serde::{Deserialize, Serialize};

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use super::block::{Header, Link, SAMPLED};
 use super::fault::Fault;
+use super::interrupt::TripleFault;
 use super::lift::Mode;
 use super::uop::Uop;
 use super::{Cpu, Exit, template};
@@ -67,8 +68,10 @@ pub(super) struct Exec {
     signals: *const Signals,
     /// This turn of the dispatcher is timed.
     pub sampled: bool,
-    /// A helper has shut the processor down.
+    /// A helper, or a fault that native code ran into, has shut the processor down.
     pub shutdown: bool,
+    /// Faults that were delivered without a turn of the dispatcher; each has used up one of `left`.
+    pub delivered: u64,
 }
 
 // SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
@@ -88,6 +91,7 @@ impl Default for Exec {
             signals: ptr::null(),
             sampled: false,
             shutdown: false,
+            delivered: 0,
         }
     }
 }
@@ -192,6 +196,13 @@ impl Exec {
 }
 
 impl Cpu {
+    /// Whether the instruction whose helper runs is followed by another one of its block.
+    pub(super) fn another_follows(&self) -> bool {
+        let (block, op) = (self.exec.block, self.exec.op);
+        // SAFETY: both are null, or lead to the block that runs and to one of its ops.
+        !block.is_null() && !op.is_null() && unsafe { u32::from((*op).y) + 1 < (*block).count }
+    }
+
     /// Executes until `budget` instructions are through or something else comes up.
     ///
     /// Interrupts are looked at between blocks. An exception that is delivered uses up one of the budget, too, so that a
@@ -293,7 +304,7 @@ impl Cpu {
             }
         } else if mode.key() == self.exec.mode {
             let way = self.exec.native.way();
-            self.code.tie_way(way, header, self.tlb.generation());
+            self.code.tie_way(way, header);
         }
         self.exec.forget_link();
         self.state.interrupt_shadow = false;
@@ -306,9 +317,10 @@ impl Cpu {
         let left_before = *left;
         let software = step && self.is_software_interrupt(header);
         self.execute(bus, header, mode, left);
-        self.retired = self.retired.wrapping_add(left_before - *left);
+        let executed = (left_before - *left).saturating_sub(std::mem::take(&mut self.exec.delivered));
+        self.retired = self.retired.wrapping_add(executed);
         // Rounds of a REP that its helper has counted itself.
-        let rounds = self.retired.wrapping_sub(before).saturating_sub(left_before - *left);
+        let rounds = self.retired.wrapping_sub(before).saturating_sub(executed);
         *left = left.saturating_sub(rounds);
 
         if std::mem::take(&mut self.exec.shutdown) {
@@ -329,13 +341,18 @@ impl Cpu {
     }
 
     fn deliver_fault(&mut self, bus: &mut dyn Bus, fault: Fault, left: &mut u64) -> Option<Exit> {
+        *left = left.saturating_sub(1);
+        self.raise_fault(bus, fault).is_err().then_some(Exit::TripleFault)
+    }
+
+    /// Delivers the fault of an instruction that has not completed.
+    pub(super) fn raise_fault(&mut self, bus: &mut dyn Bus, fault: Fault) -> Result<(), TripleFault> {
         self.exec.forget_link();
         self.exec.block = ptr::null();
         self.code.stats.faults += 1;
-        *left = left.saturating_sub(1);
-        // The instruction has not completed; whatever it hit it will hit again.
+        // Whatever it hit it will hit again.
         self.state.pending_debug = 0;
-        self.raise(bus, fault).is_err().then_some(Exit::TripleFault)
+        self.raise(bus, fault)
     }
 
     /// INT n and its like clear TF on their way: no trap follows them.

@@ -11,6 +11,7 @@ mod mov;
 mod muldiv;
 mod shift;
 mod stack;
+mod string;
 mod vector;
 mod x87;
 
@@ -78,12 +79,6 @@ impl Mode {
     #[must_use]
     pub fn single(self) -> Self {
         Self { bits: self.bits | Self::SINGLE, ..self }
-    }
-
-    /// Whether code of one mode may go on in the other, however many instructions its blocks have.
-    #[inline]
-    pub fn like(self, other: Self) -> bool {
-        (self.bits ^ other.bits) & !Self::SINGLE == 0 && self.limit == other.limit
     }
 
     /// Whether a block of this mode has one instruction.
@@ -371,7 +366,15 @@ impl Lifter<'_> {
         if let Some(ends) = self.branch() {
             return ends;
         }
-        if self.alu() || self.mov() || self.stack() || self.shift() || self.muldiv() || self.bit() || self.flags() {
+        if self.alu()
+            || self.mov()
+            || self.stack()
+            || self.string()
+            || self.shift()
+            || self.muldiv()
+            || self.bit()
+            || self.flags()
+        {
             return Ends::No;
         }
         if self.is_hint() || self.vector() {
@@ -386,11 +389,6 @@ impl Lifter<'_> {
         self.call(helper);
         if self.ends_after_helper() {
             return self.leave();
-        }
-        if self.loads_segment()
-            && let Some(op) = self.into.ops.last_mut()
-        {
-            op.x = 1;
         }
         Ends::No
     }
@@ -446,13 +444,6 @@ impl Lifter<'_> {
                     | Mnemonic::Outsd
                     | Mnemonic::Hlt
             )
-    }
-
-    /// Whether a segment register is loaded (the mode may change, or interrupts be held off).
-    fn loads_segment(&self) -> bool {
-        matches!(self.insn.mnemonic(), Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lss | Mnemonic::Lfs | Mnemonic::Lgs)
-            || matches!(self.insn.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
-                && self.insn.op0_register().is_segment_register()
     }
 
     /// [`Flag::Live`]: the pass that removes dead flags comes later.

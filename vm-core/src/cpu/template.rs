@@ -11,9 +11,11 @@ mod control;
 mod emitter;
 mod flags;
 mod float;
+mod group;
 mod host;
 mod memory;
 mod registers;
+mod resume;
 mod run;
 mod shift;
 mod stubs;
@@ -27,6 +29,7 @@ pub(super) use run::{Run, enter, left};
 
 use control::JUMPS;
 use emitter::Assembler;
+use group::Groups;
 use host::{CODE_BYTES, CodeMemory, DATA_BYTES};
 use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
@@ -88,6 +91,9 @@ pub(super) struct Jump {
     place: CodePlace,
 }
 
+/// Where what is rare begins in code memory: it is somewhat more than the rest.
+const RARE: usize = CODE_BYTES * 3 / 8;
+
 /// Jump tables: as many modes may take turns before one loses its table.
 const TABLES: usize = 8;
 
@@ -95,12 +101,22 @@ const TABLES: usize = 8;
 struct Data {
     start: *mut u8,
     used: usize,
+    /// Where the ops begin, which are seldom looked at: they fill it from its end.
+    ops: usize,
 }
 
 impl Data {
+    fn new(start: *mut u8) -> Self {
+        Self { start, used: 0, ops: DATA_BYTES }
+    }
+
+    fn forget(&mut self) {
+        *self = Self::new(self.start);
+    }
+
     /// Zeroed room, a multiple of 8 bytes.
     fn allocate(&mut self, bytes: usize) -> Option<*mut u8> {
-        if self.used + bytes > DATA_BYTES {
+        if self.used + bytes > self.ops {
             return None;
         }
         let at = self.start.wrapping_add(self.used);
@@ -112,10 +128,11 @@ impl Data {
 
     /// A copy of ops; its host address.
     fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
-        self.used = (self.used + 15) & !15;
-        #[allow(clippy::cast_ptr_alignment, reason = "what is in use was just made a multiple of 16")]
-        let at = self.allocate(size_of_val(ops))?.cast::<Uop>();
-        // SAFETY: the room was just allocated, aligned.
+        let ops_at = self.ops.checked_sub(size_of_val(ops)).filter(|&at| at >= self.used)?;
+        self.ops = ops_at;
+        #[allow(clippy::cast_ptr_alignment, reason = "an op has 16 bytes, and nothing else is at that end")]
+        let at = self.start.wrapping_add(ops_at).cast::<Uop>();
+        // SAFETY: the room is free, and aligned.
         unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };
         Some(at.addr() as u64)
     }
@@ -134,11 +151,14 @@ pub(super) struct Native {
     stubs: Stubs,
     /// Bytes of code that stay: the stubs.
     fixed: usize,
-    /// Bytes of code in use.
+    /// Bytes of code in use,
     used: usize,
+    /// and the end of what is rare, which stands behind all the rest: so what is not lies close together.
+    rare: usize,
     data: Data,
     tables: Vec<Table>,
     cold: Vec<Cold>,
+    groups: Groups,
     live: Vec<u32>,
 }
 
@@ -157,16 +177,18 @@ impl Native {
         let stubs = Stubs::emit(&mut asm);
         memory.write(0, asm.code());
         let fixed = (asm.len() + 63) & !63;
-        let data = Data { start: memory.data(), used: 0 };
+        let data = Data::new(memory.data());
         Ok(Self {
             memory,
             asm,
             stubs,
             fixed,
             used: fixed,
+            rare: RARE,
             data,
             tables: Vec::new(),
             cold: Vec::new(),
+            groups: Groups::default(),
             live: Vec::new(),
         })
     }
@@ -174,23 +196,41 @@ impl Native {
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
     pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
         super::pass::live_flags(ops, &mut self.live);
-        let code = self.memory.code();
-        self.asm.start(code + self.used as u64);
-        let parts = Parts { asm: &mut self.asm, data: &mut self.data, stubs: &self.stubs, cold: &mut self.cold, code };
-        let entry = Translator::translate(parts, header, ops, &self.live, offsets)?;
-        let bytes = self.asm.len();
-        if self.used + bytes > CODE_BYTES {
+        self.groups.find(ops);
+        // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
+        let entry = match self.translate_with_groups(header, ops, offsets) {
+            Some(entry) => entry,
+            None if !self.groups.all.is_empty() => {
+                self.groups.clear();
+                self.translate_with_groups(header, ops, offsets)?
+            }
+            None => return None,
+        };
+        let (often, seldom) = (self.asm.code(), self.asm.rare_code());
+        if self.used + often.len() > RARE || self.rare + seldom.len() > CODE_BYTES {
             return None;
         }
-        self.memory.write(self.used, self.asm.code());
-        self.used = (self.used + bytes + 15) & !15;
-        Some((entry, bytes))
+        self.memory.write(self.used, often);
+        self.memory.write(self.rare, seldom);
+        self.used = (self.used + often.len() + 15) & !15;
+        self.rare += seldom.len();
+        Some((entry, self.asm.len()))
+    }
+
+    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<u64> {
+        let code = self.memory.code();
+        self.asm.start(code + self.used as u64);
+        let rare = code + self.rare as u64;
+        let Self { asm, data, stubs, cold, groups, live, .. } = self;
+        let parts = Parts { asm, data, stubs, cold, groups, code, rare };
+        Translator::translate(parts, header, ops, live, offsets)
     }
 
     /// Drops all code but the stubs.
     pub fn flush(&mut self) {
         self.used = self.fixed;
-        self.data.used = 0;
+        self.rare = RARE;
+        self.data.forget();
         for table in &mut self.tables {
             table.jumps.fill(NOWHERE);
         }
@@ -218,21 +258,21 @@ impl Native {
         self.memory.write(jump as usize, &(to.wrapping_sub(from) as u32).to_le_bytes());
     }
 
-    /// Ties a way to a block's code for this generation of the TLB. True where it now leads there and did not before.
+    /// Ties a way to a block's code. Whether the TLB still leads there is for native code to find out.
     ///
     /// # Safety
     /// The way was left by the code that ran last.
-    pub unsafe fn tie(&mut self, way: *mut Way, header: Header, entry: u64, generation: u32) -> Tied {
+    pub unsafe fn tie(&mut self, way: *mut Way, header: Header, entry: u64) -> Tied {
         let number = header.number;
         // SAFETY: the caller's promise.
         let way = unsafe { &mut *way };
         if way.kind & Link::LOOSE != 0 {
             return Tied::Not;
         }
-        way.valid = u64::from(generation) << 33;
         if way.target == Some(number) {
             return Tied::Already;
         }
+        way.valid = 0;
         way.place = CodePlace::new(entry, header);
         let before = way.target.replace(number);
         let jump = way.jump;

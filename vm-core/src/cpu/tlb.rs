@@ -38,6 +38,7 @@ pub struct TlbEntry {
 
 /// What the slow path wants to know of an entry.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Page {
     /// Physical address.
     physical: u64,
@@ -114,8 +115,14 @@ impl CodeEntry {
         Self { linear: Self::NONE, physical: 0, global: false, listed: Listed { local: false, global: false } };
 }
 
-/// Where native code finds linear and physical page in an entry of a code page.
-pub(super) const CODE_ENTRY: (usize, usize) = (offset_of!(CodeEntry, linear), offset_of!(CodeEntry, physical));
+/// Where native code finds linear page, physical page and whether that is global in an entry of a code page.
+pub(super) const CODE_ENTRY: (usize, usize, usize) =
+    (offset_of!(CodeEntry, linear), offset_of!(CodeEntry, physical), offset_of!(CodeEntry, global));
+
+/// Where native code finds whether a page is global, from [`Tlb::pages_from_entries`] and an entry on.
+pub(super) const PAGE_GLOBAL: usize = offset_of!(Page, global);
+
+const _: () = assert!(size_of::<Page>() == size_of::<TlbEntry>());
 
 /// Translations of data and code pages.
 #[derive(Debug)]
@@ -131,8 +138,10 @@ pub struct Tlb {
     large: [u64; 16],
     a20_mask: u64,
     map_generation: u32,
-    /// Counts everything that makes a translation untrue; whoever caches one elsewhere compares it. Never 0, 31 bits.
+    /// Counts what makes translations untrue, but for loads of CR3: whoever caches one elsewhere compares it. Never 0, 31 bits.
     generation: u32,
+    /// Counts the loads of CR3, which make all translations untrue that are not global.
+    loads: u32,
     /// The count began anew.
     wrapped: bool,
     /// Data accesses that took the slow path.
@@ -159,6 +168,7 @@ impl Tlb {
             a20_mask: u64::MAX,
             map_generation: 0,
             generation: 1,
+            loads: 0,
             wrapped: false,
             misses: 0,
         };
@@ -181,6 +191,26 @@ impl Tlb {
     /// Whether generations began anew since the last call: what is cached elsewhere must then be thrown away.
     pub(super) fn take_wrapped(&mut self) -> bool {
         std::mem::take(&mut self.wrapped)
+    }
+
+    /// Whether the next [`Self::take_wrapped`] says so.
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.wrapped
+    }
+
+    /// The loads of CR3 so far.
+    pub(super) fn loads(&self) -> u32 {
+        self.loads
+    }
+
+    /// What is cached elsewhere is to be thought untrue.
+    pub(super) fn distrust_copies(&mut self) {
+        self.next_generation();
+    }
+
+    /// Bytes from an entry to what the slow path knows of its page, modulo the host's address size.
+    pub(super) fn pages_from_entries(&self) -> usize {
+        self.pages.as_ptr().addr().wrapping_sub(self.entries.as_ptr().addr())
     }
 
     /// The first entry of the bank in use.
@@ -294,6 +324,7 @@ impl Tlb {
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.flush_local();
+        self.next_generation();
         let mut list = std::mem::take(&mut self.filled.global);
         for index in list.drain(..).map(usize::from) {
             self.pages[index].listed.global = false;
@@ -325,7 +356,7 @@ impl Tlb {
                 entry.linear = CodeEntry::NONE;
             }
         }
-        self.next_generation();
+        self.loads = self.loads.wrapping_add(1);
     }
 
     /// Forgets the page of `linear`, global or not (INVLPG).

@@ -429,6 +429,8 @@ ops! {
     Scan { scan: Scan, size: Size }
     /// `d` = `a` with its bytes reversed.
     Bswap { size: Size }
+    /// `d = d + imm`, or with DF `d - imm`: the index of a string.
+    Advance { size: Size }
     /// `d = 1` where the condition holds, else 0; a byte.
     Setcc { cond: Cond }
     /// `d = a` where the condition holds.
@@ -449,6 +451,8 @@ ops! {
     StoreImm { size: Size, ea: Ea }
     /// `d` = linear address of offset `a + (b << x) + imm` in a segment, checked. `imm2`: see [`Uop::segment_check`].
     Segment { address: AddressSize, ea: Ea }
+    /// `d` = the selector in segment register `imm`, widened with zeros.
+    Selector {}
     /// Pushes slot `d` through SS, whatever the stack's size.
     Push { size: Size }
     /// Pushes `imm` through SS.
@@ -475,7 +479,7 @@ ops! {
     VectorSet { unit: Unit, set: VectorSet }
     /// Copies the lower half of vector register `a` to `d` of the unit; `a` is of the other one.
     VectorCross { unit: Unit }
-    /// An x87 instruction on registers, of those that all x87s do alike. `imm2`: see [`Uop::x87`].
+    /// An x87 instruction on registers, of those that the host's x87 may execute. `imm2`: see [`Uop::x87`].
     X87 { kind: X87 }
     /// The same with `d` bytes of memory. `imm2`: see [`Uop::x87`]; the register is the segment's number.
     X87Memory { access: X87Access, ea: Ea }
@@ -553,6 +557,10 @@ pub const RBX: u8 = slot(gpr::RBX);
 pub const RSP: u8 = slot(gpr::RSP);
 /// BP, EBP.
 pub const RBP: u8 = slot(gpr::RBP);
+/// SI, ESI.
+pub const RSI: u8 = slot(gpr::RSI);
+/// DI, EDI.
+pub const RDI: u8 = slot(gpr::RDI);
 /// Always zero.
 pub const ZERO: u8 = slot(16);
 /// First of the temporaries.

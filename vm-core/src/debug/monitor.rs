@@ -59,6 +59,11 @@ pub trait MonitorTarget {
     fn power_button(&mut self);
     /// Ends the machine.
     fn quit(&mut self);
+    /// Stops the machine, saves its state and ends it, as one action; without a folder to where its state belongs.
+    ///
+    /// # Errors
+    /// In words; the machine is whole.
+    fn save_and_close(&mut self, folder: &str) -> Result<(), String>;
     /// Takes a snapshot; without a name one is made up. `adopt`: of raw disks too, whose images are only read from then on.
     ///
     /// # Errors
@@ -115,6 +120,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, pic, lapic, jit, snapshots, version", run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a snapshot; the present is kept as one", run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
+    Row { name: "save_and_close",   short: "",  arguments: "[FOLDER]",         help: "stop, save the state and end, as one action; the next start goes on there", run: |folder, machine| machine.save_and_close(folder).map(|()| String::new()) },
     Row { name: "savevm",           short: "",  arguments: "[-a] [NAME]",      help: "take a snapshot; -a: raw disks are adopted for it", run: savevm },
     Row { name: "screendump",       short: "",  arguments: "FILE [-f FORMAT]", help: "write the picture to a file, as ppm or png", run: dump },
     Row { name: "sendkey",          short: "",  arguments: "KEYS [HOLD]",      help: "press keys: ctrl-alt-delete; HOLD in ms",    run: sendkey },
@@ -382,6 +388,10 @@ mod tests {
         fn reset(&mut self) {}
         fn power_button(&mut self) {}
         fn quit(&mut self) {}
+        fn save_and_close(&mut self, folder: &str) -> Result<(), String> {
+            self.said.push(format!("close into “{folder}”"));
+            Ok(())
+        }
         fn save_state(&mut self, name: &str, adopt: bool) -> Result<(), String> {
             self.said.push(format!("save {name}{}", if adopt { " and adopt" } else { "" }));
             Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::image::{self, ImageError, MAX_NEW_BYTES, host_error};
 use super::qcow2::{chain, make};
 use super::raw::{Image, RawImage};
+use super::sums::Stamp;
 use super::{MediumError, SECTOR, check_kind_of_file, host_file, lock_file, open_file};
 use crate::config::ImageFormat;
 
@@ -28,10 +29,9 @@ fn source(path: &Path, format: ImageFormat) -> Result<Source, MediumError> {
     let file = open_file(path, false)?;
     let lock = lock_file(path, &file, false)?;
     let image = file.try_clone().and_then(RawImage::new).map_err(|error| host_error(path, error))?;
-    Ok(Source {
-        image: Box::new(image),
-        _held: vec![super::HeldFile { path: path.to_owned(), file, lock: Some(lock) }],
-    })
+    let (opened, written) = (Stamp::of(&file), image.written());
+    let held = super::HeldFile { path: path.to_owned(), file, lock: Some(lock), opened, written };
+    Ok(Source { image: Box::new(image), _held: vec![held] })
 }
 
 /// Copies the medium of the image at `from`, with all that is below it, into a new image at `to`, as a whole or not at all. Nothing is

@@ -1,19 +1,19 @@
 //! Which medium a saved state belongs to, and whether it is still as it was.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use twox_hash::xxhash3_128::Hasher;
 
 use super::MediumError;
 use super::qcow2::chain;
+use super::sums::{self, FileSums, Known, Stamp};
 use crate::config::ImageFormat;
 
 /// Bytes hashed at a time. Part of the meaning of the hash.
-const PART: usize = 1 << 20;
+const PART: usize = sums::PART as usize;
 
 /// A medium as it was when a state was saved.
 ///
@@ -27,7 +27,8 @@ pub struct MediumIdentity {
     pub size: u64,
     /// Seconds and nanoseconds of its last write since 1970; `None`: the host does not say.
     pub modified: Option<(u64, u32)>,
-    /// XXH3 (128 bits, hexadecimal) over number and bytes of each MiB that is not all zeros.
+    /// XXH3 (128 bits, hexadecimal) over number and XXH3 of each MiB that is not all zeros ([`FileSums::hash`]); from versions before over
+    /// number and bytes.
     pub hash: String,
     /// How the file holds the medium's bytes; `None`: written by a version that knew plain images only.
     #[serde(default)]
@@ -48,7 +49,29 @@ pub enum IdentityStep {
         all: u64,
     },
     /// The end. [`ErrorKind::Interrupted`]: cancelled.
-    Done(io::Result<MediumIdentity>),
+    Done(io::Result<Measured>),
+}
+
+/// A medium that was measured.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What it is.
+    pub identity: MediumIdentity,
+    /// The sums of its files, topmost first: the next time only what is written in between needs to be read.
+    pub sums: Vec<FileSums>,
+    /// Bytes that had to be read.
+    pub read: u64,
+}
+
+/// A file to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct FileToMeasure<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// Open.
+    pub file: &'a File,
+    /// What is known of it.
+    pub known: Option<Known<'a>>,
 }
 
 /// Why a medium is not the one that a state was saved with.
@@ -114,25 +137,53 @@ impl MediumIdentity {
         files: &[(&Path, &File)],
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> io::Result<Self> {
-        let mut measured = Vec::with_capacity(files.len());
-        for (path, file) in files {
-            measured.push(Self::measure_file(path, file, progress)?);
-        }
-        let mut measured = measured.into_iter();
-        let top = measured.next().ok_or(ErrorKind::NotFound)?;
-        Ok(Self { format: Some(format), below: measured.collect(), ..top })
+        let files: Vec<_> = files.iter().map(|&(path, file)| FileToMeasure { path, file, known: None }).collect();
+        Ok(Self::measure_with(format, &files, progress)?.identity)
     }
 
-    fn measure_file(path: &Path, file: &File, progress: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<Self> {
-        let before = modified(&file.metadata()?);
-        let size = (&*file).seek(SeekFrom::End(0))?;
-        let hash = hash(file, size, progress)?;
-        let after = modified(&file.metadata()?);
+    /// The same, where only a part of the files needs to be read.
+    ///
+    /// # Errors
+    /// As for [`MediumIdentity::measure`].
+    pub fn measure_with(
+        format: ImageFormat,
+        files: &[FileToMeasure<'_>],
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> io::Result<Measured> {
+        let (mut sums, mut identities, mut read) = (Vec::new(), Vec::new(), 0);
+        for file in files {
+            let (measured, bytes) = Self::measure_file(file, progress)?;
+            read += bytes;
+            identities.push(Self {
+                path: measured.path.clone(),
+                size: measured.stamp.size,
+                modified: measured.stamp.modified,
+                hash: measured.hash(),
+                format: None,
+                below: Vec::new(),
+            });
+            sums.push(measured);
+        }
+        let mut identities = identities.into_iter();
+        let top = identities.next().ok_or(ErrorKind::NotFound)?;
+        let identity = Self { format: Some(format), below: identities.collect(), ..top };
+        Ok(Measured { identity, sums, read })
+    }
+
+    fn measure_file(
+        file: &FileToMeasure<'_>,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> io::Result<(FileSums, u64)> {
+        let FileToMeasure { path, mut file, known } = *file;
+        let before = Stamp::of(file).modified;
+        let size = file.seek(SeekFrom::End(0))?;
+        let (parts, read) = sums::measure(file, size, known, progress)?;
+        let after = Stamp::of(file).modified;
         if before != after {
             return Err(io::Error::other("something else writes to it at the same time"));
         }
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { path, size, modified: after, hash, format: None, below: Vec::new() })
+        Ok((FileSums { path, stamp: Stamp { size, modified: after }, parts }, read))
     }
 
     /// Whether the image is still as it was, and all below it, now that it is at `path` and attached as `format`.
@@ -183,22 +234,24 @@ impl MediumIdentity {
         if now != self.size {
             return Err(IdentityError::Size { path: self.path.clone(), was: self.size, now });
         }
-        if self.modified.is_some() && modified(&file.metadata().map_err(host)?) == self.modified {
+        if self.modified.is_some() && Stamp::of(&file).modified == self.modified {
             return Ok(());
         }
-        if hash(&file, now, progress).map_err(host)? == self.hash {
+        let hash = if self.hash.starts_with(sums::MARK) {
+            let (parts, _) = sums::measure(&file, now, None, progress).map_err(host)?;
+            FileSums { path: self.path.clone(), stamp: Stamp { size: now, modified: None }, parts }.hash()
+        } else {
+            hash_of_old(&file, now, progress).map_err(host)?
+        };
+        if hash == self.hash {
             return Ok(());
         }
         Err(IdentityError::Content(self.path.clone()))
     }
 }
 
-fn modified(metadata: &Metadata) -> Option<(u64, u32)> {
-    let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((since.as_secs(), since.subsec_nanos()))
-}
-
-fn hash(mut file: &File, size: u64, progress: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<String> {
+/// The hash as versions before wrote it.
+fn hash_of_old(mut file: &File, size: u64, progress: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<String> {
     let mut hasher = Hasher::new();
     let mut part = vec![0; PART];
     file.seek(SeekFrom::Start(0))?;
@@ -237,6 +290,10 @@ mod tests {
             })
             .unwrap();
         assert_eq!(steps, 4);
+        // As a version before had it.
+        let old = hash_of_old(&File::open(&path).unwrap(), 2 * PART as u64 + 5, &mut |_, _| true).unwrap();
+        let old = MediumIdentity { hash: old, modified: None, ..identity.clone() };
+        old.check(&mut |_, _| true).unwrap();
         let text = ron::to_string(&identity).unwrap();
         assert_eq!(ron::from_str::<MediumIdentity>(&text).unwrap(), identity);
 
@@ -249,6 +306,7 @@ mod tests {
         bytes[PART + 1] = 2;
         std::fs::write(&path, &bytes).unwrap();
         assert!(matches!(identity.check(&mut |_, _| true), Err(IdentityError::Content(_))));
+        assert!(matches!(old.check(&mut |_, _| true), Err(IdentityError::Content(_))));
         assert!(matches!(identity.check(&mut |_, _| false), Err(IdentityError::Host { .. })));
         std::fs::write(&path, b"short").unwrap();
         assert!(matches!(identity.check(&mut |_, _| true), Err(IdentityError::Size { now: 5, .. })));

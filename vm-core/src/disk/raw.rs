@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use super::SECTOR;
 use super::host_file::{read_at, write_at};
 use super::qcow2::{self, Layer};
+use super::sums::Written;
 
 /// What the I/O thread works on.
 pub trait Image: Send + 'static {
@@ -70,6 +71,7 @@ pub struct RawImage {
     bytes: u64,
     /// Beginnings that are not written.
     refused: Option<fn(&[u8]) -> bool>,
+    written: Written,
 }
 
 impl RawImage {
@@ -79,7 +81,7 @@ impl RawImage {
     /// Where its end cannot be found.
     pub fn new(mut file: File) -> io::Result<Self> {
         let bytes = file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, bytes, refused: None })
+        Ok(Self { file, bytes, refused: None, written: Written::default() })
     }
 
     /// Bytes of the file.
@@ -90,6 +92,11 @@ impl RawImage {
     /// From now on refuses to write a beginning that `looks_other` takes for another format.
     pub fn keep_plain(&mut self, looks_other: fn(&[u8]) -> bool) {
         self.refused = Some(looks_other);
+    }
+
+    /// What is written from now on.
+    pub fn written(&self) -> Written {
+        self.written.clone()
     }
 
     /// Another handle of the same open file: it shares its lock.
@@ -121,6 +128,7 @@ impl RawImage {
             let text = "it would make this plain image look like one of another format; say format=raw to allow it";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
+        self.written.add(offset, present.len() as u64);
         write_at(&self.file, offset, present)
     }
 

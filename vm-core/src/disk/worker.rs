@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::identity::{IdentityStep, MediumIdentity};
+use super::identity::{FileToMeasure, IdentityStep, MediumIdentity};
 use super::qcow2::chain;
 use super::raw::Image;
+use super::sums::{FileSums, Known, Stamp, Written};
 use super::{BlockBackend, Completion, HeldFile, MediumError, Operation, SECTOR};
 use crate::bus::signals::Signals;
 use crate::config::ImageFormat;
@@ -32,7 +33,7 @@ pub struct About {
 
 enum Job {
     Operation(u64, Operation),
-    Identify(Sender<IdentityStep>),
+    Identify(Arc<Vec<FileSums>>, Sender<IdentityStep>),
     Sync(Sender<io::Result<()>>),
     Freeze(PathBuf, Sender<Result<(), MediumError>>),
 }
@@ -123,9 +124,9 @@ impl BlockBackend for Worker {
         self.about.temporary
     }
 
-    fn identify(&mut self) -> Option<Receiver<IdentityStep>> {
+    fn identify(&mut self, known: &Arc<Vec<FileSums>>) -> Option<Receiver<IdentityStep>> {
         let (steps, receiver) = unbounded();
-        self.jobs.as_ref()?.send(Job::Identify(steps)).ok()?;
+        self.jobs.as_ref()?.send(Job::Identify(Arc::clone(known), steps)).ok()?;
         Some(receiver)
     }
 
@@ -176,7 +177,7 @@ impl Thread {
         while let Ok(job) = work.recv() {
             match job {
                 Job::Operation(tag, operation) => self.operation(tag, operation),
-                Job::Identify(steps) => self.identify(&steps),
+                Job::Identify(known, steps) => self.identify(&known, &steps),
                 // Whoever asked may have gone away.
                 Job::Sync(done) => drop(done.send(self.flush())),
                 Job::Freeze(overlay, done) => drop(done.send(self.freeze(&overlay))),
@@ -233,11 +234,39 @@ impl Thread {
         Ok(())
     }
 
-    fn identify(&mut self, steps: &Sender<IdentityStep>) {
+    /// The files below the image, as a start would find them now. They need not be those that are open: a merge of snapshots puts others
+    /// with the same content in their places.
+    fn below_now(&self) -> io::Result<Vec<chain::ChainFile>> {
+        if self.format == ImageFormat::Raw {
+            return Ok(Vec::new());
+        }
+        let mut files = chain::files(&self.path, false, false).map_err(io::Error::other)?;
+        files.remove(0);
+        Ok(files)
+    }
+
+    fn identify(&mut self, known: &[FileSums], steps: &Sender<IdentityStep>) {
         let flushed = self.flush();
         let mut progress = |done, all| steps.send(IdentityStep::Progress { done, all }).is_ok();
-        let files: Vec<_> = self.files.iter().map(|held| (held.path.as_path(), &held.file)).collect();
-        let result = flushed.and_then(|()| MediumIdentity::measure(self.format, &files, &mut progress));
+        let (below, untouched) = (self.below_now(), Written::default());
+        let result = flushed.and(below).and_then(|below| {
+            let top = self.files.iter().take(1);
+            let top = top.map(|held| (held.path.as_path(), &held.file, held.opened, &held.written));
+            let below = below.iter().map(|file| (file.path.as_path(), &file.file, Stamp::of(&file.file), &untouched));
+            let files: Vec<_> = top
+                .chain(below)
+                .map(|(path, file, stamp, written)| {
+                    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                    let fits =
+                        |sums: &&FileSums| sums.path == absolute && sums.stamp == stamp && stamp.modified.is_some();
+                    FileToMeasure { path, file, known: known.iter().find(fits).map(|sums| Known { sums, written }) }
+                })
+                .collect();
+            MediumIdentity::measure_with(self.format, &files, &mut progress)
+        });
+        if let Ok(measured) = &result {
+            tracing::debug!(path = %self.path.display(), read = measured.read, "measured");
+        }
         let _ = steps.send(IdentityStep::Done(result));
     }
 }

@@ -40,6 +40,7 @@ use crate::dev::speaker::Speaker;
 use crate::dev::vga::Vga;
 use crate::dev::vmmouse::VmMouse;
 use crate::disk::identity::IdentityStep;
+use crate::disk::sums::FileSums;
 use crate::disk::{self, BlockBackend, SECTOR};
 use crate::firmware::{self, Firmware, FirmwareChoice};
 use crate::input::{AbsolutePointerEvent, KeyEvent, PointerEvent};
@@ -446,13 +447,13 @@ impl Board {
         self.vmmouse.is_absolute()
     }
 
-    /// Asks the thread of every medium to bring it to stable storage and to measure it.
-    pub fn identify_media(&mut self) -> Vec<(DriveSlot, Receiver<IdentityStep>)> {
+    /// Asks the thread of every medium to bring it to stable storage and to measure it; `known`: sums of their files from before.
+    pub fn identify_media(&mut self, known: &Arc<Vec<FileSums>>) -> Vec<(DriveSlot, Receiver<IdentityStep>)> {
         let slots: Vec<_> = self.drives.iter().map(|drive| drive.slot).collect();
         let mut media = Vec::new();
         for slot in slots {
             let medium = self.medium(slot);
-            if let Some(steps) = medium.and_then(BlockBackend::identify) {
+            if let Some(steps) = medium.and_then(|medium| medium.identify(known)) {
                 media.push((slot, steps));
             }
         }

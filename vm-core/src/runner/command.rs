@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::media::{BlockInfo, MediumChange};
 use crate::config::DriveSlot;
 use crate::input::{AbsolutePointerEvent, Key, KeyEvent, PointerEvent};
+use crate::snapshot::keeper::CloneKind;
 use crate::snapshot::tree::{SnapshotId, SnapshotTree};
 
 /// A request to a machine.
@@ -37,8 +38,9 @@ pub enum Command {
     /// The pointer is at a place of the picture: for a guest that takes places ([`Event::AbsolutePointer`](super::Event::AbsolutePointer)).
     /// Of another guest only buttons and wheel reach the mouse.
     AbsolutePointer(AbsolutePointerEvent),
-    /// Stop → save → quit as one action into the folder; the machine ends only if all of it is on stable storage.
-    SaveAndClose(PathBuf),
+    /// Stop → save → quit as one action into the folder (`None`: where the state of this machine belongs); the machine ends only if all of it
+    /// is on stable storage.
+    SaveAndClose(Option<PathBuf>),
     /// Save the state into the folder and go on as before (refused where a medium could not be frozen with it).
     SaveState(PathBuf),
     /// Keep memory, devices and all writable media as they are at one instant; the guest goes on. Answered when all of it is on stable
@@ -69,13 +71,15 @@ pub enum Command {
         /// What the asker calls this job in events.
         label: Option<String>,
     },
-    /// Copy a snapshot into the folder of a new machine ([`Keeper::clone_to`](crate::snapshot::keeper::Keeper::clone_to)). Answered when
-    /// all of it is on stable storage.
+    /// Make a new machine of a snapshot in its folder ([`Keeper::clone_to`](crate::snapshot::keeper::Keeper::clone_to)). Answered when all
+    /// of it is on stable storage.
     CloneSnapshot {
         /// Which.
         id: SnapshotId,
         /// The new machine's folder, which is there and empty.
         home: PathBuf,
+        /// Copied, or by second names of its files.
+        kind: CloneKind,
         /// What the asker calls this job in events.
         label: Option<String>,
     },

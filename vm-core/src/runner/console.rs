@@ -147,6 +147,10 @@ impl MonitorTarget for Worker {
         self.end = Some(EndReason::PowerOff);
     }
 
+    fn save_and_close(&mut self, folder: &str) -> Result<(), String> {
+        self.close((!folder.is_empty()).then(|| folder.into()))
+    }
+
     fn save_state(&mut self, name: &str, adopt: bool) -> Result<(), String> {
         let name = (!name.is_empty()).then(|| name.to_owned());
         let wish = Wish { name, note: String::new(), kind: SnapshotKind::Manual, adopt };

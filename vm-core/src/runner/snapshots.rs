@@ -18,7 +18,7 @@ use crate::bus::Bus as _;
 use crate::bus::signals::Signals;
 use crate::config::{DriveSlot, MachineConfig};
 use crate::snapshot::files::Files;
-use crate::snapshot::keeper::{Captured, Keeper, Wish};
+use crate::snapshot::keeper::{Captured, CloneKind, Keeper, Wish};
 use crate::snapshot::tree::{SnapshotId, SnapshotKind, SnapshotTree};
 use crate::snapshot::{self, StateError, thin};
 
@@ -214,6 +214,11 @@ impl Snapshots {
         self.keeper().and_then(|keeper| keeper.describe(id, name, note)).map_err(|error| error.to_string())
     }
 
+    /// The present is about to be saved into `folder`.
+    pub fn fall_asleep(&self, folder: &Path) -> Result<(), String> {
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.set_asleep(folder)).map_err(|error| error.to_string())
+    }
+
     /// What nobody has asked for ends at once.
     fn stop_tending(&self) {
         if let Some(job) = self.job.as_ref().filter(|job| job.is_quiet) {
@@ -355,10 +360,10 @@ impl Worker {
                     tidied.map(|_| None).map_err(|error| error.to_string())
                 })
             }
-            SnapshotTask::Clone { id, home } => {
-                let (id, home) = (*id, home.clone());
+            SnapshotTask::Clone { id, home, kind } => {
+                let (id, home, kind) = (*id, home.clone(), *kind);
                 self.snapshots.spawn(work, signals, move |teller, _| {
-                    let copied = keeper.clone_to(id, &home, &mut teller.progress());
+                    let copied = keeper.clone_to(id, &home, kind, &mut teller.progress());
                     copied.map(|()| None).map_err(|error| error.to_string())
                 })
             }
@@ -421,8 +426,10 @@ impl Worker {
                     if was_running {
                         self.machine.resume();
                     }
+                    let pause = begun.elapsed();
+                    tracing::debug!(microseconds = pause.as_micros(), "the guest stood still for a snapshot");
                     if let Some(job) = &mut self.snapshots.job {
-                        job.pause = Some(begun.elapsed());
+                        job.pause = Some(pause);
                         let _ = job.captured.send(captured);
                     }
                 }
@@ -555,6 +562,7 @@ pub(super) enum SnapshotTask {
     Clone {
         id: SnapshotId,
         home: PathBuf,
+        kind: CloneKind,
     },
     /// What is left to tidy, and cold packs. Nobody has asked for it, so nobody is told.
     Tend,

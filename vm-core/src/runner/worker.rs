@@ -47,6 +47,8 @@ pub struct StartOptions {
     pub debug_ports: Vec<(u16, Box<dyn CharBackend>)>,
     /// A folder written by [`Command::SaveAndClose`] to resume from.
     pub resume_from: Option<PathBuf>,
+    /// Where [`Command::SaveAndClose`] goes that names no folder.
+    pub state: Option<PathBuf>,
     /// Stand still at the first instruction (`-S`).
     pub paused: bool,
     /// Folder of the states that older versions of the monitor's `savevm` wrote by name.
@@ -67,6 +69,7 @@ impl Default for StartOptions {
             serial: Vec::new(),
             debug_ports: Vec::new(),
             resume_from: None,
+            state: None,
             paused: false,
             states: None,
             home: None,
@@ -206,6 +209,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) states: Option<PathBuf>,
     pub(super) resumed_from: Option<PathBuf>,
+    state: Option<PathBuf>,
     pub(super) snapshots: Snapshots,
     pub(super) running: bool,
     pub(super) chords: ChordPlayer,
@@ -223,12 +227,14 @@ impl Worker {
         incoming: Receiver<Request>,
         shared: Arc<Shared>,
     ) -> Result<Self, String> {
+        let begun = Instant::now();
         let StartOptions {
             signals,
             firmware,
             serial,
             debug_ports,
             resume_from,
+            state,
             paused,
             states,
             home,
@@ -254,6 +260,7 @@ impl Worker {
             incoming,
             shared,
             states,
+            state,
             resumed_from: resume_from,
             snapshots,
             running: false,
@@ -269,6 +276,7 @@ impl Worker {
         } else {
             worker.resume_machine();
         }
+        tracing::debug!(microseconds = begun.elapsed().as_micros(), "the machine is ready");
         Ok(worker)
     }
 
@@ -367,8 +375,8 @@ impl Worker {
             Command::DeleteSnapshot { id, label } => {
                 self.snapshot_work(SnapshotTask::Delete(vec![id]), label).map_err(CommandError::Refused)?;
             }
-            Command::CloneSnapshot { id, home, label } => {
-                self.snapshot_work(SnapshotTask::Clone { id, home }, label).map_err(CommandError::Refused)?;
+            Command::CloneSnapshot { id, home, kind, label } => {
+                self.snapshot_work(SnapshotTask::Clone { id, home, kind }, label).map_err(CommandError::Refused)?;
             }
             Command::CancelSnapshot { label } => {
                 self.cancel_snapshot(label.as_deref()).map_err(CommandError::Refused)?;
@@ -381,11 +389,7 @@ impl Worker {
                 return Ok(Reply::Snapshots(Box::new(tree)));
             }
             Command::SetCheckpoints(interval) => self.set_checkpoints(interval),
-            Command::SaveAndClose(folder) => {
-                self.finish_snapshots();
-                self.save(&folder, true).map_err(CommandError::Refused)?;
-                self.end = Some(EndReason::Saved(folder));
-            }
+            Command::SaveAndClose(folder) => self.close(folder).map_err(CommandError::Refused)?,
             Command::SaveState(folder) => {
                 self.save_and_go_on(&folder).map_err(CommandError::Refused)?;
             }
@@ -406,6 +410,17 @@ impl Worker {
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// Stop → save → end.
+    pub(super) fn close(&mut self, folder: Option<PathBuf>) -> Result<(), String> {
+        let folder = folder.or_else(|| self.state.clone());
+        let folder = folder.ok_or("there is no place for the state of this machine: say a folder")?;
+        self.finish_snapshots();
+        self.snapshots.fall_asleep(&folder)?;
+        self.save(&folder, true)?;
+        self.end = Some(EndReason::Saved(folder));
+        Ok(())
     }
 
     pub(super) fn pause_machine(&mut self) {

@@ -129,6 +129,15 @@ impl Files {
         self.sync_folder(to.parent().unwrap_or(Path::new(".")))
     }
 
+    /// Gives the file at `from` a second name `to`. Both are the same file; it is there for as long as one of its names is.
+    ///
+    /// # Errors
+    /// What the host says: also where the two places are not on one file system, or it knows no second names.
+    pub fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::hard_link(from, to)
+    }
+
     /// Removes a file, if there is one.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //! - **Take** (`take`): new overlays are made and named in the tree while the guest runs. They are right from then on, whether or not the
 //!   machine has switched to them: an empty overlay shows what is below. The switch needs no commit, so the guest stands still only for it.
 //! - **Restore** (`restore`): everything is checked, new overlays above the snapshot's disks are made, and one commit names them.
-//! - **Clone** (`clone`): a snapshot is copied into the folder of a new machine, which needs nothing of the old one.
+//! - **Clone** (`clone`): a snapshot is copied into the folder of a new machine, or its files get second names there. Either way that needs
+//!   nothing of the old one.
 //! - **Delete** (`delete`): the commit takes the snapshot out; what nobody needs any more is then removed or merged, in steps that each
 //!   leave everything readable.
 
@@ -31,7 +32,7 @@ use crate::disk::identity::MediumIdentity;
 use crate::disk::image;
 use crate::disk::lock::{self, Lock, LockError};
 
-pub use clone::Cloned;
+pub use clone::{CloneKind, Cloned};
 pub use delete::Tidied;
 pub use restore::{Restored, RestoredMedium, RestoredState};
 pub use take::{Captured, MediumNow, Prepared, Wish};
@@ -113,6 +114,7 @@ impl Keeper {
         if keeper.notice.is_some() {
             keeper.commit(|_| ())?;
         }
+        keeper.settle_merges()?;
         keeper.sweep();
         Ok(keeper)
     }
@@ -274,7 +276,7 @@ impl Keeper {
             let present = tree.present.disks.iter().any(|disk| disk.top == relative || disk.below == relative);
             // Only what was made here; others may keep their own disks in this folder.
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let ours = take::is_overlay_name(&name) || name.ends_with(delete::MERGING);
+            let ours = take::is_overlay_name(&name) || name.ends_with(delete::MERGING) || is_unfinished(&name);
             let is_below = below.as_ref().map_or(true, |below| below.contains(&relative));
             if ours && !frozen && !present && !is_below {
                 self.forget(self.files.remove(&path), &path);
@@ -320,6 +322,22 @@ impl Keeper {
         .ok_or(StateError::NoSnapshot(id.to_string()))
     }
 
+    /// The present is about to be saved into a state in `folder`: while it is there, nothing is merged.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn set_asleep(&self, folder: &Path) -> Result<(), StateError> {
+        let folder = self.relative(folder);
+        if self.lock().asleep.as_ref() == Some(&folder) {
+            return Ok(());
+        }
+        self.commit(|tree| tree.asleep = Some(folder))
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.lock().asleep.as_ref().is_some_and(|folder| super::exists(&self.home.join(folder)))
+    }
+
     /// The next start goes to this snapshot (`None`: to the present, as usual).
     ///
     /// # Errors
@@ -330,6 +348,14 @@ impl Keeper {
         }
         self.commit(|tree| tree.next_start = id)
     }
+}
+
+/// Whether an image of ours was being made under this name ([`image::create`]): `.hda-7.qcow2.4711.new`. Nobody else makes any while the
+/// keeper has its lock.
+fn is_unfinished(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new"));
+    let inner = inner.and_then(|name| name.rsplit_once('.')).map(|(name, _)| name);
+    inner.is_some_and(|name| take::is_overlay_name(name.strip_suffix(delete::MERGING).unwrap_or(name)))
 }
 
 fn listing(folder: &Path) -> Vec<PathBuf> {

@@ -14,6 +14,7 @@ use twox_hash::XxHash3_128;
 
 use super::pack::Pack;
 use crate::bus::ram::transfer::{CHUNK, ChunkSource};
+use crate::disk::sums::is_zero;
 
 /// How an index begins.
 const MAGIC: &[u8; 8] = b"HAKOMEM1";
@@ -289,7 +290,7 @@ impl Packer {
 
     /// Takes chunk `number`; what must be written to the pack next is given back.
     pub fn put<'a>(&mut self, number: usize, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        if bytes.iter().all(|&byte| byte == 0) {
+        if is_zero(bytes) {
             return None;
         }
         let checksum = checksum(bytes);

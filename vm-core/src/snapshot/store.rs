@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use twox_hash::XxHash3_64;
@@ -11,7 +12,8 @@ use super::manifest::{Device, FORMAT, Hardware, Manifest, Medium, MemoryFile};
 use super::section::{LoadError, Memory, Section};
 use crate::bus::Bus as _;
 use crate::config::ImageFormat;
-use crate::disk::identity::IdentityStep;
+use crate::disk::identity::{IdentityStep, Measured};
+use crate::disk::sums::{self, FileSums};
 use crate::machine::board::Drive;
 use crate::machine::run::Machine;
 
@@ -174,7 +176,8 @@ pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progr
     drain(machine)?;
     let host_time = super::host_seconds();
     fs::create_dir_all(folder).map_err(host("could not make the folder", folder, ADVICE_WRITE))?;
-    let media = record_media(machine, progress)?;
+    let known = Arc::new(sums::read(folder));
+    let (media, measured) = record_media(machine, &known, progress)?;
     let sections = machine.sections();
     let name = unused_name(folder);
     let path = folder.join(&name);
@@ -199,7 +202,13 @@ pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progr
         commit(&manifest, folder)
     });
     match &result {
-        Ok(()) => sweep(folder, Some(&name)),
+        Ok(()) => {
+            sweep(folder, Some(&name));
+            // Without them the next one reads everything.
+            if let Err(error) = sums::write(folder, &measured) {
+                tracing::warn!(folder = %folder.display(), %error, "check sums of disks could not be kept");
+            }
+        }
         Err(_) => drop(fs::remove_file(&path)),
     }
     result
@@ -245,25 +254,31 @@ pub(crate) fn drain(machine: &mut Machine) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Brings every medium to stable storage and measures it.
-fn record_media(machine: &mut Machine, progress: Progress) -> Result<Vec<Medium>, StateError> {
-    let mut media = Vec::new();
+/// Brings every medium to stable storage and measures it, as far as it has changed since `known`.
+fn record_media(
+    machine: &mut Machine,
+    known: &Arc<Vec<FileSums>>,
+    progress: Progress,
+) -> Result<(Vec<Medium>, Vec<FileSums>), StateError> {
+    let (mut media, mut all_sums) = (Vec::new(), Vec::new());
     let (_, board) = machine.parts();
-    for (slot, steps) in board.identify_media() {
+    for (slot, steps) in board.identify_media(known) {
         let path = board.drives().find(|drive| drive.slot == slot).and_then(Drive::path).unwrap_or_default();
         let failed = |source| host("could not read or bring to stable storage", &path, ADVICE_WRITE)(source);
         loop {
             match steps.recv_timeout(DRAIN_TIME) {
                 Ok(IdentityStep::Progress { done, all }) => progress(done, all),
-                Ok(IdentityStep::Done(identity)) => {
-                    media.push(Medium { slot, identity: identity.map_err(failed)? });
+                Ok(IdentityStep::Done(measured)) => {
+                    let Measured { identity, sums, .. } = measured.map_err(failed)?;
+                    media.push(Medium { slot, identity });
+                    all_sums.extend(sums);
                     break;
                 }
                 Err(_) => return Err(StateError::Undrained),
             }
         }
     }
-    Ok(media)
+    Ok((media, all_sums))
 }
 
 fn check_media(machine: &mut Machine, saved: &[Medium]) -> Result<(), StateError> {

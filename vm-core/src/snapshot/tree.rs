@@ -154,6 +154,9 @@ pub struct TreeFile {
     /// The next start goes to this snapshot.
     #[serde(default)]
     pub next_start: Option<SnapshotId>,
+    /// Where Save & Close has left a state of the present. While one is there, the disks below the present stay the files that they are.
+    #[serde(default)]
+    pub asleep: Option<PathBuf>,
     /// Something was deleted, and what nobody needs any more may still be there.
     #[serde(default)]
     pub untidy: bool,
@@ -172,6 +175,7 @@ impl Default for TreeFile {
             present: Present::default(),
             taking: None,
             next_start: None,
+            asleep: None,
             untidy: false,
             files: Vec::new(),
             snapshots: Vec::new(),
@@ -428,7 +432,7 @@ impl SnapshotTree {
         let mut text = format!("Deleting “{}” frees about {}.", snapshot.name, words(snapshot.own_bytes));
         if snapshot.shared_bytes > 0 {
             let stay = words(snapshot.shared_bytes);
-            let _ = write!(text, " {stay} stay, because other snapshots or the present need them.");
+            let _ = write!(text, " {stay} stay, because other snapshots, the present or a linked machine need them.");
         }
         match snapshot.children.len() {
             0 => {}
@@ -508,6 +512,17 @@ pub fn used_bytes(path: &Path) -> u64 {
     metadata.len()
 }
 
+/// Whether a file has names elsewhere too, in the folder of a linked machine: to remove this one frees nothing.
+fn has_other_names(path: &Path) -> bool {
+    #[cfg(unix)]
+    return path.metadata().is_ok_and(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata) > 1);
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
 /// Who needs which chunk and which file.
 struct Usage<'a> {
     home: &'a Path,
@@ -516,13 +531,21 @@ struct Usage<'a> {
     chunks: HashMap<(u32, u32), u32>,
     /// Packs that are compressed: what a chunk takes is less.
     compressed: HashMap<u32, Pack>,
+    /// Packs that a linked machine has too.
+    linked: HashSet<u32>,
     indexes: HashMap<SnapshotId, Index>,
 }
 
 impl<'a> Usage<'a> {
     fn of(home: &'a Path, tree: &'a TreeFile) -> Self {
-        let mut usage =
-            Self { home, tree, chunks: HashMap::new(), compressed: HashMap::new(), indexes: HashMap::new() };
+        let mut usage = Self {
+            home,
+            tree,
+            chunks: HashMap::new(),
+            compressed: HashMap::new(),
+            linked: HashSet::new(),
+            indexes: HashMap::new(),
+        };
         for record in tree.snapshots.iter().filter(|record| record.memory.is_some()) {
             // One that is damaged costs nothing here; restoring it says what is wrong.
             let Ok(index) = memory::read_index(&snapshot_folder(home, record.id).join("index.bin")) else { continue };
@@ -534,9 +557,15 @@ impl<'a> Usage<'a> {
             usage.indexes.insert(record.id, index);
         }
         let packs: HashSet<u32> = usage.chunks.keys().map(|(pack, _)| *pack).collect();
-        let open =
-            |pack| Pack::open(&packs_folder(home), pack).ok().filter(Pack::is_compressed).map(|open| (pack, open));
-        usage.compressed = packs.into_iter().filter_map(open).collect();
+        for pack in packs {
+            let Ok(open) = Pack::open(&packs_folder(home), pack) else { continue };
+            if has_other_names(&open.path) {
+                usage.linked.insert(pack);
+            }
+            if open.is_compressed() {
+                usage.compressed.insert(pack, open);
+            }
+        }
         usage
     }
 
@@ -548,7 +577,8 @@ impl<'a> Usage<'a> {
                 if let Place::Pack { pack, slot } = entry.place {
                     let plain = index.chunk_len(number) as u64;
                     let bytes = self.compressed.get(&pack).map_or(plain, |pack| pack.bytes_of(slot));
-                    let alone = self.chunks.get(&(pack, slot)).is_none_or(|&users| users <= 1);
+                    let alone =
+                        self.chunks.get(&(pack, slot)).is_none_or(|&users| users <= 1) && !self.linked.contains(&pack);
                     *if alone { &mut own } else { &mut shared } += bytes;
                 }
             }
@@ -561,8 +591,9 @@ impl<'a> Usage<'a> {
         needed
             .extend(present.flat_map(|disk| self.tree.chain(&disk.below).unwrap_or_default()).map(|file| &*file.path));
         for file in tops(record).flat_map(|top| self.tree.chain(top).unwrap_or_default()) {
-            let bytes = used_bytes(&self.home.join(&file.path));
-            let alone = file.ours && !needed.contains(&&*file.path);
+            let path = self.home.join(&file.path);
+            let bytes = used_bytes(&path);
+            let alone = file.ours && !needed.contains(&&*file.path) && !has_other_names(&path);
             *if alone { &mut own } else { &mut shared } += bytes;
         }
         (own, shared)

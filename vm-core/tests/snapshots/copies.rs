@@ -10,7 +10,7 @@ use vm_core::config::ImageFormat;
 use vm_core::disk::convert;
 use vm_core::snapshot::archive::{self, Parcel};
 use vm_core::snapshot::files::{Fault, Files};
-use vm_core::snapshot::keeper::Keeper;
+use vm_core::snapshot::keeper::{CloneKind, Keeper};
 use vm_core::snapshot::tree::{SnapshotId, SnapshotTree};
 
 use crate::rig::{DISK, Rig, World, take, write};
@@ -40,17 +40,21 @@ fn all(_: u64, _: u64) -> bool {
 
 #[test]
 fn a_clone_is_the_snapshot_and_needs_nothing_of_its_machine() {
-    for format in [ImageFormat::Qcow2, ImageFormat::Raw] {
+    let formats = [ImageFormat::Qcow2, ImageFormat::Raw];
+    for (kind, format) in
+        [CloneKind::Full, CloneKind::Linked].into_iter().flat_map(|kind| formats.map(|format| (kind, format)))
+    {
         let (rig, ids) = filled("clone-of", format);
         for (id, world) in ids.iter().zip(1..) {
             let mut clone = empty("clone");
             let keeper = rig.open().unwrap();
-            keeper.clone_to(*id, &clone.home, &mut all).unwrap();
+            keeper.clone_to(*id, &clone.home, kind, &mut all).unwrap();
             drop(keeper);
             let cloned = Keeper::cloned(&clone.home).unwrap();
             assert_eq!(cloned.hardware.as_ref().unwrap().memory_mib, 1);
-            assert_eq!((cloned.media[0].slot, cloned.media[0].path.clone()), (DISK, PathBuf::from("hda.qcow2")));
-            clone.disk = PathBuf::from("hda.qcow2");
+            assert_eq!(cloned.media[0].slot, DISK);
+            clone.disk.clone_from(&cloned.media[0].path);
+            assert!(kind == CloneKind::Linked || clone.disk == Path::new("hda.qcow2"));
             let keeper = clone.open().unwrap();
             assert_eq!(keeper.tree().next_start, Some(SnapshotId(1)));
             let mut config = clone.config();
@@ -68,6 +72,88 @@ fn a_clone_is_the_snapshot_and_needs_nothing_of_its_machine() {
     }
 }
 
+/// Bytes of all files below a folder, those with several names once.
+fn room(folder: &Path, seen: &mut Vec<(u64, u64)>) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut bytes = 0;
+    for entry in entries {
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_dir() {
+            bytes += room(&entry.path(), seen);
+        } else if !seen.contains(&(metadata.dev(), metadata.ino())) {
+            seen.push((metadata.dev(), metadata.ino()));
+            bytes += metadata.len();
+        }
+    }
+    bytes
+}
+
+#[test]
+fn linked_machines_take_nothing_from_each_other_whatever_becomes_of_one() {
+    for format in [ImageFormat::Qcow2, ImageFormat::Raw] {
+        let (rig, ids) = filled("linked-of", format);
+        let keeper = rig.open().unwrap();
+        let mut clones: Vec<Rig> = Vec::new();
+        let before = room(&rig.home, &mut Vec::new());
+        for (id, name) in ids.iter().zip(["linked-1", "linked-2", "linked-3"]) {
+            let mut clone = empty(name);
+            keeper.clone_to(*id, &clone.home, CloneKind::Linked, &mut all).unwrap();
+            clone.disk.clone_from(&Keeper::cloned(&clone.home).unwrap().media[0].path);
+            clones.push(clone);
+        }
+        let mut seen = Vec::new();
+        let together =
+            room(&rig.home, &mut seen) + clones.iter().map(|clone| room(&clone.home, &mut seen)).sum::<u64>();
+        assert!(together - before < 100 << 10, "{format:?}: three linked machines take {} bytes", together - before);
+
+        // What others have too would not be free.
+        let seen = SnapshotTree::read(&rig.home).unwrap();
+        let costs = seen.get(ids[2]).unwrap();
+        assert!(costs.own_bytes == 0 && costs.shared_bytes > 0, "{costs:?}");
+
+        // The machine goes on, and loses its snapshots one after the other; everything is merged that can be.
+        let mut medium = rig.medium(&keeper);
+        take(&rig, &keeper, &mut *medium, World(60), World(61), true).unwrap();
+        drop(medium);
+        for id in &ids {
+            keeper.delete(*id).unwrap();
+            keeper.tidy(false, &mut all).unwrap();
+            keeper.compress(&mut all).unwrap();
+        }
+        assert_eq!(rig.disk_now(&keeper), World(61));
+        // A clone does the same: takes snapshots, deletes the one that it was made of, tidies up.
+        let first = clones[0].open().unwrap();
+        let mut config = clones[0].config();
+        first.restore_off(SnapshotId(1), &mut config).unwrap();
+        let mut medium = clones[0].medium(&first);
+        write(&mut *medium, World(70));
+        let later = take(&clones[0], &first, &mut *medium, World(70), World(71), false).unwrap().id;
+        drop(medium);
+        first.delete(SnapshotId(1)).unwrap();
+        first.tidy(false, &mut all).unwrap();
+        first.compress(&mut all).unwrap();
+        drop(first);
+        let first = clones[0].open().unwrap();
+        assert_eq!(clones[0].disk_now(&first), World(71));
+        assert_eq!(clones[0].restore(&first, later, false).unwrap().0, World(70));
+        // A clone is moved, and another goes away as a whole; so does the machine.
+        let mut moved = empty("linked-moved");
+        fs::remove_dir(&moved.home).unwrap();
+        fs::rename(&clones[1].home, &moved.home).unwrap();
+        moved.disk.clone_from(&clones[1].disk);
+        drop(first);
+        clones.truncate(1);
+        drop(keeper);
+        drop(rig);
+        let second = moved.open().unwrap();
+        assert_eq!(moved.restore(&second, SnapshotId(1), false).unwrap().0, World(2));
+        let first = clones[0].open().unwrap();
+        assert_eq!(clones[0].restore(&first, later, false).unwrap().0, World(70));
+        fs::remove_dir_all(&moved.home).unwrap();
+    }
+}
+
 #[test]
 fn a_clone_that_is_cancelled_or_fails_harms_nobody() {
     let (rig, ids) = filled("clone-fails", ImageFormat::Qcow2);
@@ -77,20 +163,22 @@ fn a_clone_that_is_cancelled_or_fails_harms_nobody() {
         calls += 1;
         calls < 3
     };
-    let error = rig.open().unwrap().clone_to(ids[2], &clone.home, &mut twice).unwrap_err();
+    let error = rig.open().unwrap().clone_to(ids[2], &clone.home, CloneKind::Full, &mut twice).unwrap_err();
     assert!(error.to_string().contains("cancelled"), "{error}");
-    for step in 0.. {
-        let clone = empty("clone-step");
-        let files = Files::faulty(step, Fault::Killed);
-        let Ok(keeper) = Keeper::open(&rig.home, files.clone()) else { continue };
-        let made = keeper.clone_to(ids[1], &clone.home, &mut all);
-        assert_eq!(made.is_ok(), !files.is_struck(), "step {step}");
-        drop(keeper);
-        let keeper = rig.open().unwrap();
-        assert_eq!(rig.disk_now(&keeper), World(50));
-        if !files.is_struck() {
-            assert!(step > 15, "{step} steps");
-            break;
+    for kind in [CloneKind::Full, CloneKind::Linked] {
+        for step in 0.. {
+            let clone = empty("clone-step");
+            let files = Files::faulty(step, Fault::Killed);
+            let Ok(keeper) = Keeper::open(&rig.home, files.clone()) else { continue };
+            let made = keeper.clone_to(ids[1], &clone.home, kind, &mut all);
+            assert_eq!(made.is_ok(), !files.is_struck(), "{kind:?}, step {step}");
+            drop(keeper);
+            let keeper = rig.open().unwrap();
+            assert_eq!(rig.disk_now(&keeper), World(50));
+            if !files.is_struck() {
+                assert!(step > 15, "{kind:?}: {step} steps");
+                break;
+            }
         }
     }
 }

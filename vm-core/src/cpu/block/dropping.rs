@@ -129,6 +129,12 @@ impl Cpu {
         }
     }
 
+    /// Whether [`Cpu::sync_code`] would do something.
+    pub(in crate::cpu) fn code_is_old(&self, bus: &dyn Bus) -> bool {
+        let outside = bus.signals().map_generation() != self.code.map_generation || bus.ram().code_was_modified();
+        outside || self.code.flush_wanted || self.tlb.is_wrapped()
+    }
+
     /// Takes in what happened outside: DMA into code, a change of the memory map, or too much code.
     pub(in crate::cpu) fn sync_code(&mut self, bus: &mut dyn Bus) {
         for page in bus.ram().take_modified_code() {

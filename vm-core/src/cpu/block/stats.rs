@@ -74,6 +74,8 @@ pub struct CodeStats {
     pub native_executed: u64,
     /// Times that native code was entered from the dispatcher.
     pub native_entries: u64,
+    /// Times that it went on from one block to another without that, but with the help of Rust code.
+    pub resumed: u64,
     /// Ops that native code had the interpreter execute.
     pub native_calls: u64,
     /// Why native code was left.
@@ -90,7 +92,8 @@ impl fmt::Display for CodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { blocks, instructions, killed, flushes, dispatches, faults, interrupts, .. } = self;
         let Self { native_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
-        let Self { native_executed, native_entries, native_calls, leaves, exits, interpreter, native, .. } = self;
+        let Self { native_executed, native_entries, resumed, native_calls, leaves, exits, interpreter, native, .. } =
+            self;
         let per = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 / of as f64 };
         writeln!(f, "blocks: {blocks}, with {instructions} instructions")?;
         writeln!(
@@ -109,7 +112,8 @@ impl fmt::Display for CodeStats {
         )?;
         writeln!(
             f,
-            "native code entered: {native_entries} times, {:.0} instructions each; {native_calls} ops by the interpreter",
+            "native code entered: {native_entries} times, {:.0} instructions each; {resumed} times on by itself, {native_calls} ops by \
+             the interpreter",
             per(*native_executed, *native_entries)
         )?;
         let Leaves { way, jump, op } = leaves;

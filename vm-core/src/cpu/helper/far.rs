@@ -20,20 +20,7 @@ pub fn find(code: Code) -> Option<Helper> {
     let helper: Helper = match code {
         Code::Jmp_ptr1616 | Code::Jmp_ptr1632 | Code::Jmp_m1616 | Code::Jmp_m1632 => jump,
         Code::Call_ptr1616 | Code::Call_ptr1632 | Code::Call_m1616 | Code::Call_m1632 => call,
-        Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg => store_segment,
         Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 => mov_segment,
-        Code::Pushw_ES
-        | Code::Pushw_CS
-        | Code::Pushw_SS
-        | Code::Pushw_DS
-        | Code::Pushw_FS
-        | Code::Pushw_GS
-        | Code::Pushd_ES
-        | Code::Pushd_CS
-        | Code::Pushd_SS
-        | Code::Pushd_DS
-        | Code::Pushd_FS
-        | Code::Pushd_GS => push_segment,
         Code::Popw_ES
         | Code::Popw_SS
         | Code::Popw_DS
@@ -631,13 +618,6 @@ fn pop_all(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
 }
 
 /// MOV r/m, Sreg: memory always takes 16 bits, a 32-bit register the selector with zeros above.
-fn store_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
-    let value = cpu.register(insn.op1_register());
-    let width = if insn.op0_kind() == OpKind::Memory { Width::Word } else { operand_width(insn) };
-    cpu.write_operand(bus, insn, 0, width, value)?;
-    Ok(Flow::Next)
-}
-
 /// Loads a segment register other than CS; leaves the block where more than the base has changed.
 fn load(cpu: &mut Cpu, bus: &mut dyn Bus, seg: SegReg, selector: u16) -> Outcome {
     let before = *cpu.state.segment(seg);
@@ -664,12 +644,6 @@ fn hold_off(cpu: &mut Cpu, seg: SegReg) {
         cpu.state.interrupt_shadow = true;
         cpu.state.debug_shadow = true;
     }
-}
-
-fn push_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
-    let value = cpu.register(insn.op0_register());
-    cpu.push(bus, operand_width(insn), value)?;
-    Ok(Flow::Next)
 }
 
 fn pop_segment(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {

@@ -87,7 +87,7 @@ fn cli(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
     Ok(Flow::Next)
 }
 
-fn sti(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
+fn sti(cpu: &mut Cpu, bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
     match interrupt_flag(cpu) {
         InterruptFlag::Real => {}
         InterruptFlag::Virtual if !cpu.state.flags.has(flags::VIP) => {
@@ -100,6 +100,11 @@ fn sti(cpu: &mut Cpu, _bus: &mut dyn Bus, _insn: &Instruction) -> Outcome {
         return Ok(Flow::Next);
     }
     cpu.state.flags.update(flags::IF, flags::IF);
+    // Where the next instruction stands in the same block nobody looks for interrupts before it is through, and where none waits
+    // there is nothing to look for after it: one that comes raises attention.
+    if cpu.another_follows() && !bus.interrupt_pending() {
+        return Ok(Flow::Next);
+    }
     cpu.state.interrupt_shadow = true;
     Ok(Flow::Resync)
 }
@@ -134,8 +139,10 @@ fn popf(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     }
     let top = cpu.stack_pointer().wrapping_add(width.bytes());
     cpu.set_stack_pointer(top);
-    let changed = before ^ cpu.state.flags.get();
-    Ok(if changed & (flags::IF | flags::TF | flags::IOPL | flags::AC) == 0 { Flow::Next } else { Flow::Resync })
+    let after = cpu.state.flags.get();
+    let changed = before ^ after;
+    let opened = changed & after & flags::IF != 0 && bus.interrupt_pending();
+    Ok(if changed & (flags::TF | flags::IOPL | flags::AC) == 0 && !opened { Flow::Next } else { Flow::Resync })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Pentium 4 do; nobody reads it at any other time.
 
 mod environment;
+mod host;
 mod memory;
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
@@ -340,6 +341,9 @@ fn unary(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, F
     if let Some(flow) = cpu.x87_enter(bus)? {
         return Ok(flow);
     }
+    if !cpu.soft_x87 && host::transcendental(&mut cpu.fpu, insn.mnemonic()) {
+        return Ok(cpu.x87_leave(insn));
+    }
     let fpu = &mut cpu.fpu;
     let trigonometric = matches!(insn.mnemonic(), M::Fsin | M::Fcos);
     if trigonometric {
@@ -383,6 +387,9 @@ fn binary(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, 
     use Mnemonic as M;
     if let Some(flow) = cpu.x87_enter(bus)? {
         return Ok(flow);
+    }
+    if !cpu.soft_x87 && host::transcendental(&mut cpu.fpu, insn.mnemonic()) {
+        return Ok(cpu.x87_leave(insn));
     }
     let fpu = &mut cpu.fpu;
     let pops = matches!(insn.mnemonic(), M::Fyl2x | M::Fyl2xp1 | M::Fpatan);
@@ -429,6 +436,9 @@ fn pushing(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow,
     use Mnemonic as M;
     if let Some(flow) = cpu.x87_enter(bus)? {
         return Ok(flow);
+    }
+    if !cpu.soft_x87 && host::transcendental(&mut cpu.fpu, insn.mnemonic()) {
+        return Ok(cpu.x87_leave(insn));
     }
     let fpu = &mut cpu.fpu;
     if insn.mnemonic() != M::Fxtract {

@@ -243,6 +243,13 @@ handlers! {
         put::<T>(cpu, op.d, if T::SIZE == 2 { 0 } else { a.swap_bytes() >> (64 - 8 * T::SIZE) });
     }
 
+    fn advance[T: Unsigned](cpu, op) {
+        let index = get::<T>(cpu, op.d);
+        let by = u64::from(op.imm);
+        let moved = if cpu.state.flags.has(flags::DF) { index.wrapping_sub(by) } else { index.wrapping_add(by) };
+        put::<T>(cpu, op.d, moved);
+    }
+
     fn setcc[const COND: u8](cpu, op) {
         let holds = cpu.state.flags.condition(COND);
         put::<u8>(cpu, op.d, u64::from(holds));

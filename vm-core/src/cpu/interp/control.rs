@@ -9,7 +9,6 @@ use crate::bus::Bus;
 use crate::cpu::access::Unsigned;
 use crate::cpu::block::{Header, Link};
 use crate::cpu::fault::Fault;
-use crate::cpu::lift::Mode;
 use crate::cpu::state::SegReg;
 use crate::cpu::uop::{Cond, Count, Op, RSP, Uop};
 use crate::cpu::{Cpu, Flow, template};
@@ -282,11 +281,11 @@ control! {
     }
 
     fn helper(cpu, bus, op) {
-        call(cpu, bus, op, (*op).imm, (*op).x != 0)
+        call(cpu, bus, op, (*op).imm)
     }
 
     fn x87(cpu, bus, op) {
-        call(cpu, bus, op, (*op).imm2 >> 16, false)
+        call(cpu, bus, op, (*op).imm2 >> 16)
     }
 
     /// Opens a block that may become native code.
@@ -313,12 +312,12 @@ control! {
     }
 }
 
-/// Calls helper number `number` of the block for the instruction of `op`. `loads`: it may have loaded a segment register.
+/// Calls helper number `number` of the block for the instruction of `op`.
 ///
 /// # Safety
 /// `op` leads to an op of the block that runs.
 #[inline(always)]
-unsafe fn call(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, number: u32, loads: bool) -> Next {
+unsafe fn call(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, number: u32) -> Next {
     // SAFETY: the caller's promise.
     unsafe {
         cpu.exec.op = op;
@@ -328,16 +327,7 @@ unsafe fn call(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, number: u32, lo
         cpu.state.rip = u64::from(cpu.code.eip_of(block, index));
         let (helper, insn) = cpu.code.helper_of(block, number);
         match helper(cpu, bus, &insn) {
-            Ok(Flow::Next) => {
-                // A segment register was loaded: flat may have become not flat.
-                let changed =
-                    loads && (cpu.state.interrupt_shadow || !Mode::of(cpu).like(Mode::from_key(cpu.exec.mode)));
-                if !changed {
-                    return after(op);
-                }
-                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
-                leave_at(cpu, index + 1, Leave::Goto)
-            }
+            Ok(Flow::Next) => after(op),
             Ok(Flow::Resync) => {
                 cpu.state.rip = insn.next_ip() & 0xffff_ffff;
                 leave_at(cpu, index + 1, Leave::Goto)

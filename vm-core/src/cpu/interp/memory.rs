@@ -316,6 +316,16 @@ fn segment_register(number: u32) -> SegReg {
     SegReg::ALL[(number & 7).min(5) as usize]
 }
 
+/// The selector in a segment register.
+pub(super) unsafe fn selector(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
+    // SAFETY: the dispatcher and `next` pass ops of the block that runs.
+    unsafe {
+        let selector = cpu.state.segment(segment_register((*op).imm)).selector;
+        put::<u32>(cpu, (*op).d, u64::from(selector));
+        next(cpu, bus, op)
+    }
+}
+
 /// A checked linear address.
 pub(super) unsafe fn segment<const A16: bool, const X: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Next {
     // SAFETY: the dispatcher and `next` pass ops of the block that runs.

@@ -175,6 +175,7 @@ const fn resolve(op: Op) -> Handler {
             either!(matches!(scan, Scan::Reverse), REVERSE => sized!(size, T => alu::scan::<T, REVERSE>))
         }
         Op::Bswap { size } => sized!(size, T => alu::bswap::<T>),
+        Op::Advance { size } => sized!(size, T => alu::advance::<T>),
         Op::Setcc { cond } => each_cond!(cond, COND => alu::setcc::<COND>),
         Op::Cmov { cond, size } => each_cond!(cond, COND => sized!(size, T => alu::cmov::<T, COND>)),
         Op::CmpXchg { size } => sized!(size, T => alu::cmpxchg::<T>),
@@ -198,6 +199,7 @@ const fn resolve(op: Op) -> Handler {
         Op::Segment { address, ea } => either!(matches!(address, AddressSize::A16), A16 => {
             either!(is_index(ea), X => memory::segment::<A16, X>)
         }),
+        Op::Selector {} => memory::selector,
         Op::Push { size } => sized!(size, T => memory::push::<T, false>),
         Op::PushImm { size } => sized!(size, T => memory::push::<T, true>),
         Op::Pop { size } => sized!(size, T => memory::pop::<T>),

@@ -1,6 +1,6 @@
 //! MOV, MOVZX, MOVSX, LEA, XCHG, XLAT, BSWAP, CMOVcc, SETcc, CBW and its like.
 
-use iced_x86::{ConditionCode, Mnemonic};
+use iced_x86::{Code, ConditionCode, Mnemonic};
 
 use super::{Address, Lifter};
 use crate::cpu::uop::{Cond, Ea, Extend, Flag, Form, Op, RAX, RBX, RDX, Shift, Size, T0, Uop};
@@ -9,6 +9,11 @@ impl Lifter<'_> {
     /// Lifts an instruction of this family.
     pub(super) fn mov(&mut self) -> bool {
         match self.insn.mnemonic() {
+            Mnemonic::Mov if self.insn.op1_register().is_segment_register() => {
+                let size = if self.insn.code() == Code::Mov_rm16_Sreg || self.is_memory(0) { Size::W } else { Size::D };
+                self.selector(self.insn.op1_register());
+                self.write(size, T0);
+            }
             Mnemonic::Mov => return self.move_plain(),
             Mnemonic::Movzx => self.widen(Extend::Zero),
             Mnemonic::Movsx => self.widen(Extend::Sign),

@@ -5,6 +5,7 @@
 use iced_x86::{Mnemonic, OpKind, Register};
 
 use super::{Address, Lifter};
+use crate::cpu::helper::operand::seg_reg;
 use crate::cpu::state::SegReg;
 use crate::cpu::uop::{AddressSize, Alu, Ea, Extend, Flag, Form, Op, RBP, RSP, Size, T0, Uop};
 
@@ -13,7 +14,11 @@ impl Lifter<'_> {
     pub(super) fn stack(&mut self) -> bool {
         match self.insn.mnemonic() {
             Mnemonic::Push => match self.insn.op0_kind() {
-                OpKind::Register if !self.insn.op0_register().is_gpr() => return false,
+                OpKind::Register if !self.insn.op0_register().is_gpr() => {
+                    let size = self.push_size();
+                    self.selector(self.insn.op0_register());
+                    self.push_slot(size, T0);
+                }
                 OpKind::Register | OpKind::Memory => {
                     let size = self.size(0);
                     let slot = self.read(0, size);
@@ -61,6 +66,11 @@ impl Lifter<'_> {
                 }
             }
         }
+    }
+
+    /// Loads a segment register's selector into [`T0`], zero-extended.
+    pub(super) fn selector(&mut self, register: Register) {
+        self.emit(Uop::new(Op::Selector {}).d(T0).imm(seg_reg(register) as u32));
     }
 
     /// Pushes a slot.

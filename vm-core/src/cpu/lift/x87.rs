@@ -1,4 +1,4 @@
-//! x87 instructions that every x87 does alike: an op each, that engines may give to the host's. The others are helpers.
+//! x87 instructions that engines may give to the host's x87: an op each. The others are helpers.
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
@@ -46,6 +46,18 @@ fn on_registers(insn: &Instruction) -> Option<X87> {
         | M::Fabs
         | M::Fsqrt
         | M::Frndint
+        | M::F2xm1
+        | M::Fyl2x
+        | M::Fyl2xp1
+        | M::Fptan
+        | M::Fpatan
+        | M::Fsin
+        | M::Fcos
+        | M::Fsincos
+        | M::Fscale
+        | M::Fxtract
+        | M::Fprem
+        | M::Fprem1
         | M::Fxch
         | M::Ffree
         | M::Fincstp

@@ -40,6 +40,8 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Not { .. }
         | Op::BitOffset { .. }
         | Op::Bswap { .. }
+        | Op::Selector {}
+        | Op::Advance { .. }
         | Op::Vector { .. }
         | Op::VectorGet { .. }
         | Op::VectorSet { .. }

@@ -66,7 +66,7 @@ impl Native {
     ///
     /// # Safety
     /// None needed.
-    pub unsafe fn tie(&mut self, _: *mut Way, _: Header, _: u64, _: u32) -> Tied {
+    pub unsafe fn tie(&mut self, _: *mut Way, _: Header, _: u64) -> Tied {
         match *self {}
     }
 

@@ -491,6 +491,22 @@ impl Translator<'_> {
         true
     }
 
+    /// An index of a string, up or down.
+    pub fn advance(&mut self, uop: &Uop, size: Size) -> bool {
+        let Place::Reg(index) = place(uop.d) else { return false };
+        if size != Size::D {
+            return false;
+        }
+        // DF, bit 10, becomes twice the step, or zero.
+        self.asm.load(Size::D, Reg::R11, VALUE);
+        self.asm.alu_imm(Size::D, Group1::And, Reg::R11, DF);
+        self.asm.shift_imm(Size::D, 5, Reg::R11, DF.trailing_zeros() - 1 - uop.imm.trailing_zeros());
+        self.asm.lea(Size::D, index, Mem::Base(index, uop.imm as i32));
+        self.asm.alu(Size::D, Group1::Sub, index, Reg::R11);
+        self.host_flags_gone();
+        true
+    }
+
     pub fn set(&mut self, uop: &Uop, cond: Cond) -> bool {
         let Place::Reg(to) = place(uop.d) else { return false };
         self.need_condition(cond);

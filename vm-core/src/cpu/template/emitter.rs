@@ -91,6 +91,10 @@ pub(super) struct Assembler {
     at: usize,
     /// Host address at which byte 0 will be executed.
     origin: u64,
+    /// The first byte of what is rare,
+    split: usize,
+    /// and the host address at which that will be executed.
+    rare: u64,
 }
 
 impl Assembler {
@@ -100,6 +104,8 @@ impl Assembler {
             bytes: vec![0; CAPACITY].try_into().unwrap_or_else(|_| unreachable!("CAPACITY bytes")),
             at: 0,
             origin: 0,
+            split: CAPACITY,
+            rare: 0,
         }
     }
 
@@ -107,11 +113,28 @@ impl Assembler {
     pub fn start(&mut self, origin: u64) {
         self.at = 0;
         self.origin = origin;
+        self.split = CAPACITY;
     }
 
-    /// What was written.
+    /// What is written from here on is rare, and will be executed at `origin`.
+    pub fn start_rare(&mut self, origin: u64) {
+        self.split = self.at;
+        self.rare = origin;
+    }
+
+    /// What was written, up to what is rare.
     pub fn code(&self) -> &[u8] {
-        &self.bytes[..self.at]
+        &self.bytes[..self.at.min(self.split)]
+    }
+
+    /// What was written since [`Self::start_rare`].
+    pub fn rare_code(&self) -> &[u8] {
+        &self.bytes[self.at.min(self.split)..self.at]
+    }
+
+    /// Host address of a byte.
+    fn address(&self, at: usize) -> u64 {
+        if at < self.split { self.origin + at as u64 } else { self.rare + (at - self.split) as u64 }
     }
 
     /// Bytes written so far.
@@ -126,7 +149,7 @@ impl Assembler {
 
     /// Host address of the next instruction.
     pub fn here(&self) -> u64 {
-        self.origin + self.at as u64
+        self.address(self.at)
     }
 
     #[inline]
@@ -561,6 +584,12 @@ impl Assembler {
         self.open()
     }
 
+    /// Calls what is not known yet.
+    pub fn call_forward(&mut self) -> Fixup {
+        self.byte(0xe8);
+        self.open()
+    }
+
     fn open(&mut self) -> Fixup {
         let fixup = Fixup(self.at as u32);
         self.dword(0);
@@ -570,7 +599,7 @@ impl Assembler {
     /// Here is where that jump leads.
     pub fn bind(&mut self, fixup: Fixup) {
         let at = fixup.0 as usize;
-        let distance = (self.at as u32).wrapping_sub(fixup.0 + 4);
+        let distance = self.here().wrapping_sub(self.address_of(fixup) + 4) as u32;
         if let Some(place) = self.bytes.get_mut(at..at + 4) {
             place.copy_from_slice(&distance.to_le_bytes());
         }
@@ -578,7 +607,7 @@ impl Assembler {
 
     /// Host address of that jump's displacement.
     pub fn address_of(&self, fixup: Fixup) -> u64 {
-        self.origin + u64::from(fixup.0)
+        self.address(fixup.0 as usize)
     }
 }
 
@@ -665,5 +694,19 @@ mod tests {
         });
         // Six bytes and one: the jump has a displacement of 32 bits.
         assert_eq!(code, "je 0000000000001007h; ret; jmp 0000000000001000h");
+    }
+
+    #[test]
+    fn what_is_rare_stands_elsewhere() {
+        let mut asm = Assembler::new();
+        asm.start(0x1000);
+        let away = asm.jcc_forward(Cond::E);
+        let back = asm.here();
+        asm.ret();
+        asm.start_rare(0x9000);
+        asm.bind(away);
+        asm.jmp(back);
+        assert_eq!(asm.code(), [0x0f, 0x84, 0xfa, 0x7f, 0, 0, 0xc3]);
+        assert_eq!(asm.rare_code(), [0xe9, 0x01, 0x80, 0xff, 0xff]);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use super::emitter::{Group1, Mem, Reg};
+use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::registers::state;
 use super::translator::Translator;
 use crate::cpu::flags::{AF, ARITHMETIC, CF, Flags, Lazy, OF, PF, SF, ZF};
@@ -163,22 +163,7 @@ impl Translator<'_> {
                 true
             }
             Some((lazy @ (Lazy::Sum | Lazy::Difference), size @ Size::D)) => {
-                // CF and OF of the host are still those of the operation, or are made so; AF is computed.
-                let what = if lazy == Lazy::Sum { Group1::Add } else { Group1::Sub };
-                self.asm.load(Size::D, Reg::R14, A);
-                self.asm.alu_load(Size::D, what, Reg::R14, B);
-                self.asm.store(Size::D, RESULT, Reg::R14);
-                self.asm.setcc(Cond::B, Reg::R11);
-                self.asm.widen(false, Size::B, Size::D, Reg::R11, Reg::R11);
-                // The order matters: SETcc has kept OF, MOVZX, too.
-                let overflows = self.asm.jcc_forward(Cond::No);
-                self.asm.lea(Size::D, Reg::R11, Mem::Base(Reg::R11, OF as i32));
-                self.asm.bind(overflows);
-                self.asm.alu_load(Size::D, Group1::Xor, Reg::R14, A);
-                self.asm.alu_load(Size::D, Group1::Xor, Reg::R14, B);
-                self.asm.alu_imm(Size::D, Group1::And, Reg::R14, AF);
-                self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
-                self.asm.store(Size::D, A, Reg::R14);
+                difference_to_result(self.asm, if lazy == Lazy::Sum { Group1::Add } else { Group1::Sub });
                 self.remember_kind(Lazy::Result, size);
                 self.host_flags_gone();
                 true
@@ -186,4 +171,23 @@ impl Translator<'_> {
             _ => false,
         }
     }
+}
+
+/// Makes result and bits of a 32-bit addition or subtraction, whose operands are remembered, those that [`Lazy::Result`] means. Uses R11
+/// and R14, and the host's flags.
+pub(super) fn difference_to_result(asm: &mut Assembler, what: Group1) {
+    asm.load(Size::D, Reg::R14, A);
+    asm.alu_load(Size::D, what, Reg::R14, B);
+    asm.store(Size::D, RESULT, Reg::R14);
+    asm.setcc(Cond::B, Reg::R11);
+    asm.widen(false, Size::B, Size::D, Reg::R11, Reg::R11);
+    // The order matters: SETcc has kept OF, MOVZX, too.
+    let overflows = asm.jcc_forward(Cond::No);
+    asm.lea(Size::D, Reg::R11, Mem::Base(Reg::R11, OF as i32));
+    asm.bind(overflows);
+    asm.alu_load(Size::D, Group1::Xor, Reg::R14, A);
+    asm.alu_load(Size::D, Group1::Xor, Reg::R14, B);
+    asm.alu_imm(Size::D, Group1::And, Reg::R14, AF);
+    asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
+    asm.store(Size::D, A, Reg::R14);
 }

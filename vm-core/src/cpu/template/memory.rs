@@ -8,6 +8,7 @@
 use std::mem::offset_of;
 
 use super::emitter::{Group1, Mem, Reg};
+use super::group::Group;
 use super::registers::{Place, place, state};
 use super::translator::{Cold, Translator};
 use crate::cpu::state::{CpuState, Segment};
@@ -49,8 +50,12 @@ impl Translator<'_> {
     /// Checks an access of `bytes` through a site of its own. R11 then holds what is to be added to the address; the result is the
     /// host's memory. The host's flags are gone.
     fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
-        let site = self.site()?;
         let Linear { reg, disp } = linear;
+        if let Some(site) = self.site_of_group() {
+            self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
+            return Some(Mem::Index(Reg::R11, reg, 0, disp));
+        }
+        let site = self.site()?;
         self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
         self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
         self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
@@ -73,6 +78,29 @@ impl Translator<'_> {
             xmm: self.xmm,
         });
         Some(Mem::Index(Reg::R11, reg, 0, disp))
+    }
+
+    /// The site of the group that the access at [`Self::index`] belongs to.
+    fn site_of_group(&self) -> Option<u64> {
+        let number = self.groups.of(self.index).filter(|_| !self.alone)?;
+        Some(self.groups.all[number].site)
+    }
+
+    /// Checks all accesses of a group.
+    pub fn begin_group(&mut self, number: usize) {
+        let Group { base, first, low, high, write, .. } = self.groups.all[number];
+        let (Some(site), Place::Reg(reg)) = (self.site(), place(base)) else { return };
+        let bytes = (high - low) as u32;
+        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, low));
+        self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
+        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
+        let miss = self.asm.jcc_forward(Cond::A);
+        self.host_flags_gone();
+        let linear = Linear { reg, disp: low };
+        let group = &mut self.groups.all[number];
+        (group.site, group.open) = (site, Some(self.cold.len()));
+        let (start, resume) = ((self.flags, self.xmm), self.asm.here());
+        self.cold.push(Cold::Group { miss, linear, site, bytes, write, resume, first, start, end: None });
     }
 
     pub fn load(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
@@ -101,8 +129,9 @@ impl Translator<'_> {
         if uop.d != T0 {
             return false;
         }
-        let store = self.store_of(uop, size, ea);
+        let store = store_of(self.ops, self.index, size, ea);
         let linear = self.linear(uop, ea);
+        let cold = self.cold.len();
         let Some(host) = self.check(linear, size.bytes(), true) else { return false };
         let Some(store) = store else {
             self.asm.load(size, Reg::R10, host);
@@ -110,11 +139,10 @@ impl Translator<'_> {
         };
         self.asm.lea(Size::Q, Reg::R13, host);
         self.asm.load(size, Reg::R10, Mem::Base(Reg::R13, 0));
-        if let Some(Cold::Miss { last, flags, .. }) = self.cold.last_mut() {
+        if let Some(Cold::Miss { last, flags, .. }) = self.cold.get_mut(cold) {
             *last = store;
             *flags = true;
         }
-        let cold = self.cold.len() - 1;
         while self.index + 1 < store {
             self.index += 1;
             self.op();
@@ -142,32 +170,6 @@ impl Translator<'_> {
             *flags = false;
         }
         true
-    }
-
-    /// The store that ends an instruction which began with `load`, where only ops on registers stand between.
-    fn store_of(&self, load: &Uop, size: Size, ea: Ea) -> Option<usize> {
-        for (index, uop) in self.ops.iter().enumerate().skip(self.index + 1).take(3) {
-            if uop.y != load.y {
-                return None;
-            }
-            match uop.op() {
-                Op::Store { size: stored, ea: at } => {
-                    let same = (uop.a, uop.b, uop.x, uop.imm) == (load.a, load.b, load.x, load.imm);
-                    return (same && stored == size && at == ea).then_some(index);
-                }
-                Op::Alu { .. }
-                | Op::Inc { .. }
-                | Op::Dec { .. }
-                | Op::Neg { .. }
-                | Op::Not { .. }
-                | Op::Shift { .. }
-                | Op::DoubleShift { .. }
-                | Op::Bit { .. }
-                | Op::CmpXchg { .. } => {}
-                _ => return None,
-            }
-        }
-        None
     }
 
     pub fn store(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
@@ -221,6 +223,14 @@ impl Translator<'_> {
         host
     }
 
+    /// The selector in a segment register.
+    pub fn selector(&mut self, uop: &Uop) -> bool {
+        let Place::Reg(to) = place(uop.d) else { return false };
+        let segment = offset_of!(CpuState, seg) + uop.imm.min(5) as usize * size_of::<Segment>();
+        self.asm.load_widen(false, Size::W, Size::D, to, state(segment + offset_of!(Segment, selector)));
+        true
+    }
+
     /// A linear address, checked against its segment: data segments that grow up; the interpreter does the others.
     pub fn segment(&mut self, uop: &Uop, address: AddressSize, ea: Ea) -> bool {
         if uop.d != TA || uop.a == TA && (uop.imm != 0 || ea == Ea::Index) {
@@ -247,4 +257,31 @@ impl Translator<'_> {
         self.cold_op(beyond);
         true
     }
+}
+
+/// The store that ends an instruction whose first access, at `index`, reads what it will write, where only ops on registers stand between.
+pub(super) fn store_of(ops: &[Uop], index: usize, size: Size, ea: Ea) -> Option<usize> {
+    let load = ops[index];
+    for (index, uop) in ops.iter().enumerate().skip(index + 1).take(3) {
+        if uop.y != load.y {
+            return None;
+        }
+        match uop.op() {
+            Op::Store { size: stored, ea: at } => {
+                let same = (uop.a, uop.b, uop.x, uop.imm) == (load.a, load.b, load.x, load.imm);
+                return (same && stored == size && at == ea).then_some(index);
+            }
+            Op::Alu { .. }
+            | Op::Inc { .. }
+            | Op::Dec { .. }
+            | Op::Neg { .. }
+            | Op::Not { .. }
+            | Op::Shift { .. }
+            | Op::DoubleShift { .. }
+            | Op::Bit { .. }
+            | Op::CmpXchg { .. } => {}
+            _ => return None,
+        }
+    }
+    None
 }

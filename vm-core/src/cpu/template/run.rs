@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::control::JUMPS;
 use super::registers::state_pointer;
-use super::x87::{self, Picture};
+use super::x87;
 use super::{CodePlace, Jump, Way};
 use crate::bus::Bus;
 use crate::cpu::block::Header;
+use crate::cpu::fpu::picture::Picture;
 use crate::cpu::interp::{self, Leave};
 use crate::cpu::lift::Mode;
 use crate::cpu::state::SegReg;
@@ -30,6 +31,19 @@ pub(in crate::cpu) struct Run {
     pub attention: *const AtomicU32,
     /// The jump table of the mode that runs.
     pub jumps: *mut Jump,
+    /// Bytes from an entry of the TLB to what it knows of the page.
+    pub pages: usize,
+    /// For a look at the TLB: bytes of a page without those of the group that is looked up.
+    pub span: u32,
+    /// The place for the next entry of the journal,
+    pub journal: *mut *mut u64,
+    /// and its end.
+    pub journal_end: *mut *mut u64,
+    /// Generation of the TLB, and the loads of CR3, to which the journal belongs.
+    journal_of: (u32, u32),
+    /// The words (tags of sites, keys of jumps, [`Way`]s' generations) that hold only until CR3 is loaded, made when native code is
+    /// entered first.
+    locals: Vec<*mut u64>,
     /// The way by which code was left, where it was one.
     pub way: *mut Way,
     /// Not zero: the host's XMM8 to XMM15 hold the guest's registers, and the state does not.
@@ -64,6 +78,12 @@ impl Default for Run {
             code: ptr::null(),
             attention: ptr::null(),
             jumps: ptr::null_mut(),
+            pages: 0,
+            span: 0,
+            journal: ptr::null_mut(),
+            journal_end: ptr::null_mut(),
+            journal_of: (0, 0),
+            locals: Vec::new(),
             way: ptr::null_mut(),
             xmm: 0,
             x87: 0,
@@ -79,23 +99,58 @@ fn tag(cpu: &Cpu) -> u64 {
     u64::from(cpu.tlb.generation()) << 33
 }
 
+/// How many words may hold until CR3 is loaded; where there are more, all are thought untrue.
+const LOCALS: usize = 2048;
+
+/// Makes untrue what held until CR3 was loaded, where it was. What is global still holds: all of a kernel, mostly.
+fn forget_locals(cpu: &mut Cpu) {
+    let full = cpu.exec.native.journal == cpu.exec.native.journal_end;
+    if full {
+        cpu.tlb.distrust_copies();
+    }
+    let now = (cpu.tlb.generation(), cpu.tlb.loads());
+    let run = &mut cpu.exec.native;
+    if run.journal_of == now && !full {
+        return;
+    }
+    if run.locals.is_empty() {
+        run.locals = vec![ptr::null_mut(); LOCALS];
+    }
+    let start = run.locals.as_mut_ptr();
+    // Where the generation has moved all words are untrue, and where code was dropped (then it has) they are no more.
+    if run.journal_of.0 == now.0 {
+        // SAFETY: native code fills the journal from its start on, with words of code that was not dropped.
+        unsafe {
+            let count = run.journal.offset_from(start).max(0) as usize;
+            for &word in &run.locals[..count.min(LOCALS)] {
+                // No generation; what stands below it stays.
+                *word &= (1 << 33) - 1;
+            }
+        }
+    }
+    run.journal_of = now;
+    run.journal = start;
+    run.journal_end = start.wrapping_add(LOCALS);
+}
+
 /// Takes over what may have changed while Rust code ran.
 fn refresh(cpu: &mut Cpu) {
+    forget_locals(cpu);
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
     cpu.exec.native.code = cpu.tlb.code_pointer();
+    cpu.exec.native.pages = cpu.tlb.pages_from_entries();
 }
 
 /// Enters the native code of the block that runs, and comes back when that, and all it leads to, is left.
 pub(in crate::cpu) fn enter(cpu: &mut Cpu, bus: &mut dyn Bus) {
     let block = cpu.exec.block;
     let Some(entry) = cpu.code.native_entry(block) else { return };
-    let Some(native) = cpu.code.native.as_mut() else { return };
+    let Some(native) = &cpu.code.native else { return };
     let enter = native.stubs.enter;
     // SAFETY: the block that runs lives.
     let Header { count, mode, .. } = unsafe { *block };
-    // Elsewhere no offset is looked up there.
-    cpu.exec.native.jumps = if Mode::from_key(mode).flat_code() { native.jump_table(mode) } else { ptr::null_mut() };
+    cpu.choose_jumps(Mode::from_key(mode));
     cpu.exec.native.attention = bus.signals().attention_flag();
     cpu.exec.native.way = ptr::null_mut();
     cpu.exec.died = false;
@@ -141,24 +196,63 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
 
 /// Native code wants to go to `eip`: the host address of the code there, or 0: out.
 pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
-    // SAFETY: native code passes the processor that runs it.
-    let cpu = unsafe { &mut *cpu };
-    x87::settle(cpu);
-    refresh(cpu);
-    cpu.find_native(eip as u32).unwrap_or_else(|| {
-        cpu.code.stats.leaves.jump += 1;
+    // SAFETY: native code passes the processor that runs it; the bus is lent to `enter`.
+    unsafe {
+        let cpu = &mut *cpu;
+        x87::settle(cpu);
+        let Some(bus) = cpu.exec.native.bus else { return 0 };
         cpu.state.rip = eip & 0xffff_ffff;
-        0
-    })
+        cpu.exec.leave = Leave::Goto;
+        let next = cpu.jump_here(eip as u32).or_else(|| cpu.resume(&mut *bus));
+        refresh(cpu);
+        let Some((header, entry)) = next else {
+            cpu.code.stats.leaves.jump += 1;
+            return 0;
+        };
+        if Mode::from_key(cpu.exec.mode).flat_code() {
+            // Native code itself looks at the TLB, and writes the generation in. The quick table has blocks that live, and the jump
+            // table so many entries.
+            let jump = Jump { key: cpu.state.rip, place: CodePlace::new(entry, *header) };
+            *cpu.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = jump;
+        }
+        entry
+    }
 }
 
-/// Executes one op by the interpreter; false: out, as the interpreter has said.
-pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -> bool {
+/// Native code came to a way that it cannot take by itself: the host address of the code there, or 0: out.
+pub(super) unsafe extern "sysv64" fn follow(cpu: *mut Cpu, way: *mut Way) -> u64 {
+    // SAFETY: native code passes the processor that runs it and a way of the block that runs; the bus is lent to `enter`.
+    unsafe {
+        let cpu = &mut *cpu;
+        x87::settle(cpu);
+        cpu.exec.native.way = way;
+        let Some(bus) = cpu.exec.native.bus else { return 0 };
+        cpu.state.rip = u64::from((*way).eip);
+        cpu.exec.leave = Leave::Goto;
+        let before = cpu.exec.mode;
+        let next = cpu.resume(&mut *bus);
+        refresh(cpu);
+        let Some((header, entry)) = next else { return 0 };
+        if before == cpu.exec.mode {
+            cpu.code.tie_way(way, header);
+        }
+        cpu.exec.native.way = ptr::null_mut();
+        entry
+    }
+}
+
+/// What [`execute_op`] returns besides addresses: out,
+pub(super) const OUT: u64 = 0;
+/// or on with the next op.
+pub(super) const ON: u64 = 1;
+
+/// Executes one op by the interpreter. [`ON`]; [`OUT`], as the interpreter has said; or the host address of the code that comes next.
+pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -> u64 {
     // SAFETY: native code passes the processor that runs it, and an op of the block that runs; the bus is lent to `enter`.
     unsafe {
         let cpu = &mut *cpu;
         x87::settle(cpu);
-        let Some(bus) = cpu.exec.native.bus else { return false };
+        let Some(bus) = cpu.exec.native.bus else { return OUT };
         let bus = &mut *bus;
         cpu.code.stats.native_calls += 1;
         let mut goes_on = single(cpu, bus, op);
@@ -166,9 +260,10 @@ pub(super) unsafe extern "sysv64" fn execute_op(cpu: *mut Cpu, op: *const Uop) -
             finish(cpu, bus, op);
             goes_on = false;
         }
+        let next = if goes_on { ON } else { cpu.resume(bus).map_or(OUT, |(_, entry)| entry) };
         refresh(cpu);
-        cpu.code.stats.leaves.op += u64::from(!goes_on);
-        goes_on
+        cpu.code.stats.leaves.op += u64::from(next == OUT);
+        next
     }
 }
 
@@ -224,6 +319,12 @@ pub(super) unsafe extern "sysv64" fn lend_floats(cpu: *mut Cpu) -> bool {
     unsafe { (*cpu).lend_floats() }
 }
 
+/// Brings the arithmetic flags into the form of a result, if they can be.
+pub(super) unsafe extern "sysv64" fn result_form(cpu: *mut Cpu) -> bool {
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { (*cpu).state.flags.make_result() }
+}
+
 /// The arithmetic flags, for the host's own.
 pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
     // SAFETY: native code passes the processor that runs it.
@@ -232,24 +333,24 @@ pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
 }
 
 impl Cpu {
-    /// The native code at an offset in CS, and where code is flat a note of it in the jump table.
-    fn find_native(&mut self, eip: u32) -> Option<u64> {
+    /// The block at an offset in CS, and its native code, where a look at the TLB and the quick table is enough.
+    fn jump_here(&mut self, eip: u32) -> Option<(*const Header, u64)> {
         // SAFETY: native code runs.
         if unsafe { self.exec.raised() } {
             return None;
         }
-        let mode = self.exec.mode;
         let linear = self.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
         let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
-        let header = self.code.quick(page | linear & 0xfff, eip, mode)?;
-        let entry = self.code.native_entry(header)?;
-        if Mode::from_key(mode).flat_code() {
-            let key = self.exec.native.generation | u64::from(eip);
-            // SAFETY: the quick table has blocks that live.
-            let place = CodePlace::new(entry, unsafe { *header });
-            // SAFETY: the table has so many entries.
-            unsafe { *self.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = Jump { key, place } };
-        }
-        Some(entry)
+        let header = self.code.quick(page | linear & 0xfff, eip, self.exec.mode)?;
+        Some((header, self.code.native_entry(header)?))
+    }
+
+    /// Indirect jumps are looked up in the table of this mode from now on.
+    pub(super) fn choose_jumps(&mut self, mode: Mode) {
+        // Where code is not flat no offset is looked up there.
+        self.exec.native.jumps = match &mut self.code.native {
+            Some(native) if mode.flat_code() => native.jump_table(mode.key()),
+            _ => ptr::null_mut(),
+        };
     }
 }

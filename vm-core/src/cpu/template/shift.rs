@@ -110,8 +110,18 @@ impl Translator<'_> {
             return true;
         }
         // What the host leaves in OF is defined for one step only.
-        if count > 1 && !plain || to.is_high() || !self.need_result_form() {
+        if count > 1 && !plain || to.is_high() {
             return false;
+        }
+        if !self.need_result_form() {
+            if !plain {
+                return false;
+            }
+            self.asm.call(self.stubs.result_form);
+            let none = self.asm.jcc_forward(Cond::B);
+            self.host_flags_gone();
+            self.flags.known = None;
+            self.cold_op(none);
         }
         if !plain {
             self.need_host_flags(CF);

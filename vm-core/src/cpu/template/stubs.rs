@@ -3,15 +3,15 @@
 use std::mem::offset_of;
 
 use super::control::JUMP_ENTRY;
-use super::emitter::{Assembler, Group1, Mem, Reg};
-use super::flags::{A, B, KIND, RESULT, kind};
+use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
+use super::flags::{A, B, KIND, RESULT, difference_to_result, kind};
 use super::registers::{exec, processor, reload, spill};
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
 use crate::cpu::flags::{ARITHMETIC, Lazy};
 use crate::cpu::interp::Exec;
-use crate::cpu::tlb::{CODE_ENTRY, ENTRIES, PAGE, TlbEntry};
+use crate::cpu::tlb::{CODE_ENTRY, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
 use crate::cpu::uop::{Cond, Size};
 
 /// Host addresses.
@@ -21,7 +21,7 @@ pub(super) struct Stubs {
     pub enter: u64,
     /// Out; RIP is in the state.
     pub leave: u64,
-    /// Out by the way in R11.
+    /// By the way in R11 with the help of Rust code, or out.
     pub leave_way: u64,
     /// To the block at the offset in R10.
     pub find: u64,
@@ -33,6 +33,8 @@ pub(super) struct Stubs {
     pub fallback: u64,
     /// Makes the host's arithmetic flags the guest's. Uses R14.
     pub load_flags: u64,
+    /// Brings what is remembered of flags into the form [`Lazy::Result`], or sets CF. Uses R11 and R14.
+    pub result_form: u64,
     /// Puts the XMM registers into the host's, where they are not.
     pub load_xmm: u64,
     /// Makes the host's x87 the guest's, where it can be: then ZF is clear.
@@ -41,6 +43,8 @@ pub(super) struct Stubs {
     pub lend_floats: u64,
     /// By size (1 to 16 bytes) and write: fills the site at R11 for the address in R13, or sets CF. Uses R14.
     pub tlb: [[u64; 5]; 2],
+    /// By write: the same for the bytes of a group, with the highest difference in [`SPAN`].
+    pub span: [u64; 2],
 }
 
 const SAVED: [Reg; 6] = [Reg::Rbx, Reg::Rbp, Reg::R12, Reg::R13, Reg::R14, Reg::R15];
@@ -60,8 +64,6 @@ impl Stubs {
         reload(asm);
         asm.jmp_reg(Reg::R11);
 
-        stubs.leave_way = asm.here();
-        asm.store(Size::Q, exec(offset_of!(Exec, native.way)), Reg::R11);
         stubs.leave = asm.here();
         spill(asm);
         store_vectors(asm);
@@ -72,16 +74,21 @@ impl Stubs {
         }
         asm.ret();
 
-        stubs.find = asm.here();
-        spill(asm);
-        store_vectors(asm);
-        asm.mov(Size::Q, Reg::Rsi, Reg::R10);
-        call(asm, run::find as *const () as u64);
-        asm.test(Size::Q, Reg::Rax, Reg::Rax);
-        asm.jcc(Cond::E, spilled);
-        asm.mov(Size::Q, Reg::R11, Reg::Rax);
-        reload(asm);
-        asm.jmp_reg(Reg::R11);
+        for (stub, argument, function) in [
+            (&mut stubs.find, Reg::R10, run::find as *const () as u64),
+            (&mut stubs.leave_way, Reg::R11, run::follow as *const () as u64),
+        ] {
+            *stub = asm.here();
+            spill(asm);
+            store_vectors(asm);
+            asm.mov(Size::Q, Reg::Rsi, argument);
+            call(asm, function);
+            asm.test(Size::Q, Reg::Rax, Reg::Rax);
+            asm.jcc(Cond::E, spilled);
+            asm.mov(Size::Q, Reg::R11, Reg::Rax);
+            reload(asm);
+            asm.jmp_reg(Reg::R11);
+        }
 
         stubs.find_flat = asm.here();
         find_flat(asm, stubs.find);
@@ -96,16 +103,23 @@ impl Stubs {
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
         call(asm, run::execute_op as *const () as u64);
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
-        asm.test(Size::B, Reg::Rax, Reg::Rax);
-        let out = asm.jcc_forward(Cond::E);
+        asm.mov(Size::Q, Reg::R11, Reg::Rax);
+        asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, run::ON as u32);
+        let away = asm.jcc_forward(Cond::Ne);
         reload(asm);
         asm.ret();
-        asm.bind(out);
+        asm.bind(away);
+        // Not back to the block: its return address goes.
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
-        asm.jmp(spilled);
+        asm.jcc(Cond::B, spilled);
+        reload(asm);
+        asm.jmp_reg(Reg::R11);
 
         stubs.load_flags = asm.here();
         load_flags(asm);
+
+        stubs.result_form = asm.here();
+        result_form(asm);
 
         stubs.load_xmm = asm.here();
         load_xmm(asm);
@@ -118,15 +132,40 @@ impl Stubs {
         for (write, row) in [false, true].into_iter().zip(&mut stubs.tlb) {
             for (bytes, stub) in [1, 2, 4, 8, 16].into_iter().zip(row) {
                 *stub = asm.here();
-                look_up(asm, bytes, write);
+                look_up(asm, Some(bytes), write);
             }
+            stubs.span[usize::from(write)] = asm.here();
+            look_up(asm, None, write);
         }
         stubs
     }
 }
 
+/// The words that hold until CR3 is loaded.
+const JOURNAL: Mem = exec(offset_of!(Exec, native.journal));
+
+/// Notes the word at R11, `offset` bytes on, as one that holds only until CR3 is loaded, unless the byte at `global` is not zero.
+/// Where there is no room left it goes to the fixup. Uses `first` and, where there is an offset, R13.
+fn note_local(asm: &mut Assembler, global: Mem, offset: i32, first: Reg) -> Fixup {
+    asm.alu_mem_imm(Size::B, Group1::Cmp, global, 0);
+    let lasting = asm.jcc_forward(Cond::Ne);
+    asm.load(Size::Q, first, JOURNAL);
+    asm.alu_load(Size::Q, Group1::Cmp, first, exec(offset_of!(Exec, native.journal_end)));
+    let full = asm.jcc_forward(Cond::E);
+    if offset == 0 {
+        asm.store(Size::Q, Mem::Base(first, 0), Reg::R11);
+    } else {
+        asm.lea(Size::Q, Reg::R13, Mem::Base(Reg::R11, offset));
+        asm.store(Size::Q, Mem::Base(first, 0), Reg::R13);
+    }
+    asm.lea(Size::Q, first, Mem::Base(first, 8));
+    asm.store(Size::Q, JOURNAL, first);
+    asm.bind(lasting);
+    full
+}
+
 /// Goes to `other` unless the TLB has, for the linear address in R13, the physical page that a [`CodePlace`] at an offset from R11 wants.
-/// Uses R13 and R14.
+/// Uses R13, and leaves R14 at the TLB's entry.
 fn same_page(asm: &mut Assembler, place: usize, other: u64) {
     let part = |offset: usize| Mem::Base(Reg::R11, (place + offset) as i32);
     asm.alu_mem_imm(Size::Q, Group1::Cmp, part(offset_of!(CodePlace, entry)), 0);
@@ -148,19 +187,24 @@ fn find_flat(asm: &mut Assembler, find: u64) {
     asm.jcc(Cond::Ne, find);
     asm.mov(Size::D, Reg::R13, Reg::R10);
     same_page(asm, offset_of!(Jump, place), find);
+    let full = note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), offset_of!(Jump, key) as i32, Reg::R14);
     asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
     asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32), Reg::R13);
+    asm.bind(full);
     asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
     asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
     asm.jcc(Cond::Ne, find);
     asm.jmp_mem(JUMP_ENTRY);
 }
 
-/// The way in R11 was tied in another generation of the TLB.
+/// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.
 fn moved(asm: &mut Assembler, leave_way: u64) {
     asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
     same_page(asm, offset_of!(Way, place), leave_way);
-    asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Way, valid) as i32), Reg::R12);
+    let valid = offset_of!(Way, valid) as i32;
+    let full = note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
+    asm.store(Size::Q, Mem::Base(Reg::R11, valid), Reg::R12);
+    asm.bind(full);
     asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }
 
@@ -194,17 +238,42 @@ fn load_flags(asm: &mut Assembler) {
     asm.alu_load(Size::D, Group1::Add, Reg::R14, B);
     asm.ret();
     asm.bind(other);
+    call_aside(asm, run::flags as *const () as u64);
+    asm.push(Reg::R14);
+    asm.plain(0x9d);
+    asm.ret();
+}
+
+/// Calls a function that computes with whole numbers, and looks at nothing that stands in host registers. Its result is in R14; all
+/// other registers stay.
+fn call_aside(asm: &mut Assembler, function: u64) {
+    // With the return address and nine registers the stack is aligned. The x87 stays.
     for reg in VOLATILE {
         asm.push(reg);
     }
-    // With the return address and nine registers the stack is aligned. The function computes with whole numbers: the x87 stays.
-    call_around_xmm(asm, run::flags as *const () as u64);
+    call_around_xmm(asm, function);
     asm.mov(Size::D, Reg::R14, Reg::Rax);
     for reg in VOLATILE.into_iter().rev() {
         asm.pop(reg);
     }
-    asm.push(Reg::R14);
-    asm.plain(0x9d);
+}
+
+fn result_form(asm: &mut Assembler) {
+    asm.load_widen(false, Size::W, Size::D, Reg::R14, KIND);
+    asm.alu_imm(Size::B, Group1::Cmp, Reg::R14, Lazy::Result as u32);
+    let there = asm.jcc_forward(Cond::E);
+    // What a comparison at the end of another block leaves.
+    asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, Size::D));
+    let other = asm.jcc_forward(Cond::Ne);
+    difference_to_result(asm, Group1::Sub);
+    asm.store_imm(Size::D, KIND, kind(Lazy::Result, Size::D));
+    asm.bind(there);
+    asm.plain(0xf8);
+    asm.ret();
+    asm.bind(other);
+    call_aside(asm, run::result_form as *const () as u64);
+    // Zero is below one.
+    asm.alu_imm(Size::B, Group1::Cmp, Reg::R14, 1);
     asm.ret();
 }
 
@@ -271,8 +340,11 @@ fn lend(asm: &mut Assembler, function: u64, loads: bool) {
     asm.ret();
 }
 
-/// The TLB's entry for the address in R13.
-fn look_up(asm: &mut Assembler, bytes: u32, write: bool) {
+/// A page's bytes without those of a group.
+pub(super) const SPAN: Mem = exec(offset_of!(Exec, native.span));
+
+/// The TLB's entry for so many bytes at the address in R13, or for those that [`SPAN`] tells.
+fn look_up(asm: &mut Assembler, bytes: Option<u32>, write: bool) {
     asm.push(Reg::Rax);
     asm.mov(Size::D, Reg::R14, Reg::R13);
     asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
@@ -282,21 +354,30 @@ fn look_up(asm: &mut Assembler, bytes: u32, write: bool) {
     asm.load(Size::D, Reg::Rax, Mem::Base(Reg::R14, tag as i32));
     // The tag belongs to this address: what the site shall hold is the tag with the generation.
     asm.alu(Size::D, Group1::Xor, Reg::Rax, Reg::R13);
-    asm.alu_imm(Size::D, Group1::Cmp, Reg::Rax, PAGE - bytes);
+    match bytes {
+        Some(bytes) => asm.alu_imm(Size::D, Group1::Cmp, Reg::Rax, PAGE - bytes),
+        None => asm.alu_load(Size::D, Group1::Cmp, Reg::Rax, SPAN),
+    }
     let miss = asm.jcc_forward(Cond::A);
     asm.alu(Size::D, Group1::Xor, Reg::Rax, Reg::R13);
     asm.alu(Size::Q, Group1::Or, Reg::Rax, Reg::R12);
     asm.store(Size::Q, Mem::Base(Reg::R11, 0), Reg::Rax);
     asm.load(Size::Q, Reg::Rax, Mem::Base(Reg::R14, offset_of!(TlbEntry, addend) as i32));
     asm.store(Size::Q, Mem::Base(Reg::R11, 8), Reg::Rax);
+    asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.pages)));
+    let full = note_local(asm, Mem::Base(Reg::R14, PAGE_GLOBAL as i32), 0, Reg::Rax);
     asm.pop(Reg::Rax);
     asm.plain(0xf8);
     asm.ret();
+    // The interpreter does it this time, and then there is room again.
+    asm.bind(full);
+    asm.store_imm(Size::Q, Mem::Base(Reg::R11, 0), 0);
     asm.bind(miss);
     asm.pop(Reg::Rax);
     asm.plain(0xf9);
     asm.ret();
 }
 
+const _: () = assert!(run::OUT < run::ON);
 const _: () = assert!(size_of::<TlbEntry>() == 16 && ARITHMETIC & 0x202 == 0);
 const _: () = assert!(offset_of!(Cpu, state) < 1 << 30);

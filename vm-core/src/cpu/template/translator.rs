@@ -5,12 +5,14 @@
 
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
 use super::flags::FlagState;
+use super::group::Groups;
 use super::memory::{Linear, SITE_BYTES};
-use super::stubs::Stubs;
+use super::stubs::{SPAN, Stubs};
 use super::{CodePlace, Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
+use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
 
 /// What stands out of line.
@@ -35,6 +37,20 @@ pub(super) enum Cold {
         /// and its XMM registers.
         xmm: bool,
     },
+    /// The accesses of a group are perhaps not in one page.
+    Group {
+        miss: Fixup,
+        /// The first byte.
+        linear: Linear,
+        site: u64,
+        bytes: u32,
+        write: bool,
+        resume: u64,
+        /// Where its ops begin, and what is known there of the host's flags and XMM registers;
+        first: usize,
+        start: (FlagState, bool),
+        end: Option<End>,
+    },
     /// The interpreter executes some ops.
     Op { jump: Fixup, first: usize, last: usize, after: u64, xmm: bool },
     /// The XMM registers are not in the host's.
@@ -47,6 +63,15 @@ pub(super) enum Cold {
     Moved { jump: Fixup, way: *mut Way },
     /// A way that is not tied, or whose conditions do not hold.
     Leave { jump: Fixup, way: *mut Way },
+}
+
+/// The end of a group: its last op, where it goes on, and what is known there of the host's flags and XMM registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    last: usize,
+    after: u64,
+    flags: FlagState,
+    xmm: bool,
 }
 
 /// What the host lends to the guest.
@@ -67,6 +92,9 @@ pub(super) struct Translator<'a> {
     /// Flags that somebody may look at, after each op.
     pub live: &'a [u32],
     pub cold: &'a mut Vec<Cold>,
+    pub groups: &'a mut Groups,
+    /// No access shares a check: this is a copy of a group's ops.
+    pub alone: bool,
     /// The op that is translated.
     pub index: usize,
     pub flags: FlagState,
@@ -78,8 +106,10 @@ pub(super) struct Translator<'a> {
     pub code: u64,
     /// Code is flat: an offset is a linear address.
     pub flat_code: bool,
-    /// Calls the interpreter for the op whose number is in R11.
+    /// Calls the interpreter for the op whose number is in R11; it stands with what is rare, and until that begins
     thunk: u64,
+    /// these are its calls.
+    calls: Vec<Fixup>,
     header: Header,
     failed: bool,
 }
@@ -90,8 +120,11 @@ pub(super) struct Parts<'a> {
     pub data: &'a mut Data,
     pub stubs: &'a Stubs,
     pub cold: &'a mut Vec<Cold>,
+    pub groups: &'a mut Groups,
     /// Where code memory begins.
     pub code: u64,
+    /// Where what is rare will stand.
+    pub rare: u64,
 }
 
 impl<'a> Translator<'a> {
@@ -103,17 +136,11 @@ impl<'a> Translator<'a> {
         live: &'a [u32],
         offsets: &'a [u16],
     ) -> Option<u64> {
-        let Parts { asm, data, stubs, cold, code } = parts;
+        let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
         cold.clear();
         let shadow = data.copy_ops(ops)?;
         // SAFETY: the block cache passes a block that lives.
         let block = unsafe { *header };
-        let thunk = asm.here();
-        asm.shift_imm(Size::D, 4, Reg::R11, size_of::<Uop>().trailing_zeros());
-        asm.lea(Size::Q, Reg::R14, Mem::Near(shadow));
-        asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R14);
-        asm.mov_wide(Reg::R14, header.addr() as u64);
-        asm.jmp(stubs.fallback);
         let entry = asm.here();
         let mut this = Translator {
             asm,
@@ -122,13 +149,16 @@ impl<'a> Translator<'a> {
             ops,
             live,
             cold,
+            groups,
+            alone: false,
             index: 0,
             flags: FlagState::default(),
             xmm: false,
             offsets,
             code,
             flat_code: Mode::from_key(block.mode).flat_code(),
-            thunk,
+            thunk: 0,
+            calls: Vec::new(),
             header: block,
             failed: false,
         };
@@ -141,6 +171,16 @@ impl<'a> Translator<'a> {
             this.op();
             this.index += 1;
         }
+        this.asm.start_rare(rare);
+        this.thunk = this.asm.here();
+        for call in std::mem::take(&mut this.calls) {
+            this.asm.bind(call);
+        }
+        this.asm.shift_imm(Size::D, 4, Reg::R11, size_of::<Uop>().trailing_zeros());
+        this.asm.lea(Size::Q, Reg::R14, Mem::Near(shadow));
+        this.asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R14);
+        this.asm.mov_wide(Reg::R14, header.addr() as u64);
+        this.asm.jmp(stubs.fallback);
         this.asm.bind(used_up);
         this.asm.alu_imm(Size::Q, Group1::Add, Reg::R15, block.count);
         this.set_rip(block.eip);
@@ -202,13 +242,23 @@ impl<'a> Translator<'a> {
     /// The interpreter executes an op, here.
     fn fallback(&mut self, index: usize) {
         self.asm.mov_imm(Size::D, Reg::R11, index as u32);
-        self.asm.call(self.thunk);
+        if self.thunk == 0 {
+            let call = self.asm.call_forward();
+            self.calls.push(call);
+        } else {
+            self.asm.call(self.thunk);
+        }
     }
 
     /// Translates the op at `index`.
     pub fn op(&mut self) {
-        let from = self.cold.len();
         let index = self.index;
+        if !self.alone
+            && let Some(number) = self.groups.of(index).filter(|&number| self.groups.all[number].first == index)
+        {
+            self.begin_group(number);
+        }
+        let from = self.cold.len();
         let uop = self.ops[index];
         let op = uop.op();
         if !self.template(&uop, op, self.live[index]) {
@@ -227,6 +277,48 @@ impl<'a> Translator<'a> {
                 *after = here;
             }
         }
+        if !self.alone {
+            self.end_groups();
+        }
+    }
+
+    /// Writes down where groups end whose last op has been translated.
+    fn end_groups(&mut self) {
+        let (last, after, flags, xmm) = (self.index, self.asm.here(), self.flags, self.xmm);
+        for group in &mut self.groups.all {
+            if group.last <= last
+                && let Some(cold) = group.open.take()
+                && let Some(Cold::Group { end, .. }) = self.cold.get_mut(cold)
+            {
+                *end = Some(End { last, after, flags, xmm });
+            }
+        }
+    }
+
+    /// The ops of a group, with a check for each access.
+    fn copy_of_group(&mut self, first: usize, start: (FlagState, bool), end: End) -> Option<()> {
+        (self.flags, self.xmm) = start;
+        self.alone = true;
+        self.index = first;
+        while self.index <= end.last {
+            if !self.asm.room(2 * SLACK) {
+                return None;
+            }
+            self.op();
+            self.index += 1;
+        }
+        self.alone = false;
+        if end.xmm && !self.xmm {
+            self.asm.call(self.stubs.load_xmm);
+        }
+        // The checks have used the host's flags.
+        if end.flags.host & !self.flags.host != 0 {
+            self.need_host_flags(end.flags.host);
+        }
+        // Both have remembered the same.
+        self.failed |= end.flags.known.is_some() && end.flags.known != self.flags.known;
+        self.asm.jmp(end.after);
+        Some(())
     }
 
     /// Emits the template of an op; false where there is none.
@@ -260,6 +352,7 @@ impl<'a> Translator<'a> {
             Op::BitOffset { size } => self.bit_offset(uop, size),
             Op::Scan { scan, size } => self.scan(uop, scan, size),
             Op::Bswap { size } => self.swap_bytes(uop, size),
+            Op::Advance { size } => self.advance(uop, size),
             Op::Setcc { cond } => self.set(uop, cond),
             Op::Cmov { cond, size } => self.conditional_move(uop, cond, size),
             Op::CmpXchg { size } => self.compare_exchange(uop, size),
@@ -270,6 +363,7 @@ impl<'a> Translator<'a> {
             Op::Store { size, ea } => self.store(uop, size, ea),
             Op::StoreImm { size, ea } => self.store_imm(uop, size, ea),
             Op::Segment { address, ea } => self.segment(uop, address, ea),
+            Op::Selector {} => self.selector(uop),
             Op::CheckTarget {} => self.check_target(uop),
             Op::VectorCheck { unit } => self.vector_check(unit),
             Op::VectorLoad { unit, width, ea } => self.vector_load(uop, unit, width, ea),
@@ -308,6 +402,20 @@ impl<'a> Translator<'a> {
         self.asm.jmp(after);
     }
 
+    /// A linear address into R13, from where a site missed; the jump is for a sum beyond 32 bits, which the interpreter cuts. Uses R11.
+    fn address_of_miss(&mut self, Linear { reg, disp }: Linear) -> Option<Fixup> {
+        if disp == 0 {
+            if reg != Reg::R13 {
+                self.asm.mov(Size::D, Reg::R13, reg);
+            }
+            return None;
+        }
+        self.asm.lea(Size::Q, Reg::R13, Mem::Base(reg, disp));
+        self.asm.mov(Size::D, Reg::R11, Reg::R13);
+        self.asm.alu(Size::Q, Group1::Cmp, Reg::R11, Reg::R13);
+        Some(self.asm.jcc_forward(Cond::Ne))
+    }
+
     /// What stands out of line. `None`: there is no room.
     fn cold_part(&mut self) -> Option<()> {
         let mut next = 0;
@@ -319,17 +427,7 @@ impl<'a> Translator<'a> {
             match cold {
                 Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after, flags, xmm } => {
                     self.asm.bind(miss);
-                    let Linear { reg, disp } = linear;
-                    let mut wraps = None;
-                    if disp != 0 {
-                        // The sum may be beyond 32 bits: the interpreter cuts it.
-                        self.asm.lea(Size::Q, Reg::R13, Mem::Base(reg, disp));
-                        self.asm.mov(Size::D, Reg::R11, Reg::R13);
-                        self.asm.alu(Size::Q, Group1::Cmp, Reg::R11, Reg::R13);
-                        wraps = Some(self.asm.jcc_forward(Cond::Ne));
-                    } else if reg != Reg::R13 {
-                        self.asm.mov(Size::D, Reg::R13, reg);
-                    }
+                    let wraps = self.address_of_miss(linear);
                     self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
                     self.asm.call(self.stubs.tlb[usize::from(write)][bytes.trailing_zeros() as usize & 7]);
                     self.asm.jcc(Cond::Ae, resume);
@@ -337,6 +435,18 @@ impl<'a> Translator<'a> {
                         self.asm.bind(wraps);
                     }
                     self.interpreted(first, last, after, flags, xmm);
+                }
+                Cold::Group { miss, linear, site, bytes, write, resume, first, start, end } => {
+                    self.asm.bind(miss);
+                    let wraps = self.address_of_miss(linear);
+                    self.asm.store_imm(Size::D, SPAN, PAGE - bytes);
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
+                    self.asm.call(self.stubs.span[usize::from(write)]);
+                    self.asm.jcc(Cond::Ae, resume);
+                    if let Some(wraps) = wraps {
+                        self.asm.bind(wraps);
+                    }
+                    self.copy_of_group(first, start, end?)?;
                 }
                 Cold::Op { jump, first, last, after, xmm } => {
                     self.asm.bind(jump);
@@ -392,6 +502,8 @@ fn keeps_flags(op: Op) -> bool {
             | Op::Not { .. }
             | Op::BitOffset { .. }
             | Op::Bswap { .. }
+            | Op::Selector {}
+            | Op::Advance { .. }
             | Op::Setcc { .. }
             | Op::Cmov { .. }
             | Op::MulDiv { kind: MulDiv::Div | MulDiv::Idiv, .. }

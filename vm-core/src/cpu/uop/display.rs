@@ -138,6 +138,7 @@ impl fmt::Display for Uop {
                 write!(f, "scan{}.{}! {}, {}", name(scan), suffix(size), Slot(d, size), Slot(a, size))
             }
             Op::Bswap { size } => write!(f, "bswap.{} {}, {}", suffix(size), Slot(d, size), Slot(a, size)),
+            Op::Advance { size } => write!(f, "advance.{} {}, {imm:#x}", suffix(size), Slot(d, size)),
             Op::Setcc { cond } => write!(f, "set{} {}", name(cond), Slot(d, Size::B)),
             Op::Cmov { cond, size } => {
                 write!(f, "cmov{}.{} {}, {}", name(cond), suffix(size), Slot(d, size), Slot(a, size))
@@ -158,6 +159,10 @@ impl fmt::Display for Uop {
                 let access = if imm2 & 0x80 == 0 { "read" } else { "write" };
                 let (to, memory) = (Slot(d, Size::D), Memory(self, ea, address));
                 write!(f, "segment {to}, {segment}:{memory}, {access} {}", imm2 >> 8)
+            }
+            Op::Selector {} => {
+                let segment = ["es", "cs", "ss", "ds", "fs", "gs", "?", "?"][imm as usize & 7];
+                write!(f, "selector {}, {segment}", Slot(d, Size::D))
             }
             Op::Push { size } => write!(f, "push.{} {}", suffix(size), Slot(d, size)),
             Op::PushImm { size } => write!(f, "push.{} {imm:#x}", suffix(size)),

@@ -194,7 +194,7 @@ fn screendump(call: &mut Call<'_>) -> Result<Value, QmpError> {
 
 /// Stop, save, quit as one action; the answer comes once the state is on stable storage.
 fn save_and_close(call: &mut Call<'_>) -> Result<Value, QmpError> {
-    let folder = PathBuf::from(call.arguments.text("folder")?);
+    let folder = call.arguments.optional_text("folder")?.map(PathBuf::from);
     call.simple(Command::SaveAndClose(folder))
 }
 

@@ -11,6 +11,7 @@ use crate::config::ImageFormat;
 use crate::disk::host_file::read_at;
 use crate::disk::lock::Lock;
 use crate::disk::raw::RawImage;
+use crate::disk::sums::{Stamp, Written};
 use crate::disk::{HeldFile, MediumError, check_kind_of_file, lock_file, open_file};
 
 /// Most images on top of each other.
@@ -28,6 +29,10 @@ pub struct ChainFile {
     lock: Option<Lock>,
     header: Option<Header>,
     bytes: u64,
+    /// As it was when it was opened.
+    opened: Stamp,
+    /// Written since.
+    written: Written,
 }
 
 impl ChainFile {
@@ -44,7 +49,7 @@ impl ChainFile {
 
 impl From<ChainFile> for HeldFile {
     fn from(file: ChainFile) -> Self {
-        Self { path: file.path, file: file.file, lock: file.lock }
+        Self { path: file.path, file: file.file, lock: file.lock, opened: file.opened, written: file.written }
     }
 }
 
@@ -118,7 +123,8 @@ fn one(
         }));
     }
     let format = if header.is_some() { ImageFormat::Qcow2 } else { ImageFormat::Raw };
-    Ok(ChainFile { path: path.to_owned(), format, file, lock, header, bytes })
+    let opened = Stamp::of(&file);
+    Ok(ChainFile { path: path.to_owned(), format, file, lock, header, bytes, opened, written: Written::default() })
 }
 
 /// Whether the file begins as a qcow2 image does.
@@ -206,7 +212,7 @@ pub fn open(path: &Path, writable: bool) -> Result<Opened, MediumError> {
                 let tables = tables::check(&file.file, header, file.bytes, writable);
                 let tables = tables.map_err(host(path))?.map_err(unusable(path))?;
                 let storage = if writable {
-                    Storage::writable(clone, path, file.bytes, header.clone(), tables)
+                    Storage::writable(clone, path, file.bytes, header.clone(), tables, file.written.clone())
                 } else {
                     Storage::read_only(clone, path, file.bytes)
                 };
@@ -242,7 +248,7 @@ pub fn open_over(path: &Path, below: Layer) -> Result<(Qcow2Image, ChainFile), M
     let tables = tables::check(&file.file, header, file.bytes, true);
     let tables = tables.map_err(host(path))?.map_err(unusable(path))?;
     let clone = file.file.try_clone().map_err(host(path))?;
-    let storage = Storage::writable(clone, path, file.bytes, header.clone(), tables);
+    let storage = Storage::writable(clone, path, file.bytes, header.clone(), tables, file.written.clone());
     let access = qcow2_layer(storage.clone(), true, Some(below)).map_err(host(path))?;
     let bytes = header.size;
     Ok((Qcow2Image { access, storage, bytes, broken: false }, file))

@@ -23,6 +23,7 @@ use imago::storage::drivers::CommonStorageHelper;
 use super::header::Header;
 use super::tables::{self, Tables};
 use crate::disk::host_file::{grow, read_at, sync, write_at};
+use crate::disk::sums::Written;
 
 /// Zeros are written in parts of this.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -51,6 +52,8 @@ struct Order {
     unsynced: bool,
     /// Written since the last sync: L2 tables.
     unsynced_l2: bool,
+    /// What of the file was written.
+    written: Written,
     /// Clusters were freed since the last commit: data may land where an old table still points.
     freed: bool,
 }
@@ -88,16 +91,17 @@ impl Layout {
 impl Storage {
     /// A file that is only read.
     pub fn read_only(file: File, path: &Path, bytes: u64) -> Self {
-        Self::new(file, path, bytes, None)
+        Self::new(file, path, bytes, None, Written::default())
     }
 
-    /// The file of a qcow2 image that is written.
-    pub fn writable(file: File, path: &Path, bytes: u64, header: Header, tables: Tables) -> Self {
-        Self::new(file, path, bytes, Some(Layout { header, tables }))
+    /// The file of a qcow2 image that is written; where, is told to `written`.
+    pub fn writable(file: File, path: &Path, bytes: u64, header: Header, tables: Tables, written: Written) -> Self {
+        Self::new(file, path, bytes, Some(Layout { header, tables }), written)
     }
 
-    fn new(file: File, path: &Path, bytes: u64, layout: Option<Layout>) -> Self {
-        let order = Order { bytes, layout, waiting: Vec::new(), unsynced: false, unsynced_l2: false, freed: false };
+    fn new(file: File, path: &Path, bytes: u64, layout: Option<Layout>, written: Written) -> Self {
+        let order =
+            Order { bytes, layout, waiting: Vec::new(), unsynced: false, unsynced_l2: false, written, freed: false };
         Self(Arc::new(Shared {
             file,
             path: path.to_owned(),
@@ -152,6 +156,7 @@ impl Order {
             self.sync(file)?;
             self.unsynced = true;
             for (_, offset, bytes) in self.waiting.iter().filter(|(kind, ..)| kind == link) {
+                self.written.add(*offset, bytes.len() as u64);
                 write_at(file, *offset, bytes)?;
                 self.bytes = self.bytes.max(offset + bytes.len() as u64);
             }
@@ -195,6 +200,7 @@ impl Order {
         } else {
             self.unsynced = true;
         }
+        self.written.add(offset, bytes.len() as u64);
         write_at(file, offset, bytes)?;
         self.bytes = self.bytes.max(end);
         Ok(())

@@ -2,6 +2,7 @@
 //! was restored in its place.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::bus::Bus as _;
 use crate::config::{DriveSlot, MachineConfig};
@@ -96,6 +97,7 @@ impl Worker {
         id: SnapshotId,
         keep: bool,
     ) -> Result<Option<(Prepared, Captured)>, String> {
+        let begun = Instant::now();
         let was = self.run_state();
         self.pause_machine();
         let result = self.replace_by(keeper, id, keep);
@@ -109,6 +111,7 @@ impl Worker {
         };
         if go_on {
             self.resume_machine();
+            tracing::debug!(microseconds = begun.elapsed().as_micros(), "the guest goes on after a restore");
         }
         result
     }

@@ -64,6 +64,7 @@ impl Keeper {
     /// In words. What was not done is done the next time.
     pub fn tidy(&self, running: bool, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Tidied, StateError> {
         let mut tidied = Tidied::default();
+        self.settle_merges()?;
         self.drop_unneeded(&mut tidied)?;
         self.sweep();
         while let Some((upper, lower)) = self.mergeable() {
@@ -77,7 +78,7 @@ impl Keeper {
         if running {
             tidied.waiting = self.waiting();
         }
-        if tidied.waiting == 0 {
+        if tidied.waiting == 0 && !self.is_asleep() {
             self.commit(|tree| tree.untidy = false)?;
         }
         Ok(tidied)
@@ -105,11 +106,58 @@ impl Keeper {
     /// A frozen file of ours, and the one below it, which is ours too and only there for it.
     fn mergeable(&self) -> Option<(PathBuf, PathBuf)> {
         let tree = self.tree();
+        // A saved state knows the files below its disks.
+        if self.is_asleep() {
+            return None;
+        }
+        // What such a file lies over is not what the tree says: a merge below it would take that away.
+        if tree.files.iter().any(|file| file.becomes.is_some()) {
+            return None;
+        }
         // One that was not measured may still be written to: a snapshot of it was given up.
         let settled = |file: &FrozenFile| file.ours && file.identity.is_some();
         tree.files.iter().filter(|upper| settled(upper)).find_map(|upper| {
             let lower = tree.files.iter().find(|file| Some(&file.path) == upper.below.as_ref())?;
             (settled(lower) && is_only_below(&tree, &lower.path)).then(|| (upper.path.clone(), lower.path.clone()))
+        })
+    }
+
+    /// Ends merges that were interrupted while either of two files could lie in a place: what the file is says which. Where it is neither, it
+    /// is damaged; whoever needs it says so, and nothing is merged.
+    pub(super) fn settle_merges(&self) -> Result<(), StateError> {
+        let tree = self.tree();
+        let is = |file: &FrozenFile, identity: Option<&MediumIdentity>| {
+            let path = self.home.join(&file.path);
+            // By its content: both may have been written within one tick of the host's clock.
+            identity.is_some_and(|identity| {
+                let identity = MediumIdentity { path, modified: None, below: Vec::new(), ..identity.clone() };
+                identity.check(&mut |_, _| true).is_ok()
+            })
+        };
+        let mut settled: Vec<(PathBuf, bool)> = Vec::new();
+        for file in tree.files.iter().filter(|file| file.becomes.is_some()) {
+            let is_merged = is(file, file.becomes.as_ref());
+            if is_merged || is(file, file.identity.as_ref()) {
+                settled.push((file.path.clone(), is_merged));
+            }
+        }
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.commit(|tree| {
+            for (path, is_merged) in settled {
+                let find = |path: &Path| tree.files.iter().find(|file| file.path == path).cloned();
+                let lower = find(&path).and_then(|file| file.below).and_then(|lower| find(&lower));
+                let Some(file) = tree.files.iter_mut().find(|file| file.path == path) else { continue };
+                let becomes = file.becomes.take();
+                if let (true, Some(lower)) = (is_merged, lower) {
+                    file.identity = becomes;
+                    file.below = lower.below;
+                    // The sweep removes it.
+                    let needed = needed(tree);
+                    tree.files.retain(|file| file.path != lower.path || needed.contains(&file.path));
+                }
+            }
         })
     }
 

@@ -310,6 +310,7 @@ mod host {
         let mut random = Random(0x1234_5678_9abc_def1);
         let mut failures: BTreeMap<Vec<u8>, (u64, String)> = BTreeMap::new();
         let (mut cpu, mut bus) = machine();
+        cpu.soft_x87 = true;
         for round in 0..rounds {
             for (n, code) in list.iter().enumerate() {
                 let mut fpu = Fpu::default();

@@ -1,0 +1,91 @@
+; Accesses at constant distances from one register: in one page, in two, and where the second of those is absent.
+;> sums: 00007250 00125000 ffffee70
+;> absent: #0e:0004@00041000 00000003 00000001 #0e:0004@00041000 00000002 00000001 #0e:0004@00041000 00000001 00000001
+;> pushes: #0e:0006@00030ffc 00031004 00000055 #0e:0006@00030ffc 00031004 00000055 #0e:0006@00030ffc 00031004 00000055
+%include "harness.inc"
+%macro absent 1
+    mov dword [TABLE + %1 * 4], 0
+    invlpg [%1 << 12]
+%endmacro
+start:
+    protected
+    paging
+    absent 0x41
+    absent 0x30
+    user
+    print "sums: "
+    mov dword [0x20000], 0
+    mov dword [0x20004], 0
+    mov dword [0x20008], 0
+    mov edi, esp
+    mov ecx, 96
+.round:
+    ; The frame begins below the end of page 50 or behind it.
+    lea ebp, [ecx * 4 + 0x50f00]
+    mov [ebp - 8], ecx
+    mov dword [ebp + 4], 0x100
+    ; CF goes from the comparison over loads to the addition.
+    cmp ecx, 33
+    mov eax, [ebp - 8]
+    mov edx, [ebp + 0x10]
+    adc [ebp + 4], eax
+    mov edx, [ebp + 4]
+    add [0x20000], edx
+    mov esp, ebp
+    push eax
+    push edx
+    mov bx, [esp + 2]
+    mov bh, [esp]
+    pop esi
+    xor [esp], esi
+    pop eax
+    movzx ebx, bx
+    add [0x20004], ebx
+    add [0x20008], eax
+    sub [0x20008], esi
+    dec ecx
+    jnz .round
+    mov esp, edi
+    show [0x20000]
+    show [0x20004]
+    show [0x20008]
+    line
+
+    print "absent: "
+    mov ebp, 0x40ffc
+    mov ecx, 3
+.again:
+    ; The first access is done, the second faults, and CF is that of the comparison.
+    mov [ebp], ecx
+    cmp ecx, 77
+    try mov eax, [ebp + 4]
+    setc al
+    movzx eax, al
+    show [0x40ffc]
+    show eax
+    dec ecx
+    jnz .again
+    line
+
+    print "pushes: "
+    mov ecx, 3
+.stack:
+    mov edi, esp
+    mov dword [0x31000], 0
+    mov esp, 0x31008
+    mov eax, 0x55
+    mov dword [resume], .after
+    mov dword [site], .third
+    push eax
+    push eax
+.third:
+    push eax
+.after:
+    lea ebx, [esp + 4]
+    mov esp, edi
+    show ebx
+    show [0x31000]
+    dec ecx
+    jnz .stack
+    leave_user
+    done

@@ -1,0 +1,248 @@
+//! Accesses of a block that share one check: those at constant distances from one register, as locals on a stack or fields of a
+//! structure are. They lie in one page nearly always. The first checks the bytes of all; the others take the addend from its site, and
+//! leave the host's flags. Where the bytes are not in one page, a copy of the ops from the first access to the last stands out of line, in which
+//! each access has a check of its own.
+//!
+//! Between the accesses nothing may make a translation untrue: helpers end a group. An op that the interpreter executes may fill the TLB, but
+//! takes nothing from it, and a store that hits the block itself leaves it.
+
+use super::memory::store_of;
+use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Size, Uop, ZERO};
+
+/// How far accesses of a group may lie apart, in bytes.
+const FURTHEST: i32 = 512;
+
+/// Some accesses, and what is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The register's slot.
+    pub base: u8,
+    /// The first access,
+    pub first: usize,
+    /// and the last.
+    pub last: usize,
+    /// The first byte, as a distance from the register at the first access,
+    pub low: i32,
+    /// and the one behind the last.
+    pub high: i32,
+    /// The page must be one that can be written.
+    pub write: bool,
+    count: usize,
+    /// The site, once it was made.
+    pub site: u64,
+    /// Number of its [`Cold`](super::translator::Cold) entry, while that does not know its end.
+    pub open: Option<usize>,
+}
+
+/// The groups of a block.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// Those of the ops, by number.
+    of: Vec<Option<u16>>,
+    pub all: Vec<Group>,
+}
+
+/// A group that may go on, and how far its register has moved since its first access.
+#[derive(Clone, Copy)]
+struct Open {
+    number: usize,
+    moved: i32,
+}
+
+/// What an op does that is an access through a register and a displacement: the register's slot, the displacement, bytes, whether it writes.
+fn access(uop: &Uop) -> Option<(u8, i32, u32, bool)> {
+    let (size, ea, write) = match uop.op() {
+        Op::Load { size, ea } | Op::LoadWiden { from: size, ea, .. } => (size, ea, false),
+        Op::LoadForWrite { size, ea } | Op::Store { size, ea } | Op::StoreImm { size, ea } => (size, ea, true),
+        _ => return None,
+    };
+    let plain = ea == Ea::Base || uop.b == ZERO;
+    let general = uop.a < 64 && uop.a.is_multiple_of(8);
+    let near = (-FURTHEST..FURTHEST).contains(&(uop.imm as i32));
+    (plain && general && near && size != Size::Q).then_some((uop.a, uop.imm as i32, size.bytes(), write))
+}
+
+/// By how much an op moves a register, where that is all it does.
+fn moves(uop: &Uop) -> Option<i32> {
+    let Op::Alu { alu, form: Form::Imm, size: Size::D, flags: Flag::Dead } = uop.op() else { return None };
+    let by = match alu {
+        Alu::Add => uop.imm as i32,
+        Alu::Sub => (uop.imm as i32).checked_neg()?,
+        _ => return None,
+    };
+    (uop.d == uop.a && (-FURTHEST..FURTHEST).contains(&by)).then_some(by)
+}
+
+/// Whether groups may go on behind an op, and the registers that it changes, a bit each.
+fn changes(uop: &Uop) -> Option<u8> {
+    let bit = |slot: u8| if slot < 64 { 1 << (slot >> 3) } else { 0 };
+    Some(match uop.op() {
+        Op::Mov { .. }
+        | Op::MovImm { .. }
+        | Op::Widen { .. }
+        | Op::Lea { .. }
+        | Op::Alu { .. }
+        | Op::Inc { .. }
+        | Op::Dec { .. }
+        | Op::Neg { .. }
+        | Op::Not { .. }
+        | Op::Shift { .. }
+        | Op::DoubleShift { .. }
+        | Op::Imul { .. }
+        | Op::Bit { .. }
+        | Op::BitOffset { .. }
+        | Op::Scan { .. }
+        | Op::Bswap { .. }
+        | Op::Setcc { .. }
+        | Op::Cmov { .. }
+        | Op::Load { .. }
+        | Op::LoadWiden { .. }
+        | Op::LoadForWrite { .. }
+        | Op::Segment { .. }
+        | Op::Selector {}
+        | Op::Advance { .. }
+        | Op::VectorGet { .. } => bit(uop.d),
+        Op::Xchg { .. } => bit(uop.d) | bit(uop.a),
+        Op::CmpXchg { .. } => bit(uop.d) | bit(RAX),
+        Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul | MulDiv::Div | MulDiv::Idiv, .. } => bit(RAX) | bit(RDX),
+        Op::Flag { what: FlagOp::Lahf | FlagOp::Salc } => bit(RAX),
+        Op::Compare { .. }
+        | Op::Flag { .. }
+        | Op::Store { .. }
+        | Op::StoreImm { .. }
+        | Op::CheckTarget {}
+        | Op::VectorCheck { .. }
+        | Op::VectorLoad { .. }
+        | Op::VectorStore { .. }
+        | Op::Vector { .. }
+        | Op::VectorSet { .. }
+        | Op::VectorCross { .. }
+        | Op::Float { .. }
+        | Op::VectorTest { .. } => 0,
+        _ => return None,
+    })
+}
+
+impl Groups {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.of.clear();
+        self.all.clear();
+    }
+
+    /// Finds those of a block.
+    pub fn find(&mut self, ops: &[Uop]) {
+        self.clear();
+        self.of.resize(ops.len(), None);
+        let mut open: [Option<Open>; 8] = [None; 8];
+        // Stores that belong to a load, and have no check of their own.
+        let mut paired = None;
+        for (index, uop) in ops.iter().enumerate() {
+            if let Some((base, disp, bytes, write)) = access(uop).filter(|_| paired != Some(index)) {
+                self.add(&mut open[usize::from(base >> 3)], index, (base, disp, bytes, write));
+                if let Op::LoadForWrite { size, ea } = uop.op() {
+                    paired = store_of(ops, index, size, ea);
+                }
+            }
+            if let Some(by) = moves(uop) {
+                if let Some(group) = &mut open[usize::from(uop.d >> 3 & 7)] {
+                    group.moved = group.moved.saturating_add(by);
+                }
+                continue;
+            }
+            match changes(uop) {
+                Some(registers) => {
+                    for (number, group) in open.iter_mut().enumerate() {
+                        if registers >> number & 1 != 0 {
+                            *group = None;
+                        }
+                    }
+                }
+                None => open = [None; 8],
+            }
+        }
+        for number in &mut self.of {
+            if number.is_some_and(|number| self.all[usize::from(number)].count < 2) {
+                *number = None;
+            }
+        }
+    }
+
+    /// Adds an access to the group that is open for it, or opens one.
+    fn add(&mut self, open: &mut Option<Open>, index: usize, (base, disp, bytes, write): (u8, i32, u32, bool)) {
+        if let Some(Open { number, moved }) = *open {
+            let group = &mut self.all[number];
+            // The register itself is one of the places: so its sum with a displacement does not wrap where the first did not.
+            let start = moved.saturating_add(disp);
+            let low = group.low.min(moved).min(start);
+            let high = group.high.max(moved.saturating_add(1)).max(start.saturating_add(bytes as i32));
+            if high.saturating_sub(low) <= FURTHEST {
+                (group.low, group.high, group.last) = (low, high, index);
+                // A block's ops are all executed: where one writes, the page is written.
+                group.write |= write;
+                group.count += 1;
+                self.of[index] = Some(number as u16);
+                return;
+            }
+        }
+        let number = self.all.len();
+        let (low, high) = (disp.min(0), (disp + bytes as i32).max(1));
+        self.all.push(Group { base, first: index, last: index, low, high, write, count: 1, site: 0, open: None });
+        self.of[index] = u16::try_from(number).ok();
+        *open = Some(Open { number, moved: 0 });
+    }
+
+    /// The group of an access.
+    pub fn of(&self, index: usize) -> Option<usize> {
+        self.of.get(index).copied().flatten().map(usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::uop::{RBX, RCX, RSP};
+
+    fn load(base: u8, disp: i32) -> Uop {
+        Uop::new(Op::Load { size: Size::D, ea: Ea::Base }).d(RCX).a(base).imm(disp as u32)
+    }
+
+    fn store(base: u8, disp: i32) -> Uop {
+        Uop::new(Op::Store { size: Size::D, ea: Ea::Base }).d(RCX).a(base).imm(disp as u32)
+    }
+
+    fn add(slot: u8, by: i32) -> Uop {
+        let op = Op::Alu { alu: Alu::Add, form: Form::Imm, size: Size::D, flags: Flag::Dead };
+        Uop::new(op).d(slot).a(slot).imm(by as u32)
+    }
+
+    fn groups(ops: &[Uop]) -> Vec<(usize, usize, i32, i32, bool)> {
+        let mut groups = Groups::default();
+        groups.find(ops);
+        let real = |group: &&Group| group.count > 1;
+        groups.all.iter().filter(real).map(|g| (g.first, g.last, g.low, g.high, g.write)).collect()
+    }
+
+    #[test]
+    fn accesses_near_a_register_that_moves_by_constants_are_one_group() {
+        let push = [store(RSP, -4), add(RSP, -4)];
+        assert_eq!(groups(&[push, push, push].concat()), [(0, 4, -12, 1, true)]);
+        assert_eq!(groups(&[load(RBX, 8), load(RBX, 0x100)]), [(0, 1, 0, 0x104, false)]);
+        assert_eq!(groups(&[load(RSP, 8), store(RSP, 12)]), [(0, 1, 0, 16, true)]);
+    }
+
+    #[test]
+    fn a_group_with_a_store_asks_for_a_page_that_can_be_written() {
+        let ops = [load(RBX, 0), store(RBX, 4), load(RBX, 8), store(RBX, 12)];
+        assert_eq!(groups(&ops), [(0, 3, 0, 16, true)]);
+    }
+
+    #[test]
+    fn a_register_that_is_loaded_a_helper_and_a_long_way_end_a_group() {
+        let other = Uop::new(Op::MovImm { size: Size::D }).d(RBX);
+        assert_eq!(groups(&[load(RBX, 0), other, load(RBX, 4)]), []);
+        assert_eq!(groups(&[load(RBX, 0), Uop::new(Op::Helper {}), load(RBX, 4)]), []);
+        assert_eq!(groups(&[load(RBX, 0), add(RBX, 400), load(RBX, 200)]), []);
+        assert_eq!(groups(&[load(RCX, 0), load(RCX, 4)]), [], "the first changes it");
+    }
+}
