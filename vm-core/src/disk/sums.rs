@@ -181,7 +181,7 @@ struct Kept {
     parts: Vec<(u64, String)>,
 }
 
-/// Reads what [`write`] has left in `folder`. What is not there, or damaged, is not known.
+/// Reads what [`write()`] has left in `folder`. What is not there, or damaged, is not known.
 pub fn read(folder: &Path) -> Vec<FileSums> {
     let mut text = String::new();
     let path = folder.join(FILE);
