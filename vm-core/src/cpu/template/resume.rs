@@ -66,8 +66,11 @@ impl Cpu {
     /// Delivers a fault, as the dispatcher does.
     fn deliver_here(&mut self, bus: &mut dyn Bus, fault: Fault) {
         self.exec.leave = Leave::Goto;
-        self.exec.left -= 1;
-        self.exec.delivered += 1;
+        // It uses up one of what is left, if there is one: `turn` counts as executed what has gone, but for these.
+        if self.exec.left > 0 {
+            self.exec.left -= 1;
+            self.exec.delivered += 1;
+        }
         self.exec.shutdown |= self.raise_fault(bus, fault).is_err();
     }
 }
