@@ -1,5 +1,5 @@
 ; Accesses at constant distances from one register: in one page, in two, and where the second of those is absent.
-;> sums: 00007250 00125000 ffffee70
+;> sums: 000045c1 0007c100 fffff8ff 000007a1
 ;> absent: #0e:0004@00041000 00000003 00000001 #0e:0004@00041000 00000002 00000001 #0e:0004@00041000 00000001 00000001
 ;> pushes: #0e:0006@00030ffc 00031004 00000055 #0e:0006@00030ffc 00031004 00000055 #0e:0006@00030ffc 00031004 00000055
 %include "harness.inc"
@@ -18,7 +18,8 @@ start:
     mov dword [0x20004], 0
     mov dword [0x20008], 0
     mov edi, esp
-    mov ecx, 96
+    mov dword [0x20014], 0
+    mov ecx, 62
 .round:
     ; The frame begins below the end of page 50 or behind it.
     lea ebp, [ecx * 4 + 0x50f00]
@@ -29,7 +30,12 @@ start:
     mov eax, [ebp - 8]
     mov edx, [ebp + 0x10]
     adc [ebp + 4], eax
+    ; Another register's accesses begin between those of this one, and go on behind them.
+    mov ebx, 0x20010
+    mov [ebx], eax
     mov edx, [ebp + 4]
+    mov esi, [ebx]
+    add [ebx + 4], esi
     add [0x20000], edx
     mov esp, ebp
     push eax
@@ -49,6 +55,7 @@ start:
     show [0x20000]
     show [0x20004]
     show [0x20008]
+    show [0x20014]
     line
 
     print "absent: "

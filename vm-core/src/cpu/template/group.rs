@@ -20,7 +20,9 @@ pub(super) struct Group {
     /// The first access,
     pub first: usize,
     /// and the last.
-    pub last: usize,
+    last: usize,
+    /// The last op of the copy: the group's last access, or that of a group which begins before it, and whose check the copy does not make.
+    pub end: usize,
     /// The first byte, as a distance from the register at the first access,
     pub low: i32,
     /// and the one behind the last.
@@ -166,6 +168,16 @@ impl Groups {
                 *number = None;
             }
         }
+        // They stand in the order of their first accesses.
+        for number in 0..self.all.len() {
+            let mut end = self.all[number].last;
+            for later in &self.all[number + 1..] {
+                if later.first <= end && later.count > 1 {
+                    end = end.max(later.last);
+                }
+            }
+            self.all[number].end = end;
+        }
     }
 
     /// Adds an access to the group that is open for it, or opens one.
@@ -187,7 +199,18 @@ impl Groups {
         }
         let number = self.all.len();
         let (low, high) = (disp.min(0), (disp + bytes as i32).max(1));
-        self.all.push(Group { base, first: index, last: index, low, high, write, count: 1, site: 0, open: None });
+        self.all.push(Group {
+            base,
+            first: index,
+            last: index,
+            end: index,
+            low,
+            high,
+            write,
+            count: 1,
+            site: 0,
+            open: None,
+        });
         self.of[index] = u16::try_from(number).ok();
         *open = Some(Open { number, moved: 0 });
     }
@@ -201,7 +224,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::uop::{RBX, RCX, RSP};
+    use crate::cpu::uop::{RBP, RBX, RCX, RSP};
 
     fn load(base: u8, disp: i32) -> Uop {
         Uop::new(Op::Load { size: Size::D, ea: Ea::Base }).d(RCX).a(base).imm(disp as u32)
@@ -235,6 +258,17 @@ mod tests {
     fn a_group_with_a_store_asks_for_a_page_that_can_be_written() {
         let ops = [load(RBX, 0), store(RBX, 4), load(RBX, 8), store(RBX, 12)];
         assert_eq!(groups(&ops), [(0, 3, 0, 16, true)]);
+    }
+
+    #[test]
+    fn the_copy_of_a_group_goes_to_the_end_of_those_that_begin_in_it() {
+        let mut groups = Groups::default();
+        let ops = [load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBP, 0), load(RSP, 4), load(RBP, 4), load(RBP, 8)];
+        groups.find(&ops);
+        let ends: Vec<_> = groups.all.iter().map(|group| (group.first, group.last, group.end)).collect();
+        assert_eq!(ends, [(0, 2, 6), (1, 4, 6), (3, 6, 6)]);
+        groups.find(&[load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBX, 8)]);
+        assert_eq!(groups.all[0].end, 3, "one access is no group");
     }
 
     #[test]
