@@ -196,7 +196,7 @@ impl Native {
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
     pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
         super::pass::live_flags(ops, &mut self.live);
-        // Not where an instruction reads and writes memory: beside its host address in R13, groups were seen to go wrong.
+        // Not where an instruction changes memory in place: its ops are translated inside its load, where a group must not end.
         self.groups.clear();
         if !ops.iter().any(|uop| matches!(uop.op(), Op::LoadForWrite { .. })) {
             self.groups.find(ops);
