@@ -323,10 +323,10 @@ fn kill_again_and_again(name: &str, rounds: u32) {
 
         // The next start: the state that it sleeps in, or one of the snapshots, or the present from power-on.
         let mut line: Vec<String> = arguments.clone();
-        resumed = false;
+        // A saved present that had begun at power-on, and so counted anew, still does so.
+        resumed &= saved;
         if saved {
             line.extend(["-loadvm".to_owned(), word(&victim.state()).to_owned()]);
-            resumed = true;
         } else if random.below(12) != 0 && !ids.is_empty() {
             let id = any(&ids, &mut random);
             line.extend(["-loadvm".to_owned(), id.to_string()]);
