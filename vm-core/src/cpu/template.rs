@@ -37,7 +37,7 @@ use translator::{Cold, Parts, Translator};
 use super::block::{Header, Link};
 use super::lift::Mode;
 use super::tlb::Tlb;
-use super::uop::{Op, Uop};
+use super::uop::Uop;
 
 /// A way out of a block, in the data memory.
 #[derive(Debug)]
@@ -196,11 +196,7 @@ impl Native {
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
     pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
         super::pass::live_flags(ops, &mut self.live);
-        // Not where an instruction changes memory in place: its ops are translated inside its load, where a group must not end.
-        self.groups.clear();
-        if !ops.iter().any(|uop| matches!(uop.op(), Op::LoadForWrite { .. })) {
-            self.groups.find(ops);
-        }
+        self.groups.find(ops);
         // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
         let entry = match self.translate_with_groups(header, ops, offsets) {
             Some(entry) => entry,
