@@ -13,10 +13,6 @@
 ;> cmps: #0e:0004@00030000 00000008 00030000
 ;> down: #0e:0006@00030ffc 00000004 00030ffc
 %include "harness.inc"
-%macro absent 1
-    mov dword [TABLE + %1 * 4], 0
-    invlpg [%1 << 12]
-%endmacro
 start:
     protected
     paging

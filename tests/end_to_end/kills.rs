@@ -141,6 +141,12 @@ impl Victim {
         self.home.join("state")
     }
 
+    /// Whether the present comes from this snapshot. Without it, it comes from one before, from which it may have been started from power-on:
+    /// then it has counted anew.
+    fn comes_from(&self, id: u32) -> bool {
+        TreeFile::read(&self.home).unwrap().present.parent.is_some_and(|parent| parent.0 == id)
+    }
+
     /// A file of memories is there, finished or not.
     fn was_saving(&self) -> bool {
         let files = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
@@ -245,6 +251,7 @@ fn kill_again_and_again(name: &str, rounds: u32) {
         // Each start keeps what was there before.
         while ids.len() > 7 {
             let id = any(&ids, &mut random);
+            resumed &= !victim.comes_from(id);
             victim.send(Action::Delete(id), round);
             victim.done(Action::Delete(id));
             ids.remove(&id);
@@ -256,6 +263,9 @@ fn kill_again_and_again(name: &str, rounds: u32) {
             5..8 => Action::Delete(any(&ids, &mut random)),
             _ => Action::SaveAndClose,
         };
+        if let Action::Delete(id) = action {
+            resumed &= !victim.comes_from(id);
+        }
         let kind = action.kind();
         let what = format!("round {round}, {action:?}");
         // One of each kind is seen to its end first, and some later: how long they take changes.
@@ -313,10 +323,10 @@ fn kill_again_and_again(name: &str, rounds: u32) {
 
         // The next start: the state that it sleeps in, or one of the snapshots, or the present from power-on.
         let mut line: Vec<String> = arguments.clone();
-        resumed = false;
+        // A saved present that had begun at power-on, and so counted anew, still does so.
+        resumed &= saved;
         if saved {
             line.extend(["-loadvm".to_owned(), word(&victim.state()).to_owned()]);
-            resumed = true;
         } else if random.below(12) != 0 && !ids.is_empty() {
             let id = any(&ids, &mut random);
             line.extend(["-loadvm".to_owned(), id.to_string()]);

@@ -78,6 +78,10 @@ pub(super) struct Exec {
     pub shutdown: bool,
     /// Faults that were delivered without a turn of the dispatcher; each has used up one of `left`.
     pub delivered: u64,
+    /// [`Cpu::retired`] when `left` was last brought up to what helpers count themselves,
+    pub counted: u64,
+    /// and how much of that was taken off since the last turn of the dispatcher.
+    pub rounds: u64,
 }
 
 // SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
@@ -100,6 +104,8 @@ impl Default for Exec {
             sampled: false,
             shutdown: false,
             delivered: 0,
+            counted: 0,
+            rounds: 0,
         }
     }
 }
@@ -338,13 +344,15 @@ impl Cpu {
             self.state.flags.update(RF, 0);
         }
         let before = self.retired;
+        self.exec.counted = before;
         let left_before = *left;
         let software = step && self.is_software_interrupt(header);
         self.execute(bus, header, mode, left);
-        let executed = (left_before - *left).saturating_sub(std::mem::take(&mut self.exec.delivered));
+        let taken = std::mem::take(&mut self.exec.rounds);
+        let executed = (left_before - *left).saturating_sub(taken + std::mem::take(&mut self.exec.delivered));
         self.retired = self.retired.wrapping_add(executed);
-        // Rounds of a REP that its helper has counted itself.
-        let rounds = self.retired.wrapping_sub(before).saturating_sub(executed);
+        // Rounds of a REP that its helper has counted itself, and that were not taken off yet.
+        let rounds = self.retired.wrapping_sub(before).saturating_sub(executed + taken);
         *left = left.saturating_sub(rounds);
 
         if std::mem::take(&mut self.exec.shutdown) {

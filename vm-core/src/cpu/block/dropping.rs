@@ -138,7 +138,7 @@ impl Cpu {
         }
     }
 
-    /// Whether [`Cpu::sync_code`] would do something.
+    /// Whether [`Cpu::sync_code`] would do something, unless there is too much code: only the dispatcher makes any.
     pub(in crate::cpu) fn code_is_old(&self, bus: &dyn Bus) -> bool {
         let outside = bus.signals().map_generation() != self.code.map_generation || bus.ram().code_was_modified();
         outside || self.code.flush_wanted || self.tlb.is_wrapped()

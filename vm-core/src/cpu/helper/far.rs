@@ -617,7 +617,6 @@ fn pop_all(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     Ok(Flow::Next)
 }
 
-/// MOV r/m, Sreg: memory always takes 16 bits, a 32-bit register the selector with zeros above.
 /// Loads a segment register other than CS; leaves the block where more than the base has changed.
 fn load(cpu: &mut Cpu, bus: &mut dyn Bus, seg: SegReg, selector: u16) -> Outcome {
     let before = *cpu.state.segment(seg);

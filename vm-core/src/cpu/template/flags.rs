@@ -163,7 +163,7 @@ impl Translator<'_> {
                 true
             }
             Some((lazy @ (Lazy::Sum | Lazy::Difference), size @ Size::D)) => {
-                difference_to_result(self.asm, if lazy == Lazy::Sum { Group1::Add } else { Group1::Sub });
+                operands_to_result(self.asm, if lazy == Lazy::Sum { Group1::Add } else { Group1::Sub });
                 self.remember_kind(Lazy::Result, size);
                 self.host_flags_gone();
                 true
@@ -175,7 +175,7 @@ impl Translator<'_> {
 
 /// Makes result and bits of a 32-bit addition or subtraction, whose operands are remembered, those that [`Lazy::Result`] means. Uses R11
 /// and R14, and the host's flags.
-pub(super) fn difference_to_result(asm: &mut Assembler, what: Group1) {
+pub(super) fn operands_to_result(asm: &mut Assembler, what: Group1) {
     asm.load(Size::D, Reg::R14, A);
     asm.alu_load(Size::D, what, Reg::R14, B);
     asm.store(Size::D, RESULT, Reg::R14);

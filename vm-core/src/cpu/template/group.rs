@@ -6,6 +6,8 @@
 //! Between the accesses nothing may make a translation untrue: helpers end a group. An op that the interpreter executes may fill the TLB, but
 //! takes nothing from it, and a store that hits the block itself leaves it.
 
+use std::ops::RangeInclusive;
+
 use super::memory::store_of;
 use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Size, Uop, ZERO};
 
@@ -19,8 +21,10 @@ pub(super) struct Group {
     pub base: u8,
     /// The first access,
     pub first: usize,
-    /// and the last.
-    pub last: usize,
+    /// and the last op of the last one.
+    last: usize,
+    /// The last op of the copy: the group's last access, or that of a group which begins before it, and whose check the copy does not make.
+    pub end: usize,
     /// The first byte, as a distance from the register at the first access,
     pub low: i32,
     /// and the one behind the last.
@@ -139,10 +143,12 @@ impl Groups {
         let mut paired = None;
         for (index, uop) in ops.iter().enumerate() {
             if let Some((base, disp, bytes, write)) = access(uop).filter(|_| paired != Some(index)) {
-                self.add(&mut open[usize::from(base >> 3)], index, (base, disp, bytes, write));
+                // What changes memory in place is translated in one piece, up to its store.
                 if let Op::LoadForWrite { size, ea } = uop.op() {
                     paired = store_of(ops, index, size, ea);
                 }
+                let last = paired.unwrap_or(index).max(index);
+                self.add(&mut open[usize::from(base >> 3)], index..=last, (base, disp, bytes, write));
             }
             if let Some(by) = moves(uop) {
                 if let Some(group) = &mut open[usize::from(uop.d >> 3 & 7)] {
@@ -166,10 +172,26 @@ impl Groups {
                 *number = None;
             }
         }
+        // They stand in the order of their first accesses.
+        for number in 0..self.all.len() {
+            let mut end = self.all[number].last;
+            for later in &self.all[number + 1..] {
+                if later.first <= end && later.count > 1 {
+                    end = end.max(later.last);
+                }
+            }
+            self.all[number].end = end;
+        }
     }
 
-    /// Adds an access to the group that is open for it, or opens one.
-    fn add(&mut self, open: &mut Option<Open>, index: usize, (base, disp, bytes, write): (u8, i32, u32, bool)) {
+    /// Adds an access, made by these ops, to the group that is open for it, or opens one.
+    fn add(
+        &mut self,
+        open: &mut Option<Open>,
+        ops: RangeInclusive<usize>,
+        (base, disp, bytes, write): (u8, i32, u32, bool),
+    ) {
+        let (index, last) = (*ops.start(), *ops.end());
         if let Some(Open { number, moved }) = *open {
             let group = &mut self.all[number];
             // The register itself is one of the places: so its sum with a displacement does not wrap where the first did not.
@@ -177,7 +199,7 @@ impl Groups {
             let low = group.low.min(moved).min(start);
             let high = group.high.max(moved.saturating_add(1)).max(start.saturating_add(bytes as i32));
             if high.saturating_sub(low) <= FURTHEST {
-                (group.low, group.high, group.last) = (low, high, index);
+                (group.low, group.high, group.last) = (low, high, last);
                 // A block's ops are all executed: where one writes, the page is written.
                 group.write |= write;
                 group.count += 1;
@@ -187,8 +209,8 @@ impl Groups {
         }
         let number = self.all.len();
         let (low, high) = (disp.min(0), (disp + bytes as i32).max(1));
-        self.all.push(Group { base, first: index, last: index, low, high, write, count: 1, site: 0, open: None });
-        self.of[index] = u16::try_from(number).ok();
+        self.all.push(Group { base, first: index, last, end: last, low, high, write, count: 1, site: 0, open: None });
+        self.of[index] = Some(number as u16);
         *open = Some(Open { number, moved: 0 });
     }
 
@@ -201,7 +223,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::uop::{RBX, RCX, RSP};
+    use crate::cpu::uop::{Bit, RBP, RBX, RCX, RSP, T0};
 
     fn load(base: u8, disp: i32) -> Uop {
         Uop::new(Op::Load { size: Size::D, ea: Ea::Base }).d(RCX).a(base).imm(disp as u32)
@@ -235,6 +257,30 @@ mod tests {
     fn a_group_with_a_store_asks_for_a_page_that_can_be_written() {
         let ops = [load(RBX, 0), store(RBX, 4), load(RBX, 8), store(RBX, 12)];
         assert_eq!(groups(&ops), [(0, 3, 0, 16, true)]);
+    }
+
+    #[test]
+    fn the_copy_of_a_group_goes_to_the_end_of_those_that_begin_in_it() {
+        let mut groups = Groups::default();
+        let ops = [load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBP, 0), load(RSP, 4), load(RBP, 4), load(RBP, 8)];
+        groups.find(&ops);
+        let ends: Vec<_> = groups.all.iter().map(|group| (group.first, group.last, group.end)).collect();
+        assert_eq!(ends, [(0, 2, 6), (1, 4, 6), (3, 6, 6)]);
+        groups.find(&[load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBX, 8)]);
+        assert_eq!(groups.all[0].end, 3, "one access is no group");
+    }
+
+    #[test]
+    fn a_group_does_not_end_inside_an_instruction_that_changes_memory_in_place() {
+        let change = |op: Op| Uop { y: 1, ..Uop::new(op).d(T0).a(RBX) };
+        let set = Op::Bit { bit: Bit::Bts, form: Form::Imm, size: Size::D };
+        let ops = [
+            load(RBX, 4),
+            change(Op::LoadForWrite { size: Size::D, ea: Ea::Base }),
+            Uop { a: T0, ..change(set) },
+            change(Op::Store { size: Size::D, ea: Ea::Base }),
+        ];
+        assert_eq!(groups(&ops), [(0, 3, 0, 8, true)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use super::control::JUMP_ENTRY;
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
-use super::flags::{A, B, KIND, RESULT, difference_to_result, kind};
+use super::flags::{A, B, KIND, RESULT, kind, operands_to_result};
 use super::registers::{exec, processor, reload, spill};
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
@@ -265,7 +265,7 @@ fn result_form(asm: &mut Assembler) {
     // What a comparison at the end of another block leaves.
     asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, kind(Lazy::Difference, Size::D));
     let other = asm.jcc_forward(Cond::Ne);
-    difference_to_result(asm, Group1::Sub);
+    operands_to_result(asm, Group1::Sub);
     asm.store_imm(Size::D, KIND, kind(Lazy::Result, Size::D));
     asm.bind(there);
     asm.plain(0xf8);

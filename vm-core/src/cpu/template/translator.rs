@@ -286,7 +286,7 @@ impl<'a> Translator<'a> {
     fn end_groups(&mut self) {
         let (last, after, flags, xmm) = (self.index, self.asm.here(), self.flags, self.xmm);
         for group in &mut self.groups.all {
-            if group.last <= last
+            if group.end <= last
                 && let Some(cold) = group.open.take()
                 && let Some(Cold::Group { end, .. }) = self.cold.get_mut(cold)
             {
