@@ -229,10 +229,15 @@ impl Lifter<'_> {
 
     /// Calls `helper` for this instruction.
     fn call(&mut self, helper: Helper) {
+        self.call_as(Op::Helper {}, helper);
+    }
+
+    /// The same where the op says more of it.
+    fn call_as(&mut self, op: Op, helper: Helper) {
         let number = self.into.helpers.len() as u32;
         self.into.helpers.push((helper, *self.insn));
         self.into.checked = 0;
-        self.emit(Uop::new(Op::Helper {}).imm(number));
+        self.emit(Uop::new(op).imm(number));
     }
 
     /// Ends the block with a look at interrupts and mode.
@@ -384,6 +389,10 @@ impl Lifter<'_> {
             return self.undefined();
         };
         if self.x87(helper) {
+            return Ends::No;
+        }
+        if let Some(op) = self.repeated() {
+            self.call_as(op, helper);
             return Ends::No;
         }
         self.call(helper);

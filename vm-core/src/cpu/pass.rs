@@ -3,5 +3,5 @@
 mod flags;
 mod fuse;
 
-pub use flags::{dead_flags, live_flags, live_flags_before, tested};
+pub use flags::{FlagLives, dead_flags, flag_lives, live_flags_before, replaces_flags, tested};
 pub use fuse::fuse;

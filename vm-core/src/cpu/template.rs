@@ -37,6 +37,7 @@ use translator::{Cold, Parts, Translator};
 
 use super::block::{Header, Link};
 use super::lift::Mode;
+use super::pass::FlagLives;
 use super::tlb::Tlb;
 use super::uop::Uop;
 
@@ -162,7 +163,7 @@ pub(super) struct Native {
     tables: Vec<Table>,
     cold: Vec<Cold>,
     groups: Groups,
-    live: Vec<u32>,
+    lives: Vec<FlagLives>,
 }
 
 // SAFETY: the pointers lead into the value's own mappings.
@@ -194,13 +195,13 @@ impl Native {
             tables: Vec::new(),
             cold: Vec::new(),
             groups: Groups::default(),
-            live: Vec::new(),
+            lives: Vec::new(),
         })
     }
 
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
     pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
-        super::pass::live_flags(ops, &mut self.live);
+        super::pass::flag_lives(ops, &mut self.lives);
         self.groups.find(ops);
         // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
         let entry = match self.translate_with_groups(header, ops, offsets) {
@@ -232,9 +233,9 @@ impl Native {
         let code = self.memory.code();
         self.asm.start(code + self.used as u64);
         let rare = code + self.rare as u64;
-        let Self { asm, data, stubs, cold, groups, live, .. } = self;
+        let Self { asm, data, stubs, cold, groups, lives, .. } = self;
         let parts = Parts { asm, data, stubs, cold, groups, code, rare };
-        Translator::translate(parts, header, ops, live, offsets)
+        Translator::translate(parts, header, ops, lives, offsets)
     }
 
     /// Drops all code but the stubs.

@@ -232,6 +232,14 @@ pub enum X87Access {
     Control,
 }
 
+/// String instructions that only move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Repeated {
+    Movs,
+    Stos,
+}
+
 /// How much of a vector register goes to or comes from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VectorWidth {
@@ -275,6 +283,7 @@ fields! {
     Unit: Mmx Sse;
     VectorWidth: D Q X U;
     X87: Plain Tests Compares Status;
+    Repeated: Movs Stos;
     X87Access: Read Write WriteWord Control;
 }
 
@@ -486,6 +495,8 @@ ops! {
     X87Memory { access: X87Access, ea: Ea }
     /// Calls helper number `imm` of the block.
     Helper {}
+    /// The same for a string instruction that ECX repeats, whose segments are flat: elements of `size`.
+    Repeat { string: Repeated, size: Size }
     /// Ends the block: goes to `imm`.
     Jump {}
     /// Ends the block: goes to `imm` where the condition holds, else to `imm2`.

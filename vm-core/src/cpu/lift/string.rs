@@ -1,11 +1,11 @@
-//! The string instructions without a repeat prefix: MOVS, CMPS, STOS, LODS, SCAS. With one they are a helper's.
+//! The string instructions: MOVS, CMPS, STOS, LODS, SCAS. With a repeat prefix they are a helper's.
 
 use iced_x86::{Code, OpKind};
 
 use super::{Address, Lifter};
 use crate::cpu::helper::operand::segment_of;
 use crate::cpu::state::SegReg;
-use crate::cpu::uop::{AddressSize, Compare, Form, Op, RAX, RDI, RSI, Size, T0, T1, Uop};
+use crate::cpu::uop::{AddressSize, Compare, Form, Op, RAX, RDI, RSI, Repeated, Size, T0, T1, Uop};
 
 impl Lifter<'_> {
     /// Lifts an instruction of this family.
@@ -13,11 +13,7 @@ impl Lifter<'_> {
         if self.insn.has_rep_prefix() || self.insn.has_repne_prefix() {
             return false;
         }
-        let size = match self.insn.memory_size().size() {
-            1 => Size::B,
-            2 => Size::W,
-            _ => Size::D,
-        };
+        let size = self.element_size();
         match self.insn.code() {
             Code::Movsb_m8_m8 | Code::Movsw_m16_m16 | Code::Movsd_m32_m32 => {
                 self.load_element(T0, RSI, size);
@@ -48,6 +44,29 @@ impl Lifter<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// What a MOVS or STOS with a repeat prefix is, where addresses have 32 bits and its segments are flat.
+    pub(super) fn repeated(&self) -> Option<Op> {
+        let (string, source) = match self.insn.code() {
+            Code::Movsb_m8_m8 | Code::Movsw_m16_m16 | Code::Movsd_m32_m32 => {
+                (Repeated::Movs, Some(segment_of(self.insn)))
+            }
+            Code::Stosb_m8_AL | Code::Stosw_m16_AX | Code::Stosd_m32_EAX => (Repeated::Stos, None),
+            _ => return None,
+        };
+        let repeats = self.insn.has_rep_prefix() || self.insn.has_repne_prefix();
+        let flat = self.mode.flat(SegReg::Es, true) && source.is_none_or(|segment| self.mode.flat(segment, false));
+        let plain = repeats && flat && self.index_size() == AddressSize::A32;
+        plain.then(|| Op::Repeat { string, size: self.element_size() })
+    }
+
+    fn element_size(&self) -> Size {
+        match self.insn.memory_size().size() {
+            1 => Size::B,
+            2 => Size::W,
+            _ => Size::D,
+        }
     }
 
     /// The address size, which is that of the index registers.

@@ -1,20 +1,36 @@
 //! Dead flags: most arithmetic flags are overwritten before anybody looks.
 //!
-//! An op that may fault or call a helper shows the flags to the outside, so all are live there, as at the end of the block.
+//! An op that may fault or call a helper shows the flags to the outside, so all are live there, as at the end of the block. A fault is
+//! rare: [`flag_lives`] also says what somebody looks at for sure.
 
 use crate::cpu::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
-use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, MulDiv, Op, Shift, Uop, interpreters_own};
+use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, MulDiv, Op, Shift, Uop, X87, interpreters_own};
 
 /// What an op has to do with the arithmetic flags.
 struct Effect {
     reads: u32,
     /// Flags whose old value is surely gone.
     writes: u32,
+    /// A fault may show all to the outside first.
+    faults: bool,
 }
 
-const NOTHING: Effect = Effect { reads: 0, writes: 0 };
-const OUTSIDE: Effect = Effect { reads: ARITHMETIC, writes: 0 };
-const ALL: Effect = Effect { reads: 0, writes: ARITHMETIC };
+impl Effect {
+    /// The flags that may be looked at before, given those after.
+    fn live_before(&self, after: u32) -> u32 {
+        let shown = if self.faults { ARITHMETIC } else { 0 };
+        after & !self.writes | self.reads | shown
+    }
+}
+
+const fn effect_of(reads: u32, writes: u32) -> Effect {
+    Effect { reads, writes, faults: false }
+}
+
+const NOTHING: Effect = effect_of(0, 0);
+const OUTSIDE: Effect = effect_of(ARITHMETIC, 0);
+const ALL: Effect = effect_of(0, ARITHMETIC);
+const FAULTS: Effect = Effect { faults: true, ..NOTHING };
 
 /// The flags that a condition looks at.
 pub const fn tested(cond: Cond) -> u32 {
@@ -52,35 +68,33 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Shift {
             shift: Shift::Shl | Shift::Shr | Shift::Sar | Shift::Rol | Shift::Ror, flags: Flag::Dead, ..
         } => NOTHING,
-        Op::Alu { alu: Alu::Adc | Alu::Sbb, flags: Flag::Dead, .. } => Effect { reads: CF, writes: 0 },
-        Op::Alu { alu: Alu::Adc | Alu::Sbb, .. } => Effect { reads: CF, writes: ARITHMETIC },
+        Op::Alu { alu: Alu::Adc | Alu::Sbb, flags: Flag::Dead, .. } => effect_of(CF, 0),
+        Op::Alu { alu: Alu::Adc | Alu::Sbb, .. } => effect_of(CF, ARITHMETIC),
         Op::Alu { .. } | Op::Compare { .. } | Op::Neg { .. } | Op::Imul { .. } | Op::CmpXchg { .. } => ALL,
         Op::Scan { .. } => ALL,
         Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul, .. } => ALL,
-        Op::MulDiv { kind: MulDiv::Div | MulDiv::Idiv, .. } => OUTSIDE,
-        Op::Inc { .. } | Op::Dec { .. } => Effect { reads: 0, writes: ARITHMETIC & !CF },
+        Op::MulDiv { kind: MulDiv::Div | MulDiv::Idiv, .. } => FAULTS,
+        Op::Inc { .. } | Op::Dec { .. } => effect_of(0, ARITHMETIC & !CF),
         Op::Shift { shift, form: Form::Imm, .. } => match shift {
             Shift::Shl | Shift::Shr | Shift::Sar => ALL,
-            Shift::Rol | Shift::Ror => Effect { reads: 0, writes: CF | OF },
-            Shift::Rcl | Shift::Rcr => Effect { reads: CF, writes: OF },
+            Shift::Rol | Shift::Ror => effect_of(0, CF | OF),
+            Shift::Rcl | Shift::Rcr => effect_of(CF, OF),
         },
         Op::DoubleShift { form: Form::Imm, .. } => ALL,
         // A count of zero leaves the flags.
-        Op::Shift { shift: Shift::Rcl | Shift::Rcr, .. } => Effect { reads: CF, writes: 0 },
+        Op::Shift { shift: Shift::Rcl | Shift::Rcr, .. } => effect_of(CF, 0),
         Op::Shift { .. } | Op::DoubleShift { .. } => NOTHING,
-        Op::Bit { .. } => Effect { reads: 0, writes: CF },
-        Op::Setcc { cond } => Effect { reads: tested(cond), writes: 0 },
-        Op::Cmov { cond, .. } => Effect { reads: tested(cond), writes: 0 },
+        Op::Bit { .. } => effect_of(0, CF),
+        Op::Setcc { cond } => effect_of(tested(cond), 0),
+        Op::Cmov { cond, .. } => effect_of(tested(cond), 0),
         Op::Flag { what } => match what {
-            FlagOp::Clc | FlagOp::Stc => Effect { reads: 0, writes: CF },
-            FlagOp::Cmc | FlagOp::Salc => Effect { reads: CF, writes: 0 },
+            FlagOp::Clc | FlagOp::Stc => effect_of(0, CF),
+            FlagOp::Cmc | FlagOp::Salc => effect_of(CF, 0),
             FlagOp::Cld | FlagOp::Std => NOTHING,
-            FlagOp::Lahf => Effect { reads: ARITHMETIC, writes: 0 },
-            FlagOp::Sahf => Effect { reads: 0, writes: ARITHMETIC & !OF },
+            FlagOp::Lahf => effect_of(ARITHMETIC, 0),
+            FlagOp::Sahf => effect_of(0, ARITHMETIC & !OF),
         },
-        Op::JumpCount { count: Count::Zero | Count::NonZero, .. }
-        | Op::JumpCount { count: Count::NonZeroAndE | Count::NonZeroAndNe, .. }
-        | Op::Load { .. }
+        Op::Load { .. }
         | Op::LoadWiden { .. }
         | Op::LoadForWrite { .. }
         | Op::Store { .. }
@@ -94,9 +108,13 @@ fn effect(uop: &Uop) -> Effect {
         | Op::VectorLoad { .. }
         | Op::VectorStore { .. }
         | Op::Float { .. }
-        | Op::VectorTest { .. }
-        | Op::X87 { .. }
+        | Op::X87 { kind: X87::Plain | X87::Status }
         | Op::X87Memory { .. }
+        | Op::Repeat { .. } => FAULTS,
+        Op::JumpCount { count: Count::Zero | Count::NonZero, .. }
+        | Op::JumpCount { count: Count::NonZeroAndE | Count::NonZeroAndNe, .. }
+        | Op::VectorTest { .. }
+        | Op::X87 { kind: X87::Tests | X87::Compares }
         | Op::Helper {}
         | Op::Jump {}
         | Op::JumpIf { .. }
@@ -140,9 +158,9 @@ pub fn dead_flags(ops: &mut Vec<Uop>) {
     let mut live = ARITHMETIC;
     let mut dropped = false;
     for uop in ops.iter_mut().rev() {
-        let Effect { reads, writes } = effect(uop);
+        let effect = effect(uop);
         // A shift by CL writes nothing for sure, but what it may write may be dead.
-        if writes != 0 || matches!(uop.op(), Op::Shift { form: Form::Reg, .. }) {
+        if effect.writes != 0 || matches!(uop.op(), Op::Shift { form: Form::Reg, .. }) {
             if live & ARITHMETIC == 0 && matches!(uop.op(), Op::Compare { .. }) {
                 uop.code = u16::MAX;
                 dropped = true;
@@ -150,27 +168,49 @@ pub fn dead_flags(ops: &mut Vec<Uop>) {
             }
             *uop = reduce(*uop, live);
         }
-        live = live & !writes | reads;
+        live = effect.live_before(live);
     }
     if dropped {
         ops.retain(|uop| uop.code != u16::MAX);
     }
 }
 
-/// Which flags somebody may look at after each op: for engines that can do more with that than [`Flag`] says.
-pub fn live_flags(ops: &[Uop], live: &mut Vec<u32>) {
-    live_flags_before(ops, ARITHMETIC, live);
+/// What becomes of the flags after an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlagLives {
+    /// Those that somebody may look at,
+    pub live: u32,
+    /// and those of them that somebody looks at even if nothing faults.
+    pub wanted: u32,
 }
 
-/// The same where only `end` is looked at after the last op. The result is what may be looked at before the first.
+/// What becomes of the flags after each op: for engines that can do more with that than [`Flag`] says.
+pub fn flag_lives(ops: &[Uop], lives: &mut Vec<FlagLives>) {
+    let mut now = FlagLives { live: ARITHMETIC, wanted: ARITHMETIC };
+    lives.clear();
+    lives.resize(ops.len(), now);
+    for (uop, after) in ops.iter().zip(lives.iter_mut()).rev() {
+        *after = now;
+        let effect = effect(uop);
+        now.live = effect.live_before(now.live);
+        now.wanted = now.wanted & !effect.writes | effect.reads;
+    }
+}
+
+/// Which flags somebody may look at after each op where only `end` is looked at after the last one. The result is what may be looked at before
+/// the first.
 pub fn live_flags_before(ops: &[Uop], end: u32, live: &mut Vec<u32>) -> u32 {
     live.clear();
     live.resize(ops.len(), ARITHMETIC);
     let mut now = end;
     for (uop, after) in ops.iter().zip(live.iter_mut()).rev() {
         *after = now;
-        let Effect { reads, writes } = effect(uop);
-        now = now & !writes | reads;
+        now = effect(uop).live_before(now);
     }
     now
+}
+
+/// Whether an op replaces all arithmetic flags.
+pub fn replaces_flags(uop: &Uop) -> bool {
+    effect(uop).writes == ARITHMETIC
 }

@@ -1,20 +1,13 @@
 //! Templates of moves and arithmetic. Each returns false where it has none for the case: the interpreter then executes the op.
 
 use super::emitter::{Group1, Mem, Reg};
-use super::flags::{A, B, RESULT, VALUE};
+use super::flags::{A, B, Origin, RESULT, Right, VALUE};
 use super::registers::{Place, place, state, whole};
 use super::translator::Translator;
 use crate::cpu::flags::{AF, ARITHMETIC, CF, DF, Lazy, OF, PF, SF, ZF};
 use crate::cpu::uop::{
     AddressSize, Alu, Bit, Compare, Cond, Ea, Extend, Flag, FlagOp, Form, MulDiv, RAX, RDX, Scan, Size, Uop,
 };
-
-/// The right operand of an op.
-#[derive(Clone, Copy)]
-enum Right {
-    Reg(Reg),
-    Imm(u32),
-}
 
 const fn group(alu: Alu) -> Group1 {
     match alu {
@@ -186,13 +179,6 @@ impl Translator<'_> {
         }
     }
 
-    fn remember_right(&mut self, size: Size, right: Right) {
-        match right {
-            Right::Imm(value) => self.asm.store_imm(Size::D, B, value),
-            Right::Reg(reg) => self.remember_operand(B, size, reg),
-        }
-    }
-
     pub fn arithmetic(&mut self, uop: &Uop, alu: Alu, form: Form, size: Size, live: bool) -> bool {
         // Address arithmetic leaves the host's flags alone.
         if !live && size == Size::D && form == Form::Imm && matches!(alu, Alu::Add | Alu::Sub) {
@@ -220,12 +206,20 @@ impl Translator<'_> {
         match alu {
             Alu::And | Alu::Or | Alu::Xor => {
                 self.apply(size, what, to, right);
+                if live && self.owe(size, Origin::Logic(to)) {
+                    return true;
+                }
                 if live {
                     self.remember_result(size, to);
                     self.remember_kind(Lazy::Logic, size);
                 }
             }
             Alu::Add | Alu::Sub => {
+                let origin = if alu == Alu::Add { Origin::Sum } else { Origin::Difference };
+                if live && self.owe(size, origin(to, right)) {
+                    self.apply(size, what, to, right);
+                    return true;
+                }
                 if live {
                     self.remember_operand(A, size, to);
                     self.remember_right(size, right);
@@ -248,7 +242,7 @@ impl Translator<'_> {
                 }
             }
         }
-        self.flags.host = if live { ARITHMETIC } else { 0 };
+        self.known.flags.host = if live { ARITHMETIC } else { 0 };
         if to == Reg::R14 {
             self.write(size, uop.d, to);
         }
@@ -260,6 +254,9 @@ impl Translator<'_> {
         match compare {
             Compare::Cmp => {
                 let right = self.right(uop, form, size, true);
+                if self.owe(size, Origin::Compared(left, right)) {
+                    return true;
+                }
                 self.remember_operand(A, size, left);
                 self.remember_right(size, right);
                 self.apply(size, Group1::Cmp, left, right);
@@ -270,6 +267,9 @@ impl Translator<'_> {
                 match right {
                     // The usual test of a register against itself needs no copy.
                     Right::Reg(reg) if reg == left => {
+                        if self.owe(size, Origin::Logic(left)) {
+                            return true;
+                        }
                         self.remember_result(size, left);
                         self.pair(size, 0x84, reg, left);
                     }
@@ -285,7 +285,7 @@ impl Translator<'_> {
                 self.remember_kind(Lazy::Logic, size);
             }
         }
-        self.flags.host = ARITHMETIC;
+        self.known.flags.host = ARITHMETIC;
         true
     }
 
@@ -296,11 +296,11 @@ impl Translator<'_> {
             return false;
         }
         self.need_carry_in_a();
-        let carry = self.flags.host & CF;
+        let carry = self.known.flags.host & CF;
         self.asm.group4(size, u8::from(down), to);
         self.remember_result(size, to);
         self.remember_kind(if down { Lazy::Dec } else { Lazy::Inc }, size);
-        self.flags.host = ARITHMETIC & !CF | carry;
+        self.known.flags.host = ARITHMETIC & !CF | carry;
         true
     }
 
@@ -314,10 +314,10 @@ impl Translator<'_> {
             self.remember_operand(B, size, to);
         }
         self.asm.group3(size, 3, to);
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         if flags == Flag::Live {
             self.remember_kind(Lazy::Difference, size);
-            self.flags.host = ARITHMETIC;
+            self.known.flags.host = ARITHMETIC;
         }
         true
     }
@@ -339,7 +339,7 @@ impl Translator<'_> {
         self.asm.imul_imm(Size::D, Reg::R14, Reg::R14, CF | OF);
         self.asm.store(Size::D, A, Reg::R14);
         self.remember_kind(Lazy::Result, size);
-        self.flags.host = 0;
+        self.known.flags.host = 0;
     }
 
     pub fn product(&mut self, uop: &Uop, form: Form, size: Size, live: bool) -> bool {
@@ -357,7 +357,7 @@ impl Translator<'_> {
                 self.asm.extended(size, 0xaf, to, other);
             }
         }
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         if live {
             self.remember_product(size, to);
         }
@@ -372,7 +372,7 @@ impl Translator<'_> {
         match kind {
             MulDiv::Mul | MulDiv::Imul => {
                 self.asm.group3(size, if kind == MulDiv::Mul { 4 } else { 5 }, source);
-                self.flags.host = 0;
+                self.known.flags.host = 0;
                 if live {
                     self.remember_product(size, Reg::Rax);
                 }
@@ -383,7 +383,7 @@ impl Translator<'_> {
                 self.asm.alu(size, Group1::Cmp, Reg::Rdx, source);
                 let beyond = self.asm.jcc_forward(Cond::Ae);
                 self.asm.group3(size, 6, source);
-                self.flags.host = 0;
+                self.known.flags.host = 0;
                 self.cold_op(beyond);
             }
             MulDiv::Idiv => {
@@ -400,7 +400,7 @@ impl Translator<'_> {
                 self.asm.alu_imm(Size::D, Group1::Cmp, Reg::R14, 1);
                 let odd = self.asm.jcc_forward(Cond::Be);
                 self.asm.group3(size, 7, source);
-                self.flags.host = 0;
+                self.known.flags.host = 0;
                 self.cold_op(wide);
                 self.cold_op(odd);
             }
@@ -441,14 +441,14 @@ impl Translator<'_> {
                 self.asm.alu_imm(Size::D, Group1::And, Reg::R14, AF | OF);
                 self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
                 self.asm.store(Size::D, A, Reg::R14);
-                self.flags.host = 0;
+                self.known.flags.host = 0;
                 return true;
             }
             self.asm.setcc_mem(Cond::B, A);
             self.asm.store_imm(Size::D, RESULT, 0);
             self.remember_kind(Lazy::Shr, Size::D);
         }
-        self.flags.host = CF;
+        self.known.flags.host = CF;
         true
     }
 
@@ -464,7 +464,7 @@ impl Translator<'_> {
         }
         self.asm.shift_imm(Size::D, 7, Reg::R14, 5);
         self.asm.lea(Size::D, to, Mem::Index(from, Reg::R14, 2, 0));
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         true
     }
 
@@ -478,7 +478,7 @@ impl Translator<'_> {
         self.remember_kind(Lazy::Logic, size);
         self.asm.extended(size, if scan == Scan::Forward { 0xbc } else { 0xbd }, Reg::R14, from);
         self.asm.extended(size, 0x40 | Cond::Ne as u8, to, Reg::R14);
-        self.flags.host = ZF;
+        self.known.flags.host = ZF;
         true
     }
 
@@ -539,7 +539,7 @@ impl Translator<'_> {
         self.asm.extended(size, 0x40 | Cond::Ne as u8, Reg::Rax, old);
         self.asm.store(size, state(usize::from(to)), Reg::R14);
         self.remember_kind(Lazy::Difference, size);
-        self.flags.host = ARITHMETIC;
+        self.known.flags.host = ARITHMETIC;
         true
     }
 
@@ -552,7 +552,7 @@ impl Translator<'_> {
                     return false;
                 }
                 let set = what == FlagOp::Stc;
-                if self.flags.known.is_some_and(|(lazy, _)| lazy == Lazy::Result) {
+                if self.known.flags.known.is_some_and(|(lazy, _)| lazy == Lazy::Result) {
                     let (change, value) = if set { (Group1::Or, CF) } else { (Group1::And, !CF) };
                     self.asm.alu_mem_imm(Size::D, change, A, value);
                 } else {
@@ -563,7 +563,7 @@ impl Translator<'_> {
             }
             FlagOp::Cmc | FlagOp::Lahf | FlagOp::Sahf | FlagOp::Salc => return false,
         }
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         true
     }
 }

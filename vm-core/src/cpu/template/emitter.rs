@@ -529,7 +529,16 @@ impl Assembler {
         self.byte(0xc3);
     }
 
-    /// CLC (f8) or STC (f9), PUSHFQ (9c), POPFQ (9d).
+    /// REP MOVS (a4) or STOS (aa), upwards.
+    pub fn repeat(&mut self, size: Size, op: u8) {
+        if size == Size::W {
+            self.byte(0x66);
+        }
+        self.byte(0xf3);
+        self.byte(op | u8::from(size != Size::B));
+    }
+
+    /// CLC (f8) or STC (f9), PUSHFQ (9c), POPFQ (9d), SAHF (9e).
     pub fn plain(&mut self, op: u8) {
         self.byte(op);
     }

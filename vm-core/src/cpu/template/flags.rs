@@ -2,16 +2,20 @@
 //!
 //! An op whose flags live stores its operands or its result, in the kinds of [`Lazy`] that cost least. Conditions use the host's own
 //! flags where nothing has touched them since; else those are made again from what is remembered.
+//!
+//! Many flags live only because an op before the next ones may fault. Those are a [`Debt`]: the registers still say what they are, and they
+//! are written down where it comes to that, out of line.
 
 use std::mem::offset_of;
 
 use super::emitter::{Assembler, Group1, Mem, Reg};
-use super::registers::state;
+use super::group::changes;
+use super::registers::{GPRS, state};
 use super::translator::Translator;
 use crate::cpu::flags::{AF, ARITHMETIC, CF, Flags, Lazy, OF, PF, SF, ZF};
 use crate::cpu::pass;
 use crate::cpu::state::CpuState;
-use crate::cpu::uop::{Cond, Size};
+use crate::cpu::uop::{Cond, FlagOp, Form, Op, Shift, Size, Uop};
 
 /// What is known about flags at one place of a block.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +24,86 @@ pub(super) struct FlagState {
     pub host: u32,
     /// What the state remembers, where that is known.
     pub known: Option<(Lazy, Size)>,
+    /// What it should remember besides.
+    pub debt: Option<Debt>,
+}
+
+/// Flags of 32-bit ops that only a fault would show, and that are not written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Debt {
+    /// Where all come from; `None`: the state remembers them.
+    all: Option<Origin>,
+    /// A rotate that came after, and changed CF and OF: to the right, and its result.
+    rotate: Option<(bool, Reg)>,
+}
+
+/// Where flags come from. Registers are of the guest, and hold what the op left or found in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The register had something added to it.
+    Sum(Reg, Right),
+    /// It had something subtracted.
+    Difference(Reg, Right),
+    /// Two operands were compared.
+    Compared(Reg, Right),
+    /// The result of a logical operation.
+    Logic(Reg),
+    /// The result of a shift by so many bits; [`A`] holds what was shifted.
+    Shifted(Lazy, Reg, u32),
+}
+
+/// The right operand of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    Reg(Reg),
+    Imm(u32),
+}
+
+/// A bit for a register of the guest, as [`super::group::changes`] has them; 0 for others.
+fn bit(reg: Reg) -> u8 {
+    GPRS.iter().position(|&of_guest| of_guest == reg).map_or(0, |number| 1 << number)
+}
+
+impl Right {
+    fn registers(self) -> u8 {
+        match self {
+            Self::Reg(reg) => bit(reg),
+            Self::Imm(_) => 0,
+        }
+    }
+
+    /// Whether it stays what it is while other registers change.
+    fn lasts(self) -> bool {
+        matches!(self, Self::Imm(_)) || self.registers() != 0
+    }
+}
+
+impl Origin {
+    fn registers(self) -> u8 {
+        match self {
+            Self::Sum(reg, right) | Self::Difference(reg, right) | Self::Compared(reg, right) => {
+                bit(reg) | right.registers()
+            }
+            Self::Logic(reg) | Self::Shifted(_, reg, _) => bit(reg),
+        }
+    }
+
+    /// Whether registers of the guest alone say it all.
+    fn lasts(self) -> bool {
+        match self {
+            Self::Sum(reg, right) | Self::Difference(reg, right) => {
+                bit(reg) != 0 && right.lasts() && right != Right::Reg(reg)
+            }
+            Self::Compared(reg, right) => bit(reg) != 0 && right.lasts(),
+            Self::Logic(reg) | Self::Shifted(_, reg, _) => bit(reg) != 0,
+        }
+    }
+}
+
+impl Debt {
+    fn registers(self) -> u8 {
+        self.all.map_or(0, Origin::registers) | self.rotate.map_or(0, |(_, reg)| bit(reg))
+    }
 }
 
 const fn at(offset: usize) -> Mem {
@@ -50,19 +134,121 @@ pub(super) fn kind(lazy: Lazy, size: Size) -> u32 {
 impl Translator<'_> {
     /// The host's flags are now of no use.
     pub fn host_flags_gone(&mut self) {
-        self.flags.host = 0;
+        self.known.flags.host = 0;
     }
 
     /// Nothing is known about flags.
     pub fn flags_unknown(&mut self) {
-        self.flags = FlagState::default();
+        self.known.flags = FlagState::default();
+    }
+
+    /// Flags of the op that is translated come from there: owes them, where only a fault would show them. The host's flags are of no use then.
+    pub fn owe(&mut self, size: Size, origin: Origin) -> bool {
+        if size != Size::D || self.lives[self.index].wanted & ARITHMETIC != 0 || !origin.lasts() {
+            return false;
+        }
+        self.known.flags = FlagState { debt: Some(Debt { all: Some(origin), rotate: None }), ..FlagState::default() };
+        true
+    }
+
+    /// The same for a rotate of a register by at least one bit.
+    pub fn owe_rotate(&mut self, size: Size, right: bool, reg: Reg) -> bool {
+        if size != Size::D || self.lives[self.index].wanted & ARITHMETIC != 0 || bit(reg) == 0 {
+            return false;
+        }
+        if self.known.flags.debt.is_some_and(|debt| debt.all.is_some_and(|all| all.registers() & bit(reg) != 0)) {
+            self.pay();
+        }
+        let all = self.known.flags.debt.and_then(|debt| debt.all);
+        self.known.flags = FlagState { debt: Some(Debt { all, rotate: Some((right, reg)) }), ..FlagState::default() };
+        true
+    }
+
+    /// Before an op: forgets a debt that nobody will ask for any more, and pays one that could not be paid after it.
+    pub fn look_at_debt(&mut self, uop: &Uop) {
+        let Some(debt) = self.known.flags.debt else { return };
+        let before = self.index.checked_sub(1).map_or(ARITHMETIC, |before| self.lives[before].live);
+        if before & ARITHMETIC == 0 {
+            self.known.flags.debt = None;
+            return;
+        }
+        let stays = match uop.op() {
+            Op::Shift { shift: Shift::Rol | Shift::Ror, form: Form::Imm, .. } => true,
+            Op::Inc { .. } | Op::Dec { .. } | Op::Bit { .. } | Op::Shift { .. } | Op::DoubleShift { .. } => false,
+            Op::Flag { what } => matches!(what, FlagOp::Cld | FlagOp::Std),
+            Op::VectorTest { .. } => false,
+            _ => changes(uop).is_some_and(|registers| registers & debt.registers() == 0),
+        };
+        if !stays && !pass::replaces_flags(uop) {
+            self.pay();
+        }
+    }
+
+    /// Writes down what is owed. Uses R11, R14 and the host's flags.
+    pub fn pay(&mut self) {
+        if let Some(debt) = self.known.flags.debt.take() {
+            self.write_down(debt);
+            self.known.flags.host = 0;
+            self.known.flags.known = None;
+        }
+    }
+
+    /// Writes flags down. Uses R11, R14 and the host's flags.
+    pub fn write_down(&mut self, debt: Debt) {
+        if let Some(origin) = debt.all {
+            let lazy = match origin {
+                Origin::Sum(reg, right) | Origin::Difference(reg, right) => {
+                    let (lazy, back) = match origin {
+                        Origin::Sum(..) => (Lazy::Sum, Group1::Sub),
+                        _ => (Lazy::Difference, Group1::Add),
+                    };
+                    self.asm.mov(Size::D, Reg::R14, reg);
+                    match right {
+                        Right::Imm(value) => self.asm.alu_imm(Size::D, back, Reg::R14, value),
+                        Right::Reg(other) => self.asm.alu(Size::D, back, Reg::R14, other),
+                    }
+                    self.asm.store(Size::D, A, Reg::R14);
+                    self.remember_right(Size::D, right);
+                    lazy
+                }
+                Origin::Compared(reg, right) => {
+                    self.asm.store(Size::D, A, reg);
+                    self.remember_right(Size::D, right);
+                    Lazy::Difference
+                }
+                Origin::Logic(reg) => {
+                    self.asm.store(Size::D, RESULT, reg);
+                    Lazy::Logic
+                }
+                Origin::Shifted(lazy, reg, count) => {
+                    if count > 1 {
+                        let number = match lazy {
+                            Lazy::Shl => 4,
+                            Lazy::Shr => 5,
+                            _ => 7,
+                        };
+                        self.asm.load(Size::D, Reg::R14, A);
+                        self.asm.shift_imm(Size::D, number, Reg::R14, count - 1);
+                        self.asm.store(Size::D, A, Reg::R14);
+                    }
+                    self.asm.store(Size::D, RESULT, reg);
+                    lazy
+                }
+            };
+            self.asm.store_imm(Size::D, KIND, kind(lazy, Size::D));
+        }
+        if let Some((right, reg)) = debt.rotate {
+            self.asm.mov(Size::D, Reg::R11, reg);
+            self.asm.call(self.stubs.rotated[usize::from(right)]);
+        }
     }
 
     /// Notes in the state how flags are remembered from here on. Leaves the host's flags.
     pub fn remember_kind(&mut self, lazy: Lazy, size: Size) {
-        if self.flags.known != Some((lazy, size)) {
+        self.known.flags.debt = None;
+        if self.known.flags.known != Some((lazy, size)) {
             self.asm.store_imm(Size::D, KIND, kind(lazy, size));
-            self.flags.known = Some((lazy, size));
+            self.known.flags.known = Some((lazy, size));
         }
     }
 
@@ -72,6 +258,14 @@ impl Translator<'_> {
             self.high_to_low(from, |t, low| t.asm.store(Size::D, to, low));
         } else {
             self.asm.store(if size == Size::Q { Size::Q } else { Size::D }, to, from);
+        }
+    }
+
+    /// Stores the right operand. Leaves the host's flags.
+    pub fn remember_right(&mut self, size: Size, right: Right) {
+        match right {
+            Right::Imm(value) => self.asm.store_imm(Size::D, B, value),
+            Right::Reg(reg) => self.remember_operand(B, size, reg),
         }
     }
 
@@ -93,10 +287,11 @@ impl Translator<'_> {
 
     /// Makes the host's flags those that `wanted` names. Uses R14.
     pub fn need_host_flags(&mut self, wanted: u32) {
-        if self.flags.host & wanted == wanted {
+        if self.known.flags.host & wanted == wanted {
             return;
         }
-        let made = match self.flags.known {
+        self.pay();
+        let made = match self.known.flags.known {
             Some((Lazy::Sum, size)) => {
                 self.asm.load(Size::D, Reg::R14, A);
                 self.asm.alu_load(size, Group1::Add, Reg::R14, B);
@@ -124,7 +319,7 @@ impl Translator<'_> {
                 ARITHMETIC
             }
         };
-        self.flags.host = made;
+        self.known.flags.host = made;
     }
 
     /// Makes the host's flags such that `cond` holds there where it does in the guest.
@@ -134,14 +329,15 @@ impl Translator<'_> {
 
     /// Sees to it that CF is bit 0 of [`A`], where INC and DEC leave it. Uses R14.
     pub fn need_carry_in_a(&mut self) {
-        match self.flags.known {
+        self.pay();
+        match self.known.flags.known {
             Some((lazy, _)) if lazy >= Lazy::Result => {}
             Some((Lazy::Logic, _)) => self.asm.store_imm(Size::B, A, 0),
             Some(_) => {
                 self.need_host_flags(CF);
                 self.asm.setcc_mem(Cond::B, A);
             }
-            None if self.flags.host & CF != 0 => self.asm.setcc_mem(Cond::B, A),
+            None if self.known.flags.host & CF != 0 => self.asm.setcc_mem(Cond::B, A),
             None => {
                 self.asm.alu_mem_imm(Size::B, Group1::Cmp, KIND, Lazy::Result as u32);
                 let there = self.asm.jcc_forward(Cond::Ae);
@@ -155,7 +351,8 @@ impl Translator<'_> {
 
     /// Brings what is remembered into the form [`Lazy::Result`], where single flags can be changed. False: that cannot be done here.
     pub fn need_result_form(&mut self) -> bool {
-        match self.flags.known {
+        self.pay();
+        match self.known.flags.known {
             Some((Lazy::Result, _)) => true,
             Some((Lazy::Logic, size)) => {
                 self.asm.store_imm(Size::D, A, 0);

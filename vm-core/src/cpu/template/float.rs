@@ -1,12 +1,12 @@
 //! Templates of floating-point operations on XMM registers: the host's own instructions, under the host's MXCSR, which gathers the
-//! guest's exceptions while it is lent (`vector::host`). Where it cannot be, the interpreter executes the op.
+//! guest's exceptions while it is lent (`vector::host`). Where it cannot be, the interpreter executes such ops.
 
 use std::mem::offset_of;
 
 use super::emitter::{Group1, Mem, Reg};
 use super::flags::VALUE;
 use super::registers::{Place, place, processor};
-use super::translator::{Cold, Lend, Translator};
+use super::translator::{Cold, Translator};
 use super::vector::{Source, register};
 use crate::cpu::Cpu;
 use crate::cpu::flags::{ARITHMETIC, CF, Lazy, PF, ZF};
@@ -17,18 +17,33 @@ use crate::cpu::vector::ops::VectorGet;
 const LENT: Mem = processor(offset_of!(Cpu, floats_lent));
 
 impl Translator<'_> {
-    /// Sees to it that the host's MXCSR stands for the guest's; where it cannot, the interpreter executes the ops from the one that
-    /// is translated to `last`. `flags`: the template leaves flags in the host's.
-    pub fn need_floats(&mut self, last: usize, flags: bool) {
+    /// Sees to it that the host's MXCSR stands for the guest's; where it cannot, a copy of the block's rest goes on from the op that is
+    /// translated, in which the interpreter executes such ops.
+    pub fn need_floats(&mut self) {
+        if self.known.floats {
+            return;
+        }
+        let known = self.known;
         self.asm.alu_mem_imm(Size::B, Group1::Cmp, LENT, 0);
         let jump = self.asm.jcc_forward(Cond::E);
         self.host_flags_gone();
         let resume = self.asm.here();
-        let first = self.index;
-        self.cold.push(Cold::Lend { jump, resume, what: Lend::Floats, first, last, after: 0, flags, xmm: self.xmm });
+        self.cold.push(Cold::Floats { jump, resume, first: self.index, known });
+        self.known.floats = true;
+    }
+
+    /// Lends the host's MXCSR again, out of line, after ops that do not change the guest's control of it: it can be. Uses the host's flags.
+    pub fn lend_again(&mut self) {
+        self.asm.alu_mem_imm(Size::B, Group1::Cmp, LENT, 0);
+        let there = self.asm.jcc_forward(Cond::Ne);
+        self.asm.call(self.stubs.lend_floats);
+        self.asm.bind(there);
     }
 
     pub fn float(&mut self, uop: &Uop, what: FloatOp) -> bool {
+        if self.strange_floats {
+            return false;
+        }
         if let Some(op) = to_number(what)
             && let Some(Op::VectorGet { get: VectorGet::Low, .. }) = self.following(uop)
             && uop.d >= VT0
@@ -37,12 +52,11 @@ impl Translator<'_> {
             if let Place::Reg(to) = place(next.d)
                 && next.a == uop.d
             {
-                let last = self.index + 1;
                 self.need_xmm();
-                self.need_floats(last, false);
+                self.need_floats();
                 let from = self.source(uop.b, 1);
                 self.asm.sse(op.0, op.1, to as u8, from);
-                self.index = last;
+                self.index += 1;
                 return true;
             }
         }
@@ -50,7 +64,7 @@ impl Translator<'_> {
             return false;
         }
         self.need_xmm();
-        self.need_floats(self.index, false);
+        self.need_floats();
         if what == FloatOp::Cvtsi2ss {
             // Its source is a whole number in a temporary.
             if uop.d >= VT0 || uop.b < VT0 {
@@ -76,11 +90,11 @@ impl Translator<'_> {
     }
 
     pub fn vector_test(&mut self, uop: &Uop, test: VectorTest) -> bool {
-        if comparison(test).is_none() {
+        if comparison(test).is_none() || self.strange_floats {
             return false;
         }
         self.need_xmm();
-        self.need_floats(self.index, true);
+        self.need_floats();
         let source = Source::Register(self.source(uop.b, 1));
         self.test_from(uop, test, source);
         true
@@ -120,7 +134,7 @@ impl Translator<'_> {
 
     /// The host's flags are those of a comparison that was remembered.
     pub fn comparison_in_host_flags(&mut self) {
-        self.flags.host = ARITHMETIC;
+        self.known.flags.host = ARITHMETIC;
     }
 }
 

@@ -78,7 +78,7 @@ fn moves(uop: &Uop) -> Option<i32> {
 }
 
 /// Whether groups may go on behind an op, and the registers that it changes, a bit each.
-fn changes(uop: &Uop) -> Option<u8> {
+pub(super) fn changes(uop: &Uop) -> Option<u8> {
     let bit = |slot: u8| if slot < 64 { 1 << (slot >> 3) } else { 0 };
     Some(match uop.op() {
         Op::Mov { .. }

@@ -1,19 +1,21 @@
 //! Templates of loads, stores and segment checks.
 //!
-//! Each access has a site in the data memory: {tag, addend}. The tag is `generation << 33 | page`, so that one change of the
+//! Each access has a site in the data memory: {tag, addend} of two pages, the last one and the one before. A tag is `generation << 33 | page`, so that one change of the
 //! generation lets all sites miss. The check is `(generation << 33 | address) ^ tag <= 0x1000 - size`: page, generation and an access that
 //! would cross the page in one compare. Generations are even there, so that an address that was not cut to 32 bits matches
-//! none. A miss asks the TLB and fills the site; a miss there lets the interpreter execute the op.
+//! none. A miss looks at the other page out of line, then asks the TLB and fills the site; a miss there lets the interpreter execute the op.
 
 use std::mem::offset_of;
 
 use super::emitter::{Group1, Mem, Reg};
+use super::flags::VALUE;
 use super::group::Group;
 use super::registers::{Place, place, state};
 use super::translator::{Cold, Translator};
+use crate::cpu::flags::DF;
 use crate::cpu::state::{CpuState, Segment};
 use crate::cpu::tlb::PAGE;
-use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Size, T0, TA, Uop};
+use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop};
 
 /// A linear address: a register and a displacement. What goes beyond 32 bits misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,10 @@ pub(super) struct Linear {
 /// Displacements up to here are folded: an address that is not cut is rare with them.
 const FOLDED: i32 = 0x1_0000;
 
-/// A site's tag.
-pub(super) const SITE_BYTES: usize = 16;
+/// Bytes of a site.
+pub(super) const SITE_BYTES: usize = 32;
+/// Where the page before the last stands in it.
+pub(super) const OTHER: u64 = 16;
 
 impl Translator<'_> {
     fn linear(&mut self, uop: &Uop, ea: Ea) -> Linear {
@@ -62,21 +66,10 @@ impl Translator<'_> {
         let miss = self.asm.jcc_forward(Cond::A);
         let resume = self.asm.here();
         self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
+        let loaded = self.asm.here();
         self.host_flags_gone();
-        let (first, last) = (self.index, self.index);
-        self.cold.push(Cold::Miss {
-            miss,
-            linear,
-            site,
-            bytes,
-            write,
-            resume,
-            first,
-            last,
-            after: 0,
-            flags: false,
-            xmm: self.xmm,
-        });
+        let aside = self.aside(self.index);
+        self.cold.push(Cold::Miss { miss, linear, site, bytes, write, resume, loaded, aside });
         Some(Mem::Index(Reg::R11, reg, 0, disp))
     }
 
@@ -99,7 +92,7 @@ impl Translator<'_> {
         let linear = Linear { reg, disp: low };
         let group = &mut self.groups.all[number];
         (group.site, group.open) = (site, Some(self.cold.len()));
-        let (start, resume) = ((self.flags, self.xmm), self.asm.here());
+        let (start, resume) = (self.known, self.asm.here());
         self.cold.push(Cold::Group { miss, linear, site, bytes, write, resume, first, start, end: None });
     }
 
@@ -139,9 +132,8 @@ impl Translator<'_> {
         };
         self.asm.lea(Size::Q, Reg::R13, host);
         self.asm.load(size, Reg::R10, Mem::Base(Reg::R13, 0));
-        if let Some(Cold::Miss { last, flags, .. }) = self.cold.get_mut(cold) {
-            *last = store;
-            *flags = true;
+        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+            (aside.last, aside.flags) = (store, true);
         }
         while self.index + 1 < store {
             self.index += 1;
@@ -158,16 +150,16 @@ impl Translator<'_> {
             }
         }
         let here = self.asm.here();
-        if let Some(Cold::Miss { after, .. }) = self.cold.get_mut(cold) {
-            *after = here;
+        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+            aside.after = here;
         }
         // What the interpreter remembers on the other way is another kind of the same.
-        self.flags.known = None;
-        if self.flags.host != 0 {
+        self.known.flags.known = None;
+        if self.known.flags.host != 0 {
             return true;
         }
-        if let Some(Cold::Miss { flags, .. }) = self.cold.get_mut(cold) {
-            *flags = false;
+        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+            aside.flags = false;
         }
         true
     }
@@ -217,10 +209,65 @@ impl Translator<'_> {
             self.cold_ops(odd, last);
         }
         let host = self.check(linear, bytes, write);
-        if let Some(Cold::Miss { last: at, .. }) = self.cold.last_mut() {
-            *at = last;
+        if let Some(Cold::Miss { aside, .. }) = self.cold.last_mut() {
+            aside.last = last;
         }
         host
+    }
+
+    /// A repeated string instruction, going up, whose bytes are in one page (two, where it reads, too): the host's own, whose
+    /// registers are the same. The interpreter does all others, page by page.
+    pub fn repeat(&mut self, string: Repeated, size: Size) -> bool {
+        let reads = string == Repeated::Movs;
+        let (Some(to), Some(from)) = (self.site(), if reads { self.site() } else { Some(0) }) else { return false };
+        let scale = size.bytes().trailing_zeros() as u8;
+        self.asm.test(Size::D, Reg::Rcx, Reg::Rcx);
+        let nothing = self.asm.jcc_forward(Cond::E);
+        self.asm.test_mem_imm(Size::D, VALUE, DF);
+        let down = self.asm.jcc_forward(Cond::Ne);
+        self.cold_op(down);
+        self.asm.alu_imm(Size::D, Group1::Cmp, Reg::Rcx, PAGE >> scale);
+        let long = self.asm.jcc_forward(Cond::A);
+        self.cold_op(long);
+        // Each element counts; they are not to be more than may be entered.
+        self.asm.alu(Size::Q, Group1::Cmp, Reg::R15, Reg::Rcx);
+        let many = self.asm.jcc_forward(Cond::L);
+        self.cold_op(many);
+        let again = self.asm.here();
+        self.asm.lea(Size::Q, Reg::R14, Mem::Scaled(Reg::Rcx, scale, 0));
+        if reads {
+            self.check_run(Reg::Rsi, from, false, again);
+        }
+        self.check_run(Reg::Rdi, to, true, again);
+        if reads {
+            self.asm.load(Size::Q, Reg::R13, Mem::Near(from + 8));
+            self.asm.alu(Size::Q, Group1::Add, Reg::Rsi, Reg::R13);
+        }
+        self.asm.load(Size::Q, Reg::R11, Mem::Near(to + 8));
+        self.asm.alu(Size::Q, Group1::Add, Reg::Rdi, Reg::R11);
+        // One has been counted at the block's entry.
+        self.asm.alu(Size::Q, Group1::Sub, Reg::R15, Reg::Rcx);
+        self.asm.lea(Size::Q, Reg::R15, Mem::Base(Reg::R15, 1));
+        self.asm.repeat(size, if reads { 0xa4 } else { 0xaa });
+        // The end of a page may be that of all addresses: cut again.
+        if reads {
+            self.asm.alu(Size::D, Group1::Sub, Reg::Rsi, Reg::R13);
+        }
+        self.asm.alu(Size::D, Group1::Sub, Reg::Rdi, Reg::R11);
+        self.asm.bind(nothing);
+        self.host_flags_gone();
+        true
+    }
+
+    /// Checks that the bytes at an index, whose number is in R14, are in the page that a site knows.
+    fn check_run(&mut self, index: Reg, site: u64, write: bool, again: u64) {
+        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, index, 0, 0));
+        self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
+        self.asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R14);
+        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE);
+        let miss = self.asm.jcc_forward(Cond::A);
+        let aside = self.aside(self.index);
+        self.cold.push(Cold::Run { miss, index, site, write, again, aside });
     }
 
     /// The selector in a segment register.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use super::control::JUMPS;
+use super::memory::OTHER;
 use super::registers::state_pointer;
 use super::x87;
 use super::{CodePlace, Jump, Way};
@@ -96,6 +97,9 @@ fn tag(cpu: &Cpu) -> u64 {
 /// How many words may hold until CR3 is loaded; where there are more, all are thought untrue.
 const LOCALS: usize = 2048;
 
+/// What marks a word of the journal as the tag of a site that knows two pages: both are untrue with one of them.
+pub(super) const TWO_PAGES: i32 = 1;
+
 /// Makes untrue what held until CR3 was loaded, where it was. What is global still holds: all of a kernel, mostly.
 fn forget_locals(cpu: &mut Cpu) {
     let full = cpu.exec.native.journal == cpu.exec.native.journal_end;
@@ -116,9 +120,13 @@ fn forget_locals(cpu: &mut Cpu) {
         // SAFETY: native code fills the journal from its start on, with words of code that was not dropped.
         unsafe {
             let count = run.journal.offset_from(start).max(0) as usize;
-            for &word in &run.locals[..count.min(LOCALS)] {
+            for &marked in &run.locals[..count.min(LOCALS)] {
+                let word = marked.map_addr(|address| address & !TWO_PAGES as usize);
                 // No generation; what stands below it stays.
                 *word &= (1 << 33) - 1;
+                if word != marked {
+                    *word.byte_add(OTHER as usize) &= (1 << 33) - 1;
+                }
             }
         }
     }
@@ -259,6 +267,29 @@ pub(super) unsafe extern "sysv64" fn lend_floats(cpu: *mut Cpu) -> bool {
 pub(super) unsafe extern "sysv64" fn result_form(cpu: *mut Cpu) -> bool {
     // SAFETY: native code passes the processor that runs it.
     unsafe { (*cpu).state.flags.make_result() }
+}
+
+/// Remembers what a rotate to the left leaves in CF and OF, by its result.
+pub(super) unsafe extern "sysv64" fn rotated_left(cpu: *mut Cpu, result: u64) {
+    let result = result as u32;
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { rotated(cpu, result & 1, result >> 31) }
+}
+
+/// The same for one to the right.
+pub(super) unsafe extern "sysv64" fn rotated_right(cpu: *mut Cpu, result: u64) {
+    let result = result as u32;
+    // SAFETY: native code passes the processor that runs it.
+    unsafe { rotated(cpu, result >> 31, result >> 30 & 1) }
+}
+
+/// CF is `carry`, OF whether the other end differs from it.
+///
+/// # Safety
+/// The pointer leads to the processor that runs.
+unsafe fn rotated(cpu: *mut Cpu, carry: u32, other: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { (*cpu).state.flags.set_carry_overflow(carry != 0, carry != other) };
 }
 
 /// The arithmetic flags, for the host's own.

@@ -4,7 +4,7 @@
 //! and what the step before left is stored.
 
 use super::emitter::{Group1, Mem, Reg};
-use super::flags::A;
+use super::flags::{A, Origin};
 use super::registers::{Place, place};
 use super::translator::Translator;
 use crate::cpu::flags::{AF, ARITHMETIC, CF, Lazy, OF};
@@ -55,7 +55,7 @@ impl Translator<'_> {
                     return false;
                 }
                 self.asm.shift_cl(size, number(shift), to);
-                self.flags.host = 0;
+                self.known.flags.host = 0;
             }
         }
         true
@@ -63,11 +63,16 @@ impl Translator<'_> {
 
     /// By a constant that is not zero.
     fn shift_by(&mut self, to: Reg, number: u8, size: Size, count: u32, lazy: Option<Lazy>) {
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         let Some(lazy) = lazy else {
             self.asm.shift_imm(size, number, to, count);
             return;
         };
+        if self.owe(size, Origin::Shifted(lazy, to, count)) {
+            self.asm.store(size, A, to);
+            self.asm.shift_imm(size, number, to, count);
+            return;
+        }
         if count > 1 {
             self.asm.shift_imm(size, number, to, count - 1);
         }
@@ -75,11 +80,11 @@ impl Translator<'_> {
         self.asm.shift_imm(size, number, to, 1);
         self.remember_result(size, to);
         self.remember_kind(lazy, size);
-        self.flags.host = ARITHMETIC & !AF;
+        self.known.flags.host = ARITHMETIC & !AF;
     }
 
     fn shift_by_cl(&mut self, to: Reg, number: u8, size: Size, lazy: Option<Lazy>) -> bool {
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         let Some(lazy) = lazy else {
             self.asm.shift_cl(size, number, to);
             return true;
@@ -95,7 +100,7 @@ impl Translator<'_> {
         self.remember_operand(A, size, to);
         self.asm.shift_imm(size, number, to, 1);
         self.remember_result(size, to);
-        self.flags.known = None;
+        self.known.flags.known = None;
         self.remember_kind(lazy, size);
         self.asm.bind(nothing);
         self.flags_unknown();
@@ -106,7 +111,11 @@ impl Translator<'_> {
         let plain = matches!(shift, Shift::Rol | Shift::Ror);
         if live & (CF | OF) == 0 && plain {
             self.asm.shift_imm(size, number(shift), to, count);
-            self.flags.host = 0;
+            self.known.flags.host = 0;
+            return true;
+        }
+        if plain && self.owe_rotate(size, shift == Shift::Ror, to) {
+            self.asm.shift_imm(size, number(shift), to, count);
             return true;
         }
         // What the host leaves in OF is defined for one step only.
@@ -120,7 +129,7 @@ impl Translator<'_> {
             self.asm.call(self.stubs.result_form);
             let none = self.asm.jcc_forward(Cond::B);
             self.host_flags_gone();
-            self.flags.known = None;
+            self.known.flags.known = None;
             self.cold_op(none);
         }
         if !plain {
@@ -140,7 +149,7 @@ impl Translator<'_> {
         self.asm.alu_imm(Size::D, Group1::And, Reg::R11, AF);
         self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
         self.asm.store(Size::D, A, Reg::R14);
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         true
     }
 
@@ -150,7 +159,7 @@ impl Translator<'_> {
             return false;
         }
         self.asm.double_shift(size, shift == DoubleShift::Shrd, to, from, uop.imm & 31);
-        self.flags.host = 0;
+        self.known.flags.host = 0;
         true
     }
 }

@@ -4,12 +4,13 @@ use std::mem::offset_of;
 
 use super::control::JUMP_ENTRY;
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
-use super::flags::{A, B, KIND, RESULT, kind, operands_to_result};
+use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
+use super::memory::OTHER;
 use super::registers::{exec, processor, reload, spill};
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
-use crate::cpu::flags::{ARITHMETIC, Lazy};
+use crate::cpu::flags::{ARITHMETIC, Lazy, OF};
 use crate::cpu::interp::Exec;
 use crate::cpu::tlb::{CODE_ENTRY, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
 use crate::cpu::uop::{Cond, Size};
@@ -35,6 +36,8 @@ pub(super) struct Stubs {
     pub load_flags: u64,
     /// Brings what is remembered of flags into the form [`Lazy::Result`], or sets CF. Uses R11 and R14.
     pub result_form: u64,
+    /// By direction (left, right): remembers the flags of a rotate whose result is in R11. Uses R11 and R14.
+    pub rotated: [u64; 2],
     /// Puts the XMM registers into the host's, where they are not.
     pub load_xmm: u64,
     /// Makes the host's x87 the guest's, where it can be: then ZF is clear.
@@ -120,6 +123,16 @@ impl Stubs {
 
         stubs.result_form = asm.here();
         result_form(asm);
+
+        for (stub, function) in stubs
+            .rotated
+            .iter_mut()
+            .zip([run::rotated_left as *const () as u64, run::rotated_right as *const () as u64])
+        {
+            *stub = asm.here();
+            call_aside(asm, function);
+            asm.ret();
+        }
 
         stubs.load_xmm = asm.here();
         load_xmm(asm);
@@ -238,19 +251,33 @@ fn load_flags(asm: &mut Assembler) {
     asm.alu_load(Size::D, Group1::Add, Reg::R14, B);
     asm.ret();
     asm.bind(other);
+    // What comparisons of floating-point numbers leave: LAHF's flags lie in AH; an addition makes OF.
+    asm.alu_imm(Size::B, Group1::Cmp, Reg::R14, Lazy::Eager as u32);
+    let other = asm.jcc_forward(Cond::Ne);
+    asm.mov(Size::Q, Reg::R14, Reg::Rax);
+    asm.load(Size::D, Reg::Rax, VALUE);
+    asm.shift_imm(Size::D, 4, Reg::Rax, 8);
+    asm.bit_test_mem(VALUE, OF.trailing_zeros() as u8);
+    asm.setcc(Cond::B, Reg::Rax);
+    asm.alu_imm(Size::B, Group1::Add, Reg::Rax, 0x7f);
+    asm.plain(0x9e);
+    asm.mov(Size::Q, Reg::Rax, Reg::R14);
+    asm.ret();
+    asm.bind(other);
     call_aside(asm, run::flags as *const () as u64);
     asm.push(Reg::R14);
     asm.plain(0x9d);
     asm.ret();
 }
 
-/// Calls a function that computes with whole numbers, and looks at nothing that stands in host registers. Its result is in R14; all
-/// other registers stay.
+/// Calls a function of the processor and what is in R11, which computes with whole numbers and looks at nothing that stands in host registers.
+/// Its result is in R14; all other registers stay.
 fn call_aside(asm: &mut Assembler, function: u64) {
     // With the return address and nine registers the stack is aligned. The x87 stays.
     for reg in VOLATILE {
         asm.push(reg);
     }
+    asm.mov(Size::Q, Reg::Rsi, Reg::R11);
     call_around_xmm(asm, function);
     asm.mov(Size::D, Reg::R14, Reg::Rax);
     for reg in VOLATILE.into_iter().rev() {
@@ -343,9 +370,15 @@ fn lend(asm: &mut Assembler, function: u64, loads: bool) {
 /// A page's bytes without those of a group.
 pub(super) const SPAN: Mem = exec(offset_of!(Exec, native.span));
 
-/// The TLB's entry for so many bytes at the address in R13, or for those that [`SPAN`] tells.
+/// The TLB's entry for so many bytes at the address in R13, in a site that keeps the page it knew; or for those that [`SPAN`] tells.
 fn look_up(asm: &mut Assembler, bytes: Option<u32>, write: bool) {
     asm.push(Reg::Rax);
+    if bytes.is_some() {
+        for word in [0, 8] {
+            asm.load(Size::Q, Reg::Rax, Mem::Base(Reg::R11, word));
+            asm.store(Size::Q, Mem::Base(Reg::R11, OTHER as i32 + word), Reg::Rax);
+        }
+    }
     asm.mov(Size::D, Reg::R14, Reg::R13);
     asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
     asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
@@ -365,13 +398,15 @@ fn look_up(asm: &mut Assembler, bytes: Option<u32>, write: bool) {
     asm.load(Size::Q, Reg::Rax, Mem::Base(Reg::R14, offset_of!(TlbEntry, addend) as i32));
     asm.store(Size::Q, Mem::Base(Reg::R11, 8), Reg::Rax);
     asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.pages)));
+    let mark = if bytes.is_some() { run::TWO_PAGES } else { 0 };
+    asm.lea(Size::Q, Reg::R11, Mem::Base(Reg::R11, mark));
     let full = note_local(asm, Mem::Base(Reg::R14, PAGE_GLOBAL as i32), 0, Reg::Rax);
     asm.pop(Reg::Rax);
     asm.plain(0xf8);
     asm.ret();
     // The interpreter does it this time, and then there is room again.
     asm.bind(full);
-    asm.store_imm(Size::Q, Mem::Base(Reg::R11, 0), 0);
+    asm.store_imm(Size::Q, Mem::Base(Reg::R11, -mark), 0);
     asm.bind(miss);
     asm.pop(Reg::Rax);
     asm.plain(0xf9);

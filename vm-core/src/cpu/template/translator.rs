@@ -4,14 +4,15 @@
 //! template is executed by the interpreter: a call of a few nanoseconds.
 
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
-use super::flags::FlagState;
+use super::flags::{Debt, FlagState};
 use super::group::Groups;
-use super::memory::{Linear, SITE_BYTES};
+use super::memory::{Linear, OTHER, SITE_BYTES};
 use super::stubs::{SPAN, Stubs};
 use super::{CodePlace, Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
+use crate::cpu::pass::FlagLives;
 use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
 
@@ -27,15 +28,10 @@ pub(super) enum Cold {
         write: bool,
         /// Where it goes on once the site is filled.
         resume: u64,
-        /// The ops that the interpreter executes where the TLB misses, too,
-        first: usize,
-        last: usize,
-        /// and where it goes on after them.
-        after: u64,
-        /// The host's flags are in use there,
-        flags: bool,
-        /// and its XMM registers.
-        xmm: bool,
+        /// The same with the addend in R11.
+        loaded: u64,
+        /// What is done where the TLB misses, too.
+        aside: Aside,
     },
     /// The accesses of a group are perhaps not in one page.
     Group {
@@ -46,17 +42,22 @@ pub(super) enum Cold {
         bytes: u32,
         write: bool,
         resume: u64,
-        /// Where its ops begin, and what is known there of the host's flags and XMM registers;
+        /// Where its ops begin, and what is known there;
         first: usize,
-        start: (FlagState, bool),
+        start: Known,
         end: Option<End>,
     },
+    /// What a string instruction reads or writes is not in the page that its site knows. R14 has the bytes, a page at most.
+    Run { miss: Fixup, index: Reg, site: u64, write: bool, again: u64, aside: Aside },
     /// The interpreter executes some ops.
-    Op { jump: Fixup, first: usize, last: usize, after: u64, xmm: bool },
-    /// The XMM registers are not in the host's.
-    Xmm { jump: Fixup, resume: u64 },
-    /// Something of the host's does not stand for the guest's yet. Where it cannot, the interpreter executes some ops.
-    Lend { jump: Fixup, resume: u64, what: Lend, first: usize, last: usize, after: u64, flags: bool, xmm: bool },
+    Op { jump: Fixup, aside: Aside },
+    /// The XMM registers are not in the host's. `check`: they may be used only where the processor's control registers allow it; where
+    /// they do not the interpreter raises the exception.
+    Xmm { jump: Fixup, resume: u64, check: Option<Aside> },
+    /// The host's x87 is not the guest's yet; what is done where it cannot be.
+    X87 { jump: Fixup, resume: u64, aside: Aside },
+    /// The host's MXCSR does not stand for the guest's yet. Where it cannot, a copy of the block's rest goes on from an op where this is known.
+    Floats { jump: Fixup, resume: u64, first: usize, known: Known },
     /// A way with conditions.
     Way { jump: Fixup, way: *mut Way },
     /// A way to another page, and the TLB has moved on: the translation may still be the same.
@@ -65,22 +66,41 @@ pub(super) enum Cold {
     Leave { jump: Fixup, way: *mut Way },
 }
 
-/// The end of a group: its last op, where it goes on, and what is known there of the host's flags and XMM registers.
+/// Ops that the interpreter executes out of line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aside {
+    /// From this op
+    pub first: usize,
+    /// to this one.
+    pub last: usize,
+    /// Where it goes on after them.
+    pub after: u64,
+    /// What must be written down before them.
+    pub debt: Option<Debt>,
+    /// The host's flags are in use where it goes on,
+    pub flags: bool,
+    /// the host's XMM registers,
+    pub xmm: bool,
+    /// and its MXCSR.
+    pub floats: bool,
+}
+
+/// The end of a group: its last op, where it goes on, and what is known there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     last: usize,
     after: u64,
-    flags: FlagState,
-    xmm: bool,
+    known: Known,
 }
 
-/// What the host lends to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lend {
-    /// Its x87.
-    X87,
-    /// Its MXCSR.
-    Floats,
+/// What is known at one place of a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub flags: FlagState,
+    /// The host's XMM8 to XMM15 surely are the guest's registers.
+    pub xmm: bool,
+    /// The host's MXCSR surely stands for the guest's.
+    pub floats: bool,
 }
 
 /// The translation of one block.
@@ -89,17 +109,17 @@ pub(super) struct Translator<'a> {
     pub data: &'a mut Data,
     pub stubs: &'a Stubs,
     pub ops: &'a [Uop],
-    /// Flags that somebody may look at, after each op.
-    pub live: &'a [u32],
+    /// Flags that somebody looks at, after each op.
+    pub lives: &'a [FlagLives],
     pub cold: &'a mut Vec<Cold>,
     pub groups: &'a mut Groups,
-    /// No access shares a check: this is a copy of a group's ops.
+    /// No access shares a check: this is a copy of ops.
     pub alone: bool,
+    /// The guest's MXCSR is not as the host's can be: this is a copy for that.
+    pub strange_floats: bool,
     /// The op that is translated.
     pub index: usize,
-    pub flags: FlagState,
-    /// The host's XMM8 to XMM15 surely are the guest's registers here.
-    pub xmm: bool,
+    pub known: Known,
     /// Offsets of the instructions from the start of the block.
     offsets: &'a [u16],
     /// Where code memory begins.
@@ -133,7 +153,7 @@ impl<'a> Translator<'a> {
         parts: Parts<'a>,
         header: *const Header,
         ops: &'a [Uop],
-        live: &'a [u32],
+        lives: &'a [FlagLives],
         offsets: &'a [u16],
     ) -> Option<u64> {
         let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
@@ -147,13 +167,13 @@ impl<'a> Translator<'a> {
             data,
             stubs,
             ops,
-            live,
+            lives,
             cold,
             groups,
             alone: false,
+            strange_floats: false,
             index: 0,
-            flags: FlagState::default(),
-            xmm: false,
+            known: Known::default(),
             offsets,
             code,
             flat_code: Mode::from_key(block.mode).flat_code(),
@@ -230,7 +250,14 @@ impl<'a> Translator<'a> {
 
     /// The same for all ops from there to `last`.
     pub fn cold_ops(&mut self, jump: Fixup, last: usize) {
-        self.cold.push(Cold::Op { jump, first: self.index, last, after: 0, xmm: self.xmm });
+        let aside = self.aside(last);
+        self.cold.push(Cold::Op { jump, aside });
+    }
+
+    /// The interpreter executes the ops from the one that is translated to `last`, as things are now.
+    pub fn aside(&self, last: usize) -> Aside {
+        let Known { flags, xmm, floats } = self.known;
+        Aside { first: self.index, last, after: 0, debt: flags.debt, flags: false, xmm, floats }
     }
 
     /// Offset in CS of an op's instruction.
@@ -261,20 +288,26 @@ impl<'a> Translator<'a> {
         let from = self.cold.len();
         let uop = self.ops[index];
         let op = uop.op();
-        if !self.template(&uop, op, self.live[index]) {
+        self.look_at_debt(&uop);
+        if !self.template(&uop, op, self.lives[index].live) {
+            self.pay();
             self.fallback(index);
             self.host_flags_gone();
-            self.xmm = false;
+            (self.known.xmm, self.known.floats) = (false, false);
             if !keeps_flags(op) {
                 self.flags_unknown();
             }
         }
         let here = self.asm.here();
         for cold in &mut self.cold[from..] {
-            if let Cold::Miss { after, .. } | Cold::Op { after, .. } | Cold::Lend { after, .. } = cold
-                && *after == 0
+            if let Cold::Miss { aside, .. }
+            | Cold::Op { aside, .. }
+            | Cold::X87 { aside, .. }
+            | Cold::Run { aside, .. }
+            | Cold::Xmm { check: Some(aside), .. } = cold
+                && aside.after == 0
             {
-                *after = here;
+                aside.after = here;
             }
         }
         if !self.alone {
@@ -284,23 +317,24 @@ impl<'a> Translator<'a> {
 
     /// Writes down where groups end whose last op has been translated.
     fn end_groups(&mut self) {
-        let (last, after, flags, xmm) = (self.index, self.asm.here(), self.flags, self.xmm);
+        let (last, after, known) = (self.index, self.asm.here(), self.known);
         for group in &mut self.groups.all {
             if group.end <= last
                 && let Some(cold) = group.open.take()
                 && let Some(Cold::Group { end, .. }) = self.cold.get_mut(cold)
             {
-                *end = Some(End { last, after, flags, xmm });
+                *end = Some(End { last, after, known });
             }
         }
     }
 
-    /// The ops of a group, with a check for each access.
-    fn copy_of_group(&mut self, first: usize, start: (FlagState, bool), end: End) -> Option<()> {
-        (self.flags, self.xmm) = start;
+    /// Translates ops once more, with a check for each access. `known`: at the first one.
+    fn copy(&mut self, first: usize, last: usize, known: Known) -> Option<()> {
+        self.known = known;
+        self.known.flags.host = 0;
         self.alone = true;
         self.index = first;
-        while self.index <= end.last {
+        while self.index <= last {
             if !self.asm.room(2 * SLACK) {
                 return None;
             }
@@ -308,15 +342,36 @@ impl<'a> Translator<'a> {
             self.index += 1;
         }
         self.alone = false;
-        if end.xmm && !self.xmm {
+        Some(())
+    }
+
+    /// The block from an op on, where the host cannot compute with floating point as the guest wants it.
+    fn copy_of_rest(&mut self, first: usize, known: Known) -> Option<()> {
+        self.strange_floats = true;
+        self.copy(first, self.ops.len() - 1, known)?;
+        self.strange_floats = false;
+        Some(())
+    }
+
+    /// The ops of a group, with a check for each access.
+    fn copy_of_group(&mut self, first: usize, start: Known, end: End) -> Option<()> {
+        self.copy(first, end.last, start)?;
+        let Known { flags, xmm, floats } = end.known;
+        if floats && !self.known.floats {
+            self.lend_again();
+        }
+        if xmm && !self.known.xmm {
             self.asm.call(self.stubs.load_xmm);
         }
         // The checks have used the host's flags.
-        if end.flags.host & !self.flags.host != 0 {
-            self.need_host_flags(end.flags.host);
+        if flags.host & !self.known.flags.host != 0 {
+            self.need_host_flags(flags.host);
         }
-        // Both have remembered the same.
-        self.failed |= end.flags.known.is_some() && end.flags.known != self.flags.known;
+        // What is not written down on the other way may be here, but not the other way round; and both have remembered the same.
+        if flags.debt != self.known.flags.debt {
+            self.failed |= flags.debt.is_none() && self.known.flags.debt.is_some();
+        }
+        self.failed |= flags.known.is_some() && flags.known != self.known.flags.known;
         self.asm.jmp(end.after);
         Some(())
     }
@@ -375,6 +430,7 @@ impl<'a> Translator<'a> {
             Op::VectorTest { test } => self.vector_test(uop, test),
             Op::X87 { kind } => self.x87(uop, kind),
             Op::X87Memory { access, ea } => self.x87_memory(uop, access, ea),
+            Op::Repeat { string, size } => self.repeat(string, size),
             Op::Jump {} => self.jump(uop),
             Op::JumpIf { cond } => self.jump_if(uop, cond),
             Op::JumpCount { count, size } => self.jump_count(uop, count, size),
@@ -389,9 +445,16 @@ impl<'a> Translator<'a> {
     }
 
     /// The interpreter executes some ops, out of line; then the host's flags and registers are again what `after` takes them for.
-    fn interpreted(&mut self, first: usize, last: usize, after: u64, flags: bool, xmm: bool) {
+    fn interpreted(&mut self, aside: Aside) {
+        let Aside { first, last, after, debt, flags, xmm, floats } = aside;
+        if let Some(debt) = debt {
+            self.write_down(debt);
+        }
         for index in first..=last {
             self.fallback(index);
+        }
+        if floats {
+            self.lend_again();
         }
         if xmm {
             self.asm.call(self.stubs.load_xmm);
@@ -425,8 +488,17 @@ impl<'a> Translator<'a> {
                 return None;
             }
             match cold {
-                Cold::Miss { miss, linear, site, bytes, write, resume, first, last, after, flags, xmm } => {
+                Cold::Miss { miss, linear, site, bytes, write, resume, loaded, aside } => {
                     self.asm.bind(miss);
+                    // The other page that the site knows.
+                    let Linear { reg, disp } = linear;
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
+                    self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site + OTHER));
+                    self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
+                    let neither = self.asm.jcc_forward(Cond::A);
+                    self.asm.load(Size::Q, Reg::R11, Mem::Near(site + OTHER + 8));
+                    self.asm.jmp(loaded);
+                    self.asm.bind(neither);
                     let wraps = self.address_of_miss(linear);
                     self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
                     self.asm.call(self.stubs.tlb[usize::from(write)][bytes.trailing_zeros() as usize & 7]);
@@ -434,7 +506,7 @@ impl<'a> Translator<'a> {
                     if let Some(wraps) = wraps {
                         self.asm.bind(wraps);
                     }
-                    self.interpreted(first, last, after, flags, xmm);
+                    self.interpreted(aside);
                 }
                 Cold::Group { miss, linear, site, bytes, write, resume, first, start, end } => {
                     self.asm.bind(miss);
@@ -448,23 +520,44 @@ impl<'a> Translator<'a> {
                     }
                     self.copy_of_group(first, start, end?)?;
                 }
-                Cold::Op { jump, first, last, after, xmm } => {
-                    self.asm.bind(jump);
-                    self.interpreted(first, last, after, false, xmm);
+                Cold::Run { miss, index, site, write, again, aside } => {
+                    self.asm.bind(miss);
+                    self.asm.mov_imm(Size::D, Reg::R11, PAGE);
+                    self.asm.alu(Size::Q, Group1::Sub, Reg::R11, Reg::R14);
+                    self.asm.store(Size::D, SPAN, Reg::R11);
+                    self.asm.mov(Size::D, Reg::R13, index);
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
+                    self.asm.call(self.stubs.span[usize::from(write)]);
+                    self.asm.jcc(Cond::Ae, again);
+                    self.interpreted(aside);
                 }
-                Cold::Xmm { jump, resume } => {
+                Cold::Op { jump, aside } => {
                     self.asm.bind(jump);
+                    self.interpreted(aside);
+                }
+                Cold::Xmm { jump, resume, check } => {
+                    self.asm.bind(jump);
+                    let refused = check.map(|aside| (self.vectors_forbidden(), aside));
                     self.asm.call(self.stubs.load_xmm);
                     self.asm.jmp(resume);
+                    if let Some((jumps, aside)) = refused {
+                        for jump in jumps {
+                            self.asm.bind(jump);
+                        }
+                        self.interpreted(aside);
+                    }
                 }
-                Cold::Lend { jump, resume, what, first, last, after, flags, xmm } => {
+                Cold::X87 { jump, resume, aside } => {
                     self.asm.bind(jump);
-                    self.asm.call(match what {
-                        Lend::X87 => self.stubs.lend_x87,
-                        Lend::Floats => self.stubs.lend_floats,
-                    });
+                    self.asm.call(self.stubs.lend_x87);
                     self.asm.jcc(Cond::Ne, resume);
-                    self.interpreted(first, last, after, flags, xmm);
+                    self.interpreted(aside);
+                }
+                Cold::Floats { jump, resume, first, known } => {
+                    self.asm.bind(jump);
+                    self.asm.call(self.stubs.lend_floats);
+                    self.asm.jcc(Cond::Ne, resume);
+                    self.copy_of_rest(first, known)?;
                 }
                 Cold::Way { jump, way } => {
                     self.asm.bind(jump);
@@ -517,6 +610,7 @@ fn keeps_flags(op: Op) -> bool {
             | Op::Push { .. }
             | Op::PushImm { .. }
             | Op::Pop { .. }
+            | Op::Repeat { .. }
             | Op::CheckTarget {}
             | Op::Float { .. }
             | Op::X87 { kind: X87::Plain | X87::Tests | X87::Status }

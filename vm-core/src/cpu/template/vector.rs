@@ -3,9 +3,9 @@
 
 use std::mem::offset_of;
 
-use super::emitter::{Group1, Mem, Reg};
+use super::emitter::{Fixup, Group1, Mem, Reg};
 use super::registers::{Place, exec, place, state};
-use super::translator::{Cold, Translator};
+use super::translator::{Aside, Cold, Translator};
 use crate::cpu::interp::Exec;
 use crate::cpu::state::{CpuState, cr0, cr4};
 use crate::cpu::uop::{Cond, Ea, Op, Size, Unit, Uop, VT0, VectorWidth};
@@ -40,28 +40,36 @@ impl Translator<'_> {
         if unit == Unit::Mmx {
             return false;
         }
+        // They are there since a check found nothing to say against it, and what it looked at only Rust code changes.
+        let check = self.aside(self.index);
+        self.fetch_xmm(Some(check));
+        true
+    }
+
+    /// Looks whether the processor's control registers forbid vector instructions; the jumps are taken where they do.
+    pub fn vectors_forbidden(&mut self) -> [Fixup; 2] {
         let control = offset_of!(CpuState, cr);
         self.asm.test_mem_imm(Size::D, state(control), (cr0::EM | cr0::TS) as u32);
         let forbidden = self.asm.jcc_forward(Cond::Ne);
         self.asm.test_mem_imm(Size::D, state(control + 4 * 8), cr4::OSFXSR as u32);
-        let absent = self.asm.jcc_forward(Cond::E);
-        self.host_flags_gone();
-        self.cold_op(forbidden);
-        self.cold_op(absent);
-        true
+        [forbidden, self.asm.jcc_forward(Cond::E)]
     }
 
     /// Sees to it that the host's registers hold the guest's.
     pub fn need_xmm(&mut self) {
-        if self.xmm {
+        self.fetch_xmm(None);
+    }
+
+    fn fetch_xmm(&mut self, check: Option<Aside>) {
+        if self.known.xmm {
             return;
         }
         self.asm.alu_mem_imm(Size::B, Group1::Cmp, exec(offset_of!(Exec, native.xmm)), 0);
         let jump = self.asm.jcc_forward(Cond::E);
         self.host_flags_gone();
         let resume = self.asm.here();
-        self.cold.push(Cold::Xmm { jump, resume });
-        self.xmm = true;
+        self.cold.push(Cold::Xmm { jump, resume, check });
+        self.known.xmm = true;
     }
 
     /// The host register with a vector register or temporary in it; `scratch` for the latter.
@@ -139,12 +147,12 @@ impl Translator<'_> {
         }
         let flags = match op {
             Op::Vector { unit: Unit::Sse, what } if operation(what).is_some() => false,
-            Op::Float { what } if super::float::plain(what).is_some() => {
-                self.need_floats(last, false);
+            Op::Float { what } if !self.strange_floats && super::float::plain(what).is_some() => {
+                self.need_floats();
                 false
             }
-            Op::VectorTest { test } if super::float::comparison(test).is_some() => {
-                self.need_floats(last, true);
+            Op::VectorTest { test } if !self.strange_floats && super::float::comparison(test).is_some() => {
+                self.need_floats();
                 true
             }
             _ => return false,
@@ -152,8 +160,8 @@ impl Translator<'_> {
         let Some(host) = self.vector_access(uop, ea, width.bytes(), false, width == VectorWidth::X, last) else {
             return false;
         };
-        if flags && let Some(Cold::Miss { flags, .. }) = self.cold.last_mut() {
-            *flags = true;
+        if flags && let Some(Cold::Miss { aside, .. }) = self.cold.last_mut() {
+            aside.flags = true;
         }
         self.index = last;
         let source = Source::Memory(host, width);

@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use super::emitter::{Group1, Mem, Reg};
 use super::memory::Linear;
 use super::registers::{exec, processor, state};
-use super::translator::{Cold, Lend, Translator};
+use super::translator::{Aside, Cold, Translator};
 use crate::cpu::Cpu;
 use crate::cpu::fpu::Fpu;
 use crate::cpu::fpu::bits::EXCEPTIONS;
@@ -62,8 +62,8 @@ impl Translator<'_> {
         let jump = self.asm.jcc_forward(Cond::E);
         self.host_flags_gone();
         let resume = self.asm.here();
-        let last = self.index;
-        self.cold.push(Cold::Lend { jump, resume, what: Lend::X87, first: last, last, after: 0, flags, xmm: self.xmm });
+        let aside = Aside { flags, ..self.aside(self.index) };
+        self.cold.push(Cold::X87 { jump, resume, aside });
     }
 
     /// Notes the instruction, and its operand, as the x87 does. Leaves the host's flags. Uses R11 and R14.

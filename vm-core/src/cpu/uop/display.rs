@@ -205,6 +205,7 @@ impl fmt::Display for Uop {
                 write!(f, "x87 {} {:#x}, {}, {d} bytes", name(access), imm2 & 0x7ff, memory(ea))
             }
             Op::Helper {} => write!(f, "helper #{imm}"),
+            Op::Repeat { string, size } => write!(f, "rep {}.{} #{imm}", name(string), suffix(size)),
             Op::Jump {} => write!(f, "jump {imm:#x}"),
             Op::JumpIf { cond } => write!(f, "j{} {imm:#x}, {imm2:#x}", name(cond)),
             Op::JumpCount { count, size } => {
