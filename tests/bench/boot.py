@@ -7,6 +7,8 @@
     installer  Debian's installer, from the kernel's first line to “Select a language” (not Bochs: it has no -kernel)
     system     the same kernel with an initial RAM disk of 32 MB, whose only program is system.c: to its start, then each of its parts
     programs   the kernel task's CD with programs of the Debian disk on it: to its shell, then gzip and sqlite3
+    memtest    memtest86+ on 256 MB, from its banner to the end of a whole pass without an error (not Bochs)
+    idle       the kernel task's shell, left alone for 30 seconds of the host's clock: what that costs (with --cpu; not Bochs)
     disk       Debian's disk: from GRUB's menu to the login, then gzip, sqlite3, python3, perl and gcc
 
 Everything is seen on the first serial line, by the host's clock or, with --cpu, by the processor time of the peer's process:
@@ -35,6 +37,8 @@ import run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LONGEST = 1800
+# How long a guest is left alone, in seconds.
+IDLE = 30
 # The instructions that Hako's own default, pentium-m, has.
 QEMU_MODEL = "pentium3,+sse2,+clflush"
 LIBRARIES = "cat /usr/lib/i386-linux-gnu/*.so* | head -c 30000000"
@@ -77,7 +81,9 @@ class Machine:
             command = ["qemu-system-i386", "-accel", "tcg,thread=single", "-cpu", QEMU_MODEL] if engine == "qemu" else [hako, "run", "-accel", engine]
             command += ["-display", "none", "-nic", "none", "-monitor", "none", "-serial", "stdio", "-m", arguments["memory"]]
             if "kernel" in arguments:
-                command += ["-kernel", arguments["kernel"], "-initrd", arguments["initrd"], "-append", arguments["append"]]
+                command += ["-kernel", arguments["kernel"], "-append", arguments["append"]]
+            if "initrd" in arguments:
+                command += ["-initrd", arguments["initrd"]]
             if "cd" in arguments:
                 command += ["-cdrom", arguments["cd"], "-boot", "d"]
             if "disk" in arguments:
@@ -164,6 +170,20 @@ def kernel(machine):
 def installer(machine):
     begin = machine.wait_for("Linux version")
     return {"installer": machine.wait_for("Select a language") - begin}
+
+
+def memtest(machine):
+    begin = machine.wait_for("Memtest86+")
+    return {"memtest": machine.wait_for("Pass:  1        Errors: 0") - begin}
+
+
+def idle(machine):
+    machine.wait_for("guest# ")
+    # What a boot leaves to do later.
+    time.sleep(10)
+    begin = machine.now()
+    time.sleep(IDLE)
+    return {f"{IDLE} s idle": machine.now() - begin}
 
 
 def system(machine):
@@ -277,9 +297,16 @@ def tasks(folder):
         image, initrd = guests(["installer-linux", "installer-text.gz"])
         return {"memory": 512, "kernel": image, "initrd": initrd, "append": "console=ttyS0 TERM=linux"}
 
+    def idle_kernel():
+        image, initrd = guests(["vmlinuz-686", "initrd.gz"])
+        return {"memory": 128, "kernel": image, "initrd": initrd, "append": "console=ttyS0 cryptomgr.notests"}
+
     return {
         "kernel": (kernel_cd, kernel, ()),
         "installer": (installer_kernel, installer, ("bochs",)),
+        "memtest": (lambda: {"memory": 256, "kernel": guests(["memtest86+.bin"])[0], "append": "console=ttyS0,115200"},
+                    memtest, ("bochs",)),
+        "idle": (idle_kernel, idle, ("bochs",)),
         "system": (system_kernel, system, ("bochs",)),
         "programs": (programs_cd, programs, ()),
         "disk": (lambda: {"memory": 512, "disk": guests(["debian-12.img"])[0]}, disk, ()),
@@ -312,7 +339,7 @@ def main():
     parser.add_argument("--cpu", action="store_true", help="processor seconds")
     parser.add_argument("--accel", action="append", help="engine of Hako (interp)")
     parser.add_argument("--peer", action="append", choices=["bochs", "qemu"], default=[])
-    parser.add_argument("--task", action="append", choices=["kernel", "installer", "system", "programs", "disk"])
+    parser.add_argument("--task", action="append", choices=["kernel", "installer", "memtest", "idle", "system", "programs", "disk"])
     options = parser.parse_args()
     ours = options.accel or ["interp"]
     with tempfile.TemporaryDirectory() as name:

@@ -2,7 +2,7 @@
 #include "guest.h"
 
 #define BLOCK 60000
-#define ROUNDS 6
+#define ROUNDS 30
 
 LARGE(u8, text, 2 * BLOCK, 0x200000);
 LARGE(u32, order, BLOCK, 0x240000);

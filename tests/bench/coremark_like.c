@@ -3,7 +3,7 @@
 
 #define NODES 200
 #define N 24
-#define ROUNDS 1500
+#define ROUNDS 6000
 
 static u16 crc16(u16 crc, u16 value)
 {

@@ -4,7 +4,7 @@
 #define TEXT (256 * 1024)
 #define WINDOW 32768
 #define HASH 8192
-#define ROUNDS 6
+#define ROUNDS 20
 
 LARGE(u8, text, TEXT, 0x200000);
 LARGE(u8, packed, 2 * TEXT, 0x300000);

@@ -2,7 +2,7 @@
 #include "guest.h"
 
 #define N 120
-#define ROUNDS 24
+#define ROUNDS 120
 
 LARGE(double, matrix, N * N, 0x200000);
 static double right[N];

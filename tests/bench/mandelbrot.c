@@ -1,7 +1,7 @@
 /* How often z = z z + c stays small, for many c: a chain of additions and multiplications with a comparison. */
 #include "guest.h"
 
-#define SIZE 220
+#define SIZE 600
 #define MOST 250
 
 u32 work(void)

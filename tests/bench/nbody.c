@@ -2,7 +2,7 @@
 #include "guest.h"
 
 #define BODIES 5
-#define STEPS 120000
+#define STEPS 500000
 
 static double place[BODIES][3] = {
     { 0, 0, 0 }, { 4.84143144246472090, -1.16032004402742839, -0.103622044471123109 },

@@ -2,7 +2,7 @@
 #include "guest.h"
 
 #define COUNT 100000
-#define ROUNDS 6
+#define ROUNDS 20
 
 LARGE(u32, numbers, COUNT, 0x200000);
 

@@ -4,7 +4,7 @@
     tests/bench/ratios.py HAKO [--accel ENGINE] [--rounds N] [--quick] [--row WORD]…
 
 Processor seconds of the whole process, engines in turn, medians; more than 1 means that Hako is faster. Programs are those of
-run.py (check sums as on the host) and the tasks “system” and “disk” of boot.py; --quick leaves the disk out, --row takes the rows
+run.py (check sums as on the host) and the tasks “system”, “disk” and “idle” of boot.py; --quick leaves the disk out, --row takes the rows
 whose group or name has the word. Needs what those need, and qemu-system-x86.
 """
 import argparse
@@ -63,6 +63,11 @@ def main():
         if not options.quick and any(wanted("programs", name) for name in [*boot.WORK, "disk to login"]):
             for what, median in boot.compare(tasks["disk"], engines, options.hako, options.rounds, True, folder).items():
                 row("programs", what, median)
+        # A share of a processor and no time: it stands beside the means, not in them.
+        if wanted("idle", "idle"):
+            for median in boot.compare(tasks["idle"], engines, options.hako, options.rounds, True, folder).values():
+                ours, theirs = (100 * median[engine] / boot.IDLE for engine in engines)
+                print(f"{'idle':15} {'at a shell':16} {theirs:7.2f}% {ours:7.2f}%", flush=True)
     for group, ratios in groups.items():
         print(f"{group:15} {'geometric mean':16} {statistics.geometric_mean(ratios):24.2f}")
     everything = [ratio for ratios in groups.values() for ratio in ratios]

@@ -2,7 +2,7 @@
 #include "guest.h"
 
 #define SIZE (64 * 1024)
-#define ROUNDS 200
+#define ROUNDS 3000
 
 LARGE(u8, one, SIZE, 0x200000);
 LARGE(u8, other, SIZE, 0x220000);

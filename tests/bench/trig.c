@@ -1,7 +1,7 @@
 /* The x87's own sines, tangents, arctangents and logarithms, and a polynomial as a library has it. */
 #include "guest.h"
 
-#define ROUNDS 300000
+#define ROUNDS 700000
 
 static inline double sine(double x) { double y; __asm__("fsin" : "=t"(y) : "0"(x)); return y; }
 static inline double cosine(double x) { double y; __asm__("fcos" : "=t"(y) : "0"(x)); return y; }

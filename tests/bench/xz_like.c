@@ -2,6 +2,7 @@
 #include "guest.h"
 
 #define BYTES 600000
+#define ROUNDS 6
 
 LARGE(u8, packed, 2 * BYTES, 0x200000);
 static u16 chance[256][256];
@@ -46,9 +47,9 @@ static void reset(void)
 
 static u8 byte_at(u32 *seed) { u32 r = next_random(seed); return (u8)("the quick brown fox "[r % 20] + (r >> 12 & (r >> 13) & 1)); }
 
-u32 work(void)
+static u32 pack_and_unpack(u32 seed)
 {
-    u32 seed = 9, sum = 0;
+    u32 sum;
     u8 before = 0;
     reset(); low = 0; pending = 1; cache = 0;
     for (u32 i = 0; i < BYTES; i++) {
@@ -67,5 +68,12 @@ u32 work(void)
         before = (u8)node;
         sum = mix(sum, before);
     }
+    return sum;
+}
+
+u32 work(void)
+{
+    u32 sum = 0;
+    for (u32 round = 0; round < ROUNDS; round++) sum = mix(sum, pack_and_unpack(9 + round));
     return sum;
 }
