@@ -61,6 +61,7 @@ if [ -n "$long" ]; then
     export HAKO_LONG
 fi
 step "tests" cargo test --release --locked --workspace --no-fail-fast -- --test-threads 2
+[ -z "$long" ] || step "tests of the processor on aarch64" "$here/test-aarch64.sh"
 
 if [ -n "$failed" ]; then
     echo "== these steps failed:$failed" >&2

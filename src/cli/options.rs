@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use vm_core::config::{Accelerator, DriveKind, DriveSlot, MachineConfig, SecondEngine};
+use vm_core::cpu::block::log::CodeLog;
 use vm_core::cpu::cpuid::CpuModel;
 
 use super::chardev::{Chardev, Target};
@@ -42,6 +43,8 @@ pub struct Request {
     pub paused: bool,
     pub load: Option<String>,
     pub discard: bool,
+    pub log_items: Option<String>,
+    pub log_ranges: String,
     pub help: bool,
 }
 
@@ -96,6 +99,8 @@ const OPTIONS: &[Row] = &[
     Row { names: &["-no-reboot"],       argument: "",                      help: "end where the guest resets",                                set: |request, _| { request.config.no_reboot = true; Ok(()) } },
     Row { names: &["-no-shutdown"],     argument: "",                      help: "pause where the guest switches the power off",              set: |request, _| { request.config.no_shutdown = true; Ok(()) } },
     Row { names: &["-S"],               argument: "",                      help: "wait at the first instruction for “cont”",                  set: |request, _| { request.paused = true; Ok(()) } },
+    Row { names: &["-d"],               argument: "ITEMS",                 help: "log translations on standard error: in_asm, op, clif, out_asm", set: |request, text| { request.log_items = Some(text.to_owned()); Ok(()) } },
+    Row { names: &["-dfilter"],         argument: "RANGES",                help: "only of these offsets in CS: 0x1000..0x1fff,0x8000+0x10",   set: |request, text| { text.clone_into(&mut request.log_ranges); Ok(()) } },
     Row { names: &["-loadvm"],          argument: "NAME",                  help: "start from a saved state: a name of “savevm”, or its folder", set: |request, text| { request.load = Some(text.to_owned()); Ok(()) } },
     Row { names: &["-discard-state"],   argument: "",                      help: "give up the saved state beside a disk (DISK.state) and start the disk as it is", set: |request, _| { request.discard = true; Ok(()) } },
 ];
@@ -143,6 +148,14 @@ pub fn parse(arguments: &[String]) -> Result<Request, CliError> {
                 .ok_or_else(|| CliError(format!("{argument} needs an argument: {argument} {}", row.argument)))?
         };
         (row.set)(&mut request, value)?;
+    }
+    match &request.log_items {
+        // Where it is wrong the machine should not even start.
+        Some(items) => {
+            CodeLog::parse(items, &request.log_ranges).map_err(|error| CliError(format!("-d: {error}")))?;
+        }
+        None if !request.log_ranges.is_empty() => return refuse("-dfilter is for -d, which is missing"),
+        None => {}
     }
     Ok(request)
 }
@@ -318,6 +331,9 @@ mod tests {
             ("-accel kvm", "interp"),
             ("-accel tcg", "interp"),
             ("-accel jit=faster", "interp"),
+            ("-d cpu", "in_asm"),
+            ("-d op -dfilter here", "here"),
+            ("-dfilter 0x1000", "-d"),
             ("-accel diff=interp", "diff=interp,jit"),
             ("-accel diff=interp,tcg", "tcg"),
             ("-accel diff=interp,interp,from=here", "from=here"),

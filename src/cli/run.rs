@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use vm_core::bus::signals::{Signals, StopReason};
 use vm_core::chardev::{CharBackend, Waker, terminal};
 use vm_core::config::{DriveKind, DriveSlot, KernelConfig, MachineConfig};
+use vm_core::cpu::block::log::CodeLog;
 use vm_core::debug::{monitor, qmp};
 use vm_core::firmware::FirmwareChoice;
 use vm_core::runner::event::EndReason;
@@ -40,7 +41,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, CliError> {
 
 /// What goes wrong inside is told on standard error; `HAKO_LOG=debug` tells more.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HAKO_LOG").unwrap_or_else(|_| "warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HAKO_LOG").unwrap_or_else(|_| {
+        // Nothing is said under this name but where -d or the monitor's “log” asks for it.
+        format!("warn,{}=info", CodeLog::TARGET).into()
+    });
     // The manager may have set one up already.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init();
 }
@@ -92,6 +96,9 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
         servers.push(qmp::start(backend, bell, machine.clone()).map_err(thread_error)?);
     }
     quit_when_asked(asked_to_quit, machine.clone())?;
+    if let Some(items) = &request.log_items {
+        machine.send(Command::Monitor(format!("log {items} {}", request.log_ranges)));
+    }
     if !request.paused {
         machine.send(Command::Resume);
     }

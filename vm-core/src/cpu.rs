@@ -137,6 +137,12 @@ impl Cpu {
         }
     }
 
+    /// Writes down what is translated from now on. All that was translated is dropped, so that it is seen again.
+    pub fn log_code(&mut self, log: block::log::CodeLog) {
+        self.code.log = log;
+        self.code.want_flush();
+    }
+
     /// From now on native code is made of what runs often. What is executed does not change by that, only its speed.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! happens when there is too much of it, and only between blocks.
 
 mod dropping;
+pub mod log;
 mod making;
 mod stats;
 
@@ -80,6 +81,13 @@ impl Header {
     #[inline(always)]
     pub fn code(header: *const Self) -> *const Uop {
         header.wrapping_add(1).cast()
+    }
+
+    /// One that no cache has.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "not every build compiles regions")]
+    pub fn for_test(physical: u64, mode: u64, eip: u32, count: u32, number: u32) -> Self {
+        Self { physical, mode, eip, count, number, loose: 0 }
     }
 }
 
@@ -201,6 +209,8 @@ pub struct Cache {
     fused: Vec<Uop>,
     /// Native code, where the processor makes some.
     pub(super) native: Option<Box<Native>>,
+    /// What is written down of translations.
+    pub(super) log: log::CodeLog,
     /// Compiled regions, where the processor makes some.
     pub(super) regions: Option<Box<Regions>>,
     /// How often the interpreter enters a block before that.
@@ -229,6 +239,7 @@ impl Default for Cache {
             lifted: Lifted::default(),
             fused: Vec::new(),
             native: None,
+            log: log::CodeLog::default(),
             regions: None,
             threshold: HOT,
             stats: CodeStats::default(),

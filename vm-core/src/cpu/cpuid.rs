@@ -74,11 +74,13 @@ pub mod feature {
 pub mod feature_ecx {
     #![allow(missing_docs, reason = "each is named in the manual")]
     pub const SSE3: u32 = 1 << 0;
+    pub const PCLMULQDQ: u32 = 1 << 1;
     pub const SSSE3: u32 = 1 << 9;
     pub const SSE4_1: u32 = 1 << 19;
     pub const SSE4_2: u32 = 1 << 20;
     pub const MOVBE: u32 = 1 << 22;
     pub const POPCNT: u32 = 1 << 23;
+    pub const AES: u32 = 1 << 25;
     pub const RDRAND: u32 = 1 << 30;
 }
 
@@ -86,6 +88,7 @@ pub mod feature_ecx {
 pub mod feature_7 {
     #![allow(missing_docs, reason = "each is named in the manual")]
     pub const RDSEED: u32 = 1 << 18;
+    pub const SHA: u32 = 1 << 29;
 }
 
 /// Feature bits of leaf 0x80000001, EDX.
@@ -126,7 +129,7 @@ impl CpuModel {
             Self::Pentium2 => "Pentium II (MMX, PAE)",
             Self::Pentium3 => "Pentium III (SSE)",
             Self::PentiumM => "Pentium M (SSE2, execute-disable, RDRAND)",
-            Self::Max => "Pentium M with more (SSE4.2, RDSEED)",
+            Self::Max => "Pentium M with more (SSE4.2, AES, SHA, RDSEED)",
         }
     }
 
@@ -186,11 +189,11 @@ impl CpuModel {
 
     /// The feature bits of leaf 1, ECX.
     pub const fn features_ecx(self) -> u32 {
-        use feature_ecx::{MOVBE, POPCNT, RDRAND, SSE3, SSE4_1, SSE4_2, SSSE3};
+        use feature_ecx::{AES, MOVBE, PCLMULQDQ, POPCNT, RDRAND, SSE3, SSE4_1, SSE4_2, SSSE3};
         match self {
             Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 => 0,
             Self::PentiumM => RDRAND,
-            Self::Max => SSE3 | SSSE3 | SSE4_1 | SSE4_2 | MOVBE | POPCNT | RDRAND,
+            Self::Max => SSE3 | PCLMULQDQ | SSSE3 | SSE4_1 | SSE4_2 | MOVBE | POPCNT | AES | RDRAND,
         }
     }
 
@@ -198,7 +201,7 @@ impl CpuModel {
     pub const fn features_7(self) -> u32 {
         match self {
             Self::I486 | Self::Pentium | Self::Pentium2 | Self::Pentium3 | Self::PentiumM => 0,
-            Self::Max => feature_7::RDSEED,
+            Self::Max => feature_7::RDSEED | feature_7::SHA,
         }
     }
 
@@ -293,6 +296,9 @@ impl CpuModel {
             F::SSSE3 => self.has_ecx(feature_ecx::SSSE3),
             F::SSE4_1 => self.has_ecx(feature_ecx::SSE4_1),
             F::SSE4_2 => self.has_ecx(feature_ecx::SSE4_2),
+            F::AES => self.has_ecx(feature_ecx::AES),
+            F::PCLMULQDQ => self.has_ecx(feature_ecx::PCLMULQDQ),
+            F::SHA => self.features_7() & feature_7::SHA != 0,
             F::MOVBE => self.has_ecx(feature_ecx::MOVBE),
             F::POPCNT => self.has_ecx(feature_ecx::POPCNT),
             F::RDRAND => self.has_ecx(feature_ecx::RDRAND),

@@ -115,6 +115,8 @@ struct Request {
     number: u32,
     /// An offset in CS is a linear address.
     flat_code: bool,
+    /// What is compiled is written down.
+    logged: bool,
     blocks: Vec<Source>,
 }
 
@@ -364,3 +366,6 @@ impl Regions {
         self.tables.first_mut().map_or(ptr::null_mut(), |(_, jumps)| jumps.as_mut_ptr())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,6 +238,14 @@ impl Native {
         Translator::translate(parts, header, ops, lives, offsets)
     }
 
+    /// The code that was translated last, and where it stands: what is run often, and what is rare.
+    pub fn last_code(&self) -> [(u64, &[u8]); 2] {
+        let (often, seldom) = (self.asm.code(), self.asm.rare_code());
+        let base = self.memory.code();
+        let often_at = (self.used - often.len()) & !15;
+        [(base + often_at as u64, often), (base + (self.rare - seldom.len()) as u64, seldom)]
+    }
+
     /// Drops all code but the stubs.
     pub fn flush(&mut self) {
         self.used = self.fixed;

@@ -1,10 +1,11 @@
-//! MMX and SSE to SSE4.2: what vector instructions compute (Intel SDM vol. 1, chapters 9 to 12).
+//! MMX, SSE to SSE4.2, AES and SHA: what vector instructions compute (Intel SDM vol. 1, chapters 9 to 12).
 //!
 //! [`ops`] are operations on whole numbers and bits, [`float`] those on single and double precision numbers, which look
 //! at MXCSR and may raise an exception. All work on 128 bits; an MMX register is the lower half of its operand.
 //! [`soft`] computes floating point without the host's help; `host` lets an x86-64 host do it.
 
 mod approximate;
+pub mod cipher;
 pub mod float;
 mod host;
 mod lanes;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
+use crate::cpu::block::log::CodeLog;
 use crate::frame::Frame;
 use crate::input::Key;
 use crate::machine::interrupts::InterruptControllers;
@@ -45,6 +46,8 @@ pub trait MonitorTarget {
     fn interrupt_controllers(&mut self) -> InterruptControllers;
     /// What the processor has translated.
     fn code_in_words(&mut self) -> String;
+    /// Writes translations to the log from now on; everything is translated anew for it.
+    fn log_code(&mut self, log: CodeLog);
     /// Reads physical memory without side effects; false where no memory is at some byte.
     fn read_physical(&mut self, address: u64, into: &mut [u8]) -> bool;
     /// Reads linear memory by the present page tables, without side effects; false where some page is not mapped.
@@ -119,6 +122,7 @@ const COMMANDS: &[Row] = &[
     Row { name: "help",             short: "?", arguments: "[COMMAND]",        help: "this list",                                  run: |name, _| help(name) },
     Row { name: "info",             short: "",  arguments: "TOPIC",            help: "registers, status, block, pic, lapic, jit, snapshots, version", run: info },
     Row { name: "loadvm",           short: "",  arguments: "NAME",             help: "go to a snapshot; the present is kept as one", run: |name, machine| named(name).and_then(|name| machine.load_state(name)).map(|()| String::new()) },
+    Row { name: "log",              short: "",  arguments: "ITEMS [RANGES]",   help: "write translations to the log: in_asm,op,clif,out_asm of 0x1000..0x1fff,0x8000+0x10; none ends it", run: log },
     Row { name: "quit",             short: "q", arguments: "",                 help: "end the machine as if its plug were pulled", run: |_, machine| tell(machine, |machine| machine.quit()) },
     Row { name: "save_and_close",   short: "",  arguments: "[FOLDER]",         help: "stop, save the state and end, as one action; the next start goes on there", run: |folder, machine| machine.save_and_close(folder).map(|()| String::new()) },
     Row { name: "savevm",           short: "",  arguments: "[-a] [NAME]",      help: "take a snapshot; -a: raw disks are adopted for it", run: savevm },
@@ -177,6 +181,12 @@ fn named(name: &str) -> Result<&str, String> {
     } else {
         Ok(name)
     }
+}
+
+fn log(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
+    let (items, ranges) = arguments.split_once(char::is_whitespace).unwrap_or((arguments, ""));
+    machine.log_code(CodeLog::parse(items, ranges)?);
+    Ok(String::new())
 }
 
 fn savevm(arguments: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {
@@ -355,6 +365,9 @@ mod tests {
         fn interrupt_controllers(&mut self) -> InterruptControllers {
             interrupts::tests::controllers()
         }
+        fn log_code(&mut self, log: CodeLog) {
+            assert!(log.ops && log.host && !log.guest);
+        }
         fn code_in_words(&mut self) -> String {
             "native: 2, with 9 instructions".to_owned()
         }
@@ -428,6 +441,8 @@ mod tests {
         let mut say = |line| execute(line, &mut machine);
         assert_eq!(say("info registers").unwrap(), "EAX=00000001\n");
         assert!(say("info jit").unwrap().contains("native: 2, with 9 instructions"));
+        say("log op,out_asm 0x1000..0x1fff").unwrap();
+        assert!(say("log registers").unwrap_err().contains("in_asm"));
         assert!(say("info status").unwrap().contains("triple fault"));
         assert!(say("info pic").unwrap().contains("pic1: "));
         assert!(say("info lapic").unwrap().contains("LVT0"));

@@ -11,6 +11,7 @@ use super::snapshots::SnapshotTask;
 use super::worker::{KeyChord, Worker};
 use crate::bus::Bus as _;
 use crate::config::Accelerator;
+use crate::cpu::block::log::CodeLog;
 use crate::cpu::state::{CpuState, gpr};
 use crate::debug::monitor::MonitorTarget;
 use crate::frame::Frame;
@@ -90,6 +91,10 @@ impl MonitorTarget for Worker {
 
     fn interrupt_controllers(&mut self) -> InterruptControllers {
         self.machine.parts().1.interrupt_controllers()
+    }
+
+    fn log_code(&mut self, log: CodeLog) {
+        self.machine.parts().0.log_code(log);
     }
 
     fn code_in_words(&mut self) -> String {

@@ -9,9 +9,9 @@ use vm_core::bus::Bus;
 use vm_core::cpu::state::CpuState;
 use vm_core::cpu::{Cpu, Exit};
 
-use crate::engine::ENGINES;
+use crate::engine::{ENGINES, Engine};
 use crate::flat_bus::FlatBus;
-use crate::noise::{MEMORY, MODES, Random, prepare};
+use crate::noise::{MEMORY, MODES, Mode, Random, prepare};
 
 /// Everything of a processor that a program could see, as text a line a register.
 pub fn image(cpu: &Cpu, exit: Exit) -> String {
@@ -40,77 +40,142 @@ pub fn difference(ours: &str, reference: &str) -> String {
         .fold(String::new(), |text, (ours, reference)| format!("{text}\n  {ours}\n  instead of\n  {reference}"))
 }
 
+/// What a machine has come to.
+#[derive(Default)]
+pub struct Done {
+    /// Instructions executed,
+    pub instructions: u64,
+    /// and made native code of.
+    pub native: u64,
+}
+
+/// Two memories for [`compare`].
+pub fn buses() -> [FlatBus; 2] {
+    [(); 2].map(|()| {
+        let mut bus = FlatBus::new(MEMORY);
+        bus.quiet = true;
+        bus
+    })
+}
+
+/// One machine full of noise, with `code` over its beginning, on the reference and on another engine: compared after each of its slices,
+/// between which the TLB is flushed, code is written and translations are dropped.
+///
+/// # Panics
+/// Where the two differ; says the smallest part of the last slice in which they do.
+pub fn compare(engine: &Engine, buses: &mut [FlatBus; 2], mode: Mode, random: &mut Random, code: &[u8]) -> Done {
+    let start = random.0;
+    let (slice, budget, found) = match run(engine, buses, mode, random, code, None) {
+        Ok(done) => return done,
+        Err(difference) => difference,
+    };
+    let mut shorter = |budget| run(engine, buses, mode, &mut Random(start), code, Some((slice, budget))).err();
+    let (budget, found) =
+        (1..budget).find_map(|budget| shorter(budget).map(|found| (budget, found.2))).unwrap_or((budget, found));
+    panic!("{} in {mode:?} from {start:#x}, slice {slice}, {budget} instructions from {found}", engine.name);
+}
+
+/// Runs them: all slices, or those before `last` and so many instructions of that one. Where they differ: slice, budget and what is different.
+fn run(
+    engine: &Engine,
+    buses: &mut [FlatBus; 2],
+    mode: Mode,
+    random: &mut Random,
+    code: &[u8],
+    last: Option<(usize, u64)>,
+) -> Result<Done, (usize, u64, String)> {
+    let [one_bus, other_bus] = buses;
+    let (mut one, mut other) = ((ENGINES[0].make)(), (engine.make)());
+    one_bus.forget_code();
+    other_bus.forget_code();
+    one_bus.restart(other_bus);
+    let start = random.0;
+    prepare(&mut one, one_bus, mode, random);
+    random.0 = start;
+    prepare(&mut other, other_bus, mode, random);
+    let at = (0x1_0000 + (one.state.rip & 0x3fff)).min(MEMORY - code.len() as u64);
+    one_bus.ram().write(at, code);
+    other_bus.ram().write(at, code);
+    let mut instructions = 0;
+    for slice in 0..30 {
+        let most = [3, 40, 1000][random.below(3) as usize];
+        let budget = match last {
+            Some((number, budget)) if number == slice => budget,
+            _ => 1 + random.below(most),
+        };
+        let before = one.retired;
+        let from = one.state.rip;
+        let exits = (one.run(one_bus, budget), other.run(other_bus, budget));
+        one_bus.signals().take_raised();
+        other_bus.signals().take_raised();
+        let (ours, expected) = (image(&other, exits.1), image(&one, exits.0));
+        if ours != expected {
+            return Err((slice, budget, format!("{from:x}:{}", difference(&ours, &expected))));
+        }
+        if one_bus.bytes() != other_bus.bytes() {
+            let pairs = one_bus.bytes().iter().zip(other_bus.bytes()).enumerate();
+            let different: Vec<_> = pairs.filter(|(_, (one, other))| one != other).take(16).collect();
+            return Err((slice, budget, format!("{from:x}: memory (place, expected, found): {different:x?}")));
+        }
+        if last.is_some_and(|(number, _)| number == slice) {
+            break;
+        }
+        instructions += one.retired.wrapping_sub(before).max(1);
+        match random.below(40) {
+            0 => {
+                one.tlb.flush();
+                other.tlb.flush();
+            }
+            1 => {
+                // Somebody else writes into code.
+                let (at, byte) = (0x1_0000 + random.below(0x4000), random.next() as u8);
+                one_bus.ram().write(at, &[byte]);
+                other_bus.ram().write(at, &[byte]);
+            }
+            2 => {
+                let at = random.next() & 0x3f_ffff;
+                one.tlb.flush_page(at);
+                other.tlb.flush_page(at);
+            }
+            3 | 4 => {
+                // What is translated may go at any time: nobody can see it.
+                let (at, len) = (0x1_0000 + random.below(0x4000), 1 + random.below(0x1000));
+                other.invalidate_code(other_bus, at, len);
+            }
+            5 => {
+                one.state_changed();
+                other.state_changed();
+            }
+            _ => {}
+        }
+        // Whether there was code where something was written is nobody's business.
+        one_bus.signals().take_raised();
+        other_bus.signals().take_raised();
+        if matches!(exits.0, Exit::Halted | Exit::TripleFault) {
+            break;
+        }
+    }
+    let stats = other.code.stats;
+    Ok(Done { instructions, native: stats.native_instructions + stats.region_instructions })
+}
+
 #[test]
 fn engines_agree_on_noise() {
     let steps: u64 = std::env::var("HAKO_LOCKSTEP_STEPS").map_or(200_000, |text| text.parse().unwrap());
     let seed = std::env::var("HAKO_LOCKSTEP_SEED").map_or(0x1234_5678_9abc_def1, |text| text.parse().unwrap());
-    let (reference, others) = ENGINES.split_first().expect("the interpreter");
-    for engine in others {
+    for engine in &ENGINES[1..] {
         let mut random = Random(seed);
-        let (mut one_bus, mut other_bus) = (FlatBus::new(MEMORY), FlatBus::new(MEMORY));
-        one_bus.quiet = true;
-        other_bus.quiet = true;
-        let (mut done, mut machines, mut native) = (0, 0_u64, 0);
-        while done < steps / engine.cost || machines < 2 * MODES.len() as u64 {
-            let mode = MODES[machines as usize % MODES.len()];
+        let mut buses = buses();
+        let (mut all, mut machines) = (Done::default(), 0);
+        while all.instructions < steps / engine.cost || machines < 2 * MODES.len() {
+            let Done { instructions, native } =
+                compare(engine, &mut buses, MODES[machines % MODES.len()], &mut random, &[]);
             machines += 1;
-            let (mut one, mut other) = ((reference.make)(), (engine.make)());
-            one_bus.forget_code();
-            other_bus.forget_code();
-            one_bus.restart(&other_bus);
-            let start = random.0;
-            prepare(&mut one, &mut one_bus, mode, &mut random);
-            random.0 = start;
-            prepare(&mut other, &mut other_bus, mode, &mut random);
-            for _ in 0..30 {
-                let most = [3, 40, 1000][random.below(3) as usize];
-                let budget = 1 + random.below(most);
-                let before = one.retired;
-                let from = one.state.rip;
-                let exits = (one.run(&mut one_bus, budget), other.run(&mut other_bus, budget));
-                one_bus.signals().take_raised();
-                other_bus.signals().take_raised();
-                let (ours, expected) = (image(&other, exits.1), image(&one, exits.0));
-                let place = format!(
-                    "{} in {mode:?} machine {machines} of seed {seed:#x}, {budget} instructions from {from:x}",
-                    engine.name
-                );
-                assert!(ours == expected, "{place}:{}", difference(&ours, &expected));
-                if one_bus.bytes() != other_bus.bytes() {
-                    let mut pairs = one_bus.bytes().iter().zip(other_bus.bytes()).enumerate();
-                    let different = pairs.find(|(_, (one, other))| one != other);
-                    panic!("{place}: memory differs (place, expected, found): {different:x?}");
-                }
-                done += one.retired.wrapping_sub(before).max(1);
-                match random.below(40) {
-                    0 => {
-                        one.tlb.flush();
-                        other.tlb.flush();
-                    }
-                    1 => {
-                        // Somebody else writes into code.
-                        let (at, byte) = (0x1_0000 + random.below(0x4000), random.next() as u8);
-                        one_bus.ram().write(at, &[byte]);
-                        other_bus.ram().write(at, &[byte]);
-                    }
-                    2 => {
-                        let at = random.next() & 0x3f_ffff;
-                        one.tlb.flush_page(at);
-                        other.tlb.flush_page(at);
-                    }
-                    _ => {}
-                }
-                if matches!(exits.0, Exit::Halted | Exit::TripleFault) {
-                    break;
-                }
-            }
-            native += other.code.stats.native_instructions + other.code.stats.region_instructions;
+            all.instructions += instructions;
+            all.native += native;
         }
-        assert!(
-            native > done / 20 / engine.cost,
-            "{}: of {done} instructions, {native} were made native code",
-            engine.name
-        );
-        eprintln!("{}: {done} instructions in {machines} machines as on the {}", engine.name, reference.name);
+        let Done { instructions, native } = all;
+        assert!(native > instructions / 20 / engine.cost, "{}: of {instructions}, {native} became native", engine.name);
+        eprintln!("{}: {instructions} instructions in {machines} machines as on the {}", engine.name, ENGINES[0].name);
     }
 }

@@ -14,7 +14,7 @@ use vm_core::cpu::state::gpr;
 
 use compare::{GUEST_CODE, GUEST_WINDOW, compare, describe, guest};
 use host::{Frame, Host, ONE};
-use rows::{floats, newer, scramble, whole_numbers};
+use rows::{ciphers, floats, newer, scramble, whole_numbers};
 
 use crate::flat_bus::FlatBus;
 use crate::noise::Random;
@@ -68,6 +68,16 @@ fn newer_instructions_are_as_on_the_host() {
     }
     compare(0x1248_8421_1248_8421, &newer(), masked);
     compare(0x7531_0246_8ace_9bdf, &newer(), unmasked);
+}
+
+#[test]
+fn ciphers_are_as_on_the_host() {
+    let there = is_x86_feature_detected!("aes") && is_x86_feature_detected!("sha");
+    if !(there && is_x86_feature_detected!("pclmulqdq")) {
+        eprintln!("this host does not have them: nothing to compare with");
+        return;
+    }
+    compare(0x0bad_cafe_1234_5678, &ciphers(), |_| 0x1f80);
 }
 
 #[test]

@@ -204,11 +204,16 @@ impl Cpu {
         let lifted = self.lift_block(bus, key, mode);
         let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
         pass::dead_flags(&mut self.code.lifted.ops);
-        let Cache { native: Some(native), lifted, .. } = &mut self.code else { return };
+        let Cache { native: Some(native), lifted, log, .. } = &mut self.code else { return };
         let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
             self.code.want_flush();
             return;
         };
+        if log.wants(eip) {
+            for (at, code) in native.last_code() {
+                log.native(eip, at, code);
+            }
+        }
         self.code.blocks[number as usize].native = Some(entry);
         // SAFETY: as above.
         unsafe { (*opening).code = Op::Native {}.code() };
@@ -310,6 +315,10 @@ impl Cpu {
                 let next = key.eip.wrapping_add(len as u32);
                 let last = count.saturating_sub(1) as u16;
                 self.code.lifted.ops.push(Uop { y: last, ..Uop::new(Op::Jump {}).imm(next) });
+            }
+            let Cache { log, lifted, .. } = &self.code;
+            if log.wants(key.eip) {
+                log.lifted(mode.bitness(), key.eip, &bytes[..len], &lifted.ops);
             }
             return Some(LiftedBlock { offsets, count, len });
         }

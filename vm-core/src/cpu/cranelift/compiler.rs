@@ -16,6 +16,7 @@ use super::run::{self, Run};
 use super::translator::Translator;
 use super::{Compiled, MAX_CODE, Request};
 use crate::cpu::Cpu;
+use crate::cpu::block::log::CodeLog;
 use crate::cpu::interp::Exec;
 
 /// Code that all regions of a module share.
@@ -233,6 +234,14 @@ impl Compiler {
         Translator::translate(builder, request, stubs, call, config)
     }
 
+    /// A region as Cranelift gets it.
+    #[cfg(test)]
+    pub fn clif(&mut self, request: &Request) -> String {
+        let stubs = self.generation().expect("a module").stubs;
+        self.translate(request, stubs);
+        self.context.func.display().to_string()
+    }
+
     /// Compiles a region.
     ///
     /// # Errors
@@ -241,9 +250,18 @@ impl Compiler {
         let started = Instant::now();
         let stubs = self.generation()?.stubs;
         let memory = self.translate(&request, stubs);
+        let eip = request.blocks.first().map_or(0, |source| source.block.eip);
+        if request.logged {
+            CodeLog::region(eip, &self.context.func.display().to_string());
+        }
+        self.context.want_disasm = request.logged;
         let Some(mut generation) = self.generation.take() else { return Err("no module".to_string()) };
         let defined = self.define(&mut generation.module);
-        let bytes = self.context.compiled_code().map_or(0, |code| code.code_buffer().len());
+        let compiled = self.context.compiled_code();
+        let bytes = compiled.map_or(0, |code| code.code_buffer().len());
+        if let Some(text) = compiled.and_then(|code| code.vcode.as_deref()) {
+            CodeLog::region(eip, text);
+        }
         let outcome = defined.and_then(|id| {
             generation.module.finalize_definitions().map_err(|error| error.to_string())?;
             Ok(generation.module.get_finalized_function(id))

@@ -61,7 +61,9 @@ impl Cpu {
         regions.all.push(None);
         let flat_code = Mode::from_key(mode).flat_code();
         let numbers: Vec<u32> = blocks.iter().map(|source| source.block.number).collect();
-        let request = Request { epoch: regions.epoch, number, flat_code, blocks };
+        let epoch = regions.epoch;
+        let logged = self.code.log.clif && self.code.log.wants(eip);
+        let request = Request { epoch, number, flat_code, logged, blocks };
         if regions.worker.ask(request) {
             for number in numbers {
                 self.code.blocks[number as usize].asked = true;

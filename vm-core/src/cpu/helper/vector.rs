@@ -1,6 +1,6 @@
-//! Vector instructions that are not lifted: the state's image, MXCSR, EMMS, stores under a mask, CLFLUSH.
+//! Vector instructions that are not lifted: the state's image, MXCSR, EMMS, stores under a mask, CLFLUSH, SHA256RNDS2.
 
-use iced_x86::{Code, Instruction, Mnemonic};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::operand::segment_of;
 use crate::bus::{Bus, Width};
@@ -8,6 +8,7 @@ use crate::cpu::fault::{Fault, Vector};
 use crate::cpu::fpu::Fpu;
 use crate::cpu::fpu::float::F80;
 use crate::cpu::state::{cr0, gpr};
+use crate::cpu::vector::cipher;
 use crate::cpu::{Cpu, Flow, Helper};
 
 type Outcome = Result<Flow, Fault>;
@@ -23,8 +24,27 @@ pub fn find(code: Code) -> Option<Helper> {
         Mnemonic::Maskmovq => maskmovq,
         Mnemonic::Maskmovdqu => maskmovdqu,
         Mnemonic::Clflush => clflush,
+        Mnemonic::Sha256rnds2 => sha256rnds2,
         _ => return None,
     })
+}
+
+/// SHA256RNDS2, whose third operand is XMM0.
+fn sha256rnds2(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
+    cpu.sse_available()?;
+    let register = |n: u32| insn.op_register(n).number() & 7;
+    let other = if insn.op1_kind() == OpKind::Memory {
+        let linear = cpu.memory_linear(insn, 16, false)?;
+        if linear % 16 != 0 {
+            return Err(Fault::gp(0));
+        }
+        cpu.load_128(bus, linear)?
+    } else {
+        cpu.state.vector[register(1)]
+    };
+    let (state, words) = (cpu.state.vector[register(0)], cpu.state.vector[0]);
+    cpu.state.vector[register(0)] = cipher::sha256rnds2(state, other, words);
+    Ok(Flow::Next)
 }
 
 /// Bytes of the image of FXSAVE.

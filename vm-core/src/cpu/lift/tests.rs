@@ -1,18 +1,26 @@
-use iced_x86::{Decoder, DecoderOptions};
+use std::fmt::Write as _;
+
+use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter};
 
 use super::*;
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::pass;
 use crate::cpu::state::Segment;
 
-/// What a piece of code becomes: lifted, and fused.
-fn text(code: &[u8], flat: bool) -> (String, String) {
+/// A processor in real mode, or with flat segments of 32 bits.
+fn processor(flat: bool) -> Cpu {
     let mut cpu = Cpu::new(CpuModel::default());
     if flat {
         let data = Segment { base: 0, limit: u32::MAX, rights: 0xc093, selector: 16 };
         cpu.state.seg = [data; 6];
         cpu.state.seg[1] = Segment { rights: 0xc09b, selector: 8, ..data };
     }
+    cpu
+}
+
+/// What a piece of code becomes: lifted, and fused.
+fn text(code: &[u8], flat: bool) -> (String, String) {
+    let cpu = processor(flat);
     let mode = Mode::of(&cpu);
     let mut lifted = Lifted::default();
     for insn in &mut Decoder::with_ip(mode.bitness(), code, 0x100, DecoderOptions::NONE) {
@@ -80,4 +88,68 @@ cmp.d! eax, ecx
 adc.d! eax, eax, 0x0
 ";
     assert_eq!(fused, expect);
+}
+
+/// The programs of `expect`: what their instructions become, as text that a person has read. With `HAKO_BLESS` set the files are
+/// written anew instead of compared.
+#[test]
+fn micro_ops_are_as_they_were_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cpu/lift/expect");
+    let bless = std::env::var_os("HAKO_BLESS").is_some();
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut wrong = Vec::new();
+    for path in files {
+        let found = std::fs::read_to_string(&path).unwrap();
+        let (head, expected) = found.split_once("---\n").expect("a line of dashes behind the program");
+        let made = become_text(head);
+        if made != expected {
+            if bless {
+                std::fs::write(&path, format!("{head}---\n{made}")).unwrap();
+            } else {
+                wrong.push(format!("{} is now\n{made}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "HAKO_BLESS=1 writes this down, once it was read:\n{}", wrong.join("\n"));
+}
+
+/// What a program's head says (lines of comments, then `flat` or `real`, then lines of hexadecimal bytes) becomes: an instruction a
+/// line, its ops below.
+fn become_text(head: &str) -> String {
+    let mut lines = head.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let flat = match lines.next() {
+        Some("flat") => true,
+        Some("real") => false,
+        other => panic!("{other:?} is no mode"),
+    };
+    let bytes: Vec<u8> =
+        lines.flat_map(str::split_whitespace).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let cpu = processor(flat);
+    let mode = Mode::of(&cpu);
+    let mut lifted = Lifted::default();
+    let mut instructions = Vec::new();
+    for (number, insn) in Decoder::with_ip(mode.bitness(), &bytes, 0x1000, DecoderOptions::NONE).iter().enumerate() {
+        let from = lifted.ops.len();
+        lift(&mut lifted, &insn, mode, cpu.model);
+        lifted.ops[from..].iter_mut().for_each(|uop| uop.y = number as u16);
+        let mut text = format!("{:04x}  ", insn.ip());
+        IntelFormatter::new().format(&insn, &mut text);
+        instructions.push(text);
+    }
+    pass::dead_flags(&mut lifted.ops);
+    let mut fused = Vec::new();
+    pass::fuse(&lifted.ops, &mut fused);
+    let mut text = String::new();
+    for (title, ops) in [("for native code", &lifted.ops), ("for the interpreter", &fused)] {
+        let _ = writeln!(text, "{title}");
+        for (number, instruction) in instructions.iter().enumerate() {
+            let _ = writeln!(text, "  {instruction}");
+            for op in ops.iter().filter(|op| usize::from(op.y) == number) {
+                let _ = writeln!(text, "          {op}");
+            }
+        }
+    }
+    text
 }

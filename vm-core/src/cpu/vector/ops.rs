@@ -5,6 +5,7 @@ use std::array;
 use iced_x86::Mnemonic;
 
 use super::approximate::{reciprocal, reciprocal_root};
+use super::cipher;
 use super::lanes::{
     LOW, Lanes, SINGLE, align, blend, both, bytes_down, bytes_up, choose_bytes, chosen, interleave_high,
     interleave_low, map, pack, pairs, shift, shift_signed, shuffle_words, signs, widen,
@@ -254,6 +255,20 @@ rows! {
         };
         // SSE4.2.
         Pcmpgtq:   |a, b, _| map(a, b, |x: i64, y: i64| if x > y { -1 } else { 0 });
+        // AES, SHA and carry-less products.
+        Aesenc:          |a, b, _| cipher::aesenc(a, b);
+        Aesenclast:      |a, b, _| cipher::aesenclast(a, b);
+        Aesdec:          |a, b, _| cipher::aesdec(a, b);
+        Aesdeclast:      |a, b, _| cipher::aesdeclast(a, b);
+        Aesimc:          |_, b, _| cipher::aesimc(b);
+        Aeskeygenassist: |_, b, n| cipher::aeskeygenassist(b, n);
+        Pclmulqdq:       |a, b, n| cipher::pclmulqdq(a, b, n);
+        Sha1nexte:       |a, b, _| cipher::sha1nexte(a, b);
+        Sha1msg1:        |a, b, _| cipher::sha1msg1(a, b);
+        Sha1msg2:        |a, b, _| cipher::sha1msg2(a, b);
+        Sha1rnds4:       |a, b, n| cipher::sha1rnds4(a, b, n);
+        Sha256msg1:      |a, b, _| cipher::sha256msg1(a, b);
+        Sha256msg2:      |a, b, _| cipher::sha256msg2(a, b);
     }
     others {
         /// The source.

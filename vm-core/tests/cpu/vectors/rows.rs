@@ -191,6 +191,17 @@ pub fn newer() -> Vec<Row> {
     rows
 }
 
+/// AES, SHA and carry-less products.
+pub fn ciphers() -> Vec<Row> {
+    let mut rows: Vec<Row> = (0x38c8..=0x38cd).map(|opcode| (0, opcode, Shape::Aligned(16), false)).collect();
+    rows.extend((0x38db..=0x38df).map(|opcode| (0x66, opcode, Shape::Aligned(16), false)));
+    rows.extend(
+        [(0x66, 0x3adf), (0x66, 0x3a44), (0, 0x3acc)]
+            .map(|(prefix, opcode)| (prefix, opcode, Shape::Aligned(16), true)),
+    );
+    rows
+}
+
 /// A run of instructions.
 pub fn run_of(random: &mut Random, rows: &[Row], most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
