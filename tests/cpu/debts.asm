@@ -27,6 +27,11 @@
 ;> adc: #0e:0004@00040000 00000894 80000000 #0e:0004@00040000 00000894 80000000 #0e:0004@00040000 00000894 80000000
 ;> inc after: #0e:0004@00040000 00000001 00000002 #0e:0004@00040000 00000001 00000002 #0e:0004@00040000 00000001 00000002
 ;> bt after: #0e:0004@00040000 00000004 0000000f #0e:0004@00040000 00000004 0000000f #0e:0004@00040000 00000004 0000000f
+;> rotated twice: #0e:0004@00040000 00000084 00001ff0 #0e:0004@00040000 00000084 00001ff0 #0e:0004@00040000 00000084 00001ff0
+;> byte rotated: #0e:0004@00040000 00000084 800000ff #0e:0004@00040000 00000084 800000ff #0e:0004@00040000 00000084 800000ff
+;> shr, asked twice: #0e:0004@00040000 00000001 00000098 #0e:0004@00040000 00000001 00000098 #0e:0004@00040000 00000001 00000098
+;> sar, asked twice: #0e:0004@00040000 00000081 f2000008 #0e:0004@00040000 00000081 f2000008 #0e:0004@00040000 00000081 f2000008
+;> shl, asked twice: #0e:0004@00040000 00000081 a0000010 #0e:0004@00040000 00000081 a0000010 #0e:0004@00040000 00000081 a0000010
 ;> end
 %include "harness.inc"
 
@@ -93,6 +98,12 @@ start:
     owe "adc: ", 0xffffffff, 0x1, 0x8d5, {add eax, edx}, {adc edx, 0x7ffffffe}, {mov eax, edx}
     owe "inc after: ", 0x1, 0x2, 0x8d5, {cmp eax, edx}, {inc eax}
     owe "bt after: ", 0x7f, 0x0, 0x8c5, {shr eax, 3}, {bt eax, 9}
+    owe "rotated twice: ", 0x80, 0x8000007f, 0x8c5, {xor eax, edx}, {rol eax, 5}, {rol edx, 3}
+    owe "byte rotated: ", 0x80, 0x8000007f, 0x8c5, {xor eax, edx}, {rol al, 4}, {rol edx, 3}
+    ; The first load of a page that the TLB does not know is the interpreter's, and asks, too.
+    owe "shr, asked twice: ", 0x4c4, 0, 0xc5, {shr eax, 3}, {mov ebx, [0x24000]}
+    owe "sar, asked twice: ", 0x90000044, 0, 0xc5, {sar eax, 3}, {mov ebx, [0x25000]}
+    owe "shl, asked twice: ", 0x1a000001, 0, 0xc5, {shl eax, 4}, {mov ebx, [0x26000]}
     leave_user
     print "end"
     done

@@ -48,7 +48,7 @@ pub(super) enum Origin {
     Compared(Reg, Right),
     /// The result of a logical operation.
     Logic(Reg),
-    /// The result of a shift by so many bits; [`A`] holds what was shifted.
+    /// The result of a shift by so many bits; [`B`], which shifts do not use, keeps what was shifted: it may be asked for more than once.
     Shifted(Lazy, Reg, u32),
 }
 
@@ -156,9 +156,6 @@ impl Translator<'_> {
         if size != Size::D || self.lives[self.index].wanted & ARITHMETIC != 0 || bit(reg) == 0 {
             return false;
         }
-        if self.known.flags.debt.is_some_and(|debt| debt.all.is_some_and(|all| all.registers() & bit(reg) != 0)) {
-            self.pay();
-        }
         let all = self.known.flags.debt.and_then(|debt| debt.all);
         self.known.flags = FlagState { debt: Some(Debt { all, rotate: Some((right, reg)) }), ..FlagState::default() };
         true
@@ -173,10 +170,10 @@ impl Translator<'_> {
             return;
         }
         let stays = match uop.op() {
-            Op::Shift { shift: Shift::Rol | Shift::Ror, form: Form::Imm, .. } => true,
-            Op::Inc { .. } | Op::Dec { .. } | Op::Bit { .. } | Op::Shift { .. } | Op::DoubleShift { .. } => false,
             Op::Flag { what } => matches!(what, FlagOp::Cld | FlagOp::Std),
-            Op::VectorTest { .. } => false,
+            // What changes some flags, or perhaps; rotates may be owed themselves.
+            Op::Shift { shift, form, .. } if form == Form::Reg || !matches!(shift, Shift::Rol | Shift::Ror) => false,
+            Op::Inc { .. } | Op::Dec { .. } | Op::Bit { .. } | Op::DoubleShift { .. } | Op::VectorTest { .. } => false,
             _ => changes(uop).is_some_and(|registers| registers & debt.registers() == 0),
         };
         if !stays && !pass::replaces_flags(uop) {
@@ -221,16 +218,16 @@ impl Translator<'_> {
                     Lazy::Logic
                 }
                 Origin::Shifted(lazy, reg, count) => {
+                    let number = match lazy {
+                        Lazy::Shl => 4,
+                        Lazy::Shr => 5,
+                        _ => 7,
+                    };
+                    self.asm.load(Size::D, Reg::R14, B);
                     if count > 1 {
-                        let number = match lazy {
-                            Lazy::Shl => 4,
-                            Lazy::Shr => 5,
-                            _ => 7,
-                        };
-                        self.asm.load(Size::D, Reg::R14, A);
                         self.asm.shift_imm(Size::D, number, Reg::R14, count - 1);
-                        self.asm.store(Size::D, A, Reg::R14);
                     }
+                    self.asm.store(Size::D, A, Reg::R14);
                     self.asm.store(Size::D, RESULT, reg);
                     lazy
                 }

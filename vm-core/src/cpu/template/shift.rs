@@ -4,7 +4,7 @@
 //! and what the step before left is stored.
 
 use super::emitter::{Group1, Mem, Reg};
-use super::flags::{A, Origin};
+use super::flags::{A, B, Origin};
 use super::registers::{Place, place};
 use super::translator::Translator;
 use crate::cpu::flags::{AF, ARITHMETIC, CF, Lazy, OF};
@@ -69,7 +69,7 @@ impl Translator<'_> {
             return;
         };
         if self.owe(size, Origin::Shifted(lazy, to, count)) {
-            self.asm.store(size, A, to);
+            self.asm.store(size, B, to);
             self.asm.shift_imm(size, number, to, count);
             return;
         }
