@@ -342,6 +342,13 @@ impl App {
         }
     }
 
+    /// The machine goes on running; an older saved state is as it was.
+    pub(crate) fn cancel_save(&self, id: &str) {
+        if let Some(session) = self.sessions.get(id) {
+            session.handle.cancel_save();
+        }
+    }
+
     /// Gives the keyboard, and with `pointer` the pointer, to a guest.
     pub(crate) fn give_keyboard(&mut self, id: &str, pointer: bool, context: &egui::Context) {
         if self.dialog.is_some() {

@@ -1,4 +1,8 @@
-//! The lean stand-alone window of `hako run -display window`: winit and pixels, nothing else.
+//! The lean stand-alone window of `hako run -display window`: winit and pixels; egui only where there is something to ask.
+
+mod closing;
+mod overlay;
+mod raster;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,22 +10,23 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use pixels::{Pixels, PixelsBuilder, SurfaceTexture};
 use vm_core::frame::Frame;
-use vm_core::runner::{Command, Event, RunState, VmHandle};
+use vm_core::runner::{Event, RunState, VmHandle};
 use winit::application::ApplicationHandler;
 use winit::dpi::{LogicalSize, PhysicalSize};
 use winit::event::{DeviceEvent, DeviceId, ElementState, MouseButton, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::window::{Icon, Window, WindowId};
 
+use self::closing::Closing;
+use self::overlay::Overlay;
+use self::raster::Canvas;
 use crate::grab::{Area, Grab};
 
 /// How often a new picture is looked for.
 const INTERVAL: Duration = Duration::from_millis(16);
-/// How long a machine may take to end after the window was closed.
-const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Shows the machine's screen until it ends or the window is closed, on the calling (main) thread. Closing the window sends
-/// [`Command::PowerOff`].
+/// Shows the machine's screen until it ends, on the calling (main) thread. Who closes the window is asked what becomes of the machine:
+/// saved, switched off, or kept running.
 ///
 /// # Errors
 /// In words: no display server, or no usable GPU driver (with the name of the package that brings one).
@@ -64,6 +69,7 @@ struct Screen {
     window: Arc<Window>,
     pixels: Pixels<'static>,
     size: PhysicalSize<u32>,
+    overlay: Overlay,
 }
 
 /// Pixels across, pixels down, bits of the aspect.
@@ -77,7 +83,7 @@ struct Shell {
     /// Number and shape of the picture on the window.
     shown: Option<(u64, Shape)>,
     failure: Option<anyhow::Error>,
-    closing: Option<Instant>,
+    closing: Option<Closing>,
 }
 
 impl Shell {
@@ -100,7 +106,8 @@ impl Shell {
         self.grab.set_window(&window);
         // The window is the guest's screen and nothing else: its keys are the guest's.
         self.grab.give("", self.machine.clone(), false);
-        self.screen = Some(Screen { window, pixels, size });
+        let overlay = Overlay::new(&window);
+        self.screen = Some(Screen { window, pixels, size, overlay });
         Ok(())
     }
 
@@ -109,37 +116,49 @@ impl Shell {
         format!("{} - Hako{hint}", self.title)
     }
 
+    /// Whether the window has a question; keys and pointer are the answer's then, not the guest's.
+    fn speaks(&self) -> bool {
+        self.closing.as_ref().is_some_and(Closing::speaks)
+    }
+
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: anyhow::Error) {
         self.failure = Some(error);
         event_loop.exit();
     }
 
-    /// Draws the newest picture, if it is not on the window yet.
+    /// Draws the newest picture, if it is not on the window yet, and what is to be said over it.
     fn draw(&mut self, again: bool) -> anyhow::Result<()> {
+        let speaks = self.speaks();
+        let again = again || speaks;
         let Some(screen) = &mut self.screen else { return Ok(()) };
-        let Some(frame) = self.machine.frame() else {
-            if again {
-                screen.pixels.frame_mut().fill(0);
-                screen.pixels.render()?;
+        let PhysicalSize { width, height } = screen.size;
+        match self.machine.frame() {
+            None if again => screen.pixels.frame_mut().fill(0),
+            None => return Ok(()),
+            Some(frame) => {
+                if !again && self.shown.is_some_and(|(sequence, _)| sequence == frame.sequence) {
+                    return Ok(());
+                }
+                // What of the window is right already; nothing where it has another size or shape.
+                let shape = (frame.width, frame.height, frame.aspect.to_bits());
+                let kept = self.shown.filter(|&(_, shown)| shown == shape && !again);
+                let since = kept.map_or(0, |(sequence, _)| sequence);
+                self.shown = Some((frame.sequence, shape));
+                let (left, top, wide, high) = placed(width, height, frame.aspect);
+                let area = Area { left: left.into(), top: top.into(), width: wide.into(), height: high.into() };
+                self.grab.set_picture(Some(area));
+                paint(screen.pixels.frame_mut(), width, height, &frame, since);
             }
-            return Ok(());
-        };
-        if !again && self.shown.is_some_and(|(sequence, _)| sequence == frame.sequence) {
-            return Ok(());
         }
-        // What of the window is right already; nothing where it has another size or shape.
-        let shape = (frame.width, frame.height, frame.aspect.to_bits());
-        let kept = self.shown.filter(|&(_, shown)| shown == shape && !again);
-        let since = kept.map_or(0, |(sequence, _)| sequence);
-        self.shown = Some((frame.sequence, shape));
-        let (left, top, width, height) = placed(screen.size.width, screen.size.height, frame.aspect);
-        self.grab.set_picture(Some(Area {
-            left: left.into(),
-            top: top.into(),
-            width: width.into(),
-            height: height.into(),
-        }));
-        paint(screen.pixels.frame_mut(), screen.size.width, screen.size.height, &frame, since);
+        if speaks {
+            // Under the words the picture is not what the guest shows.
+            self.shown = None;
+            let closing = &mut self.closing;
+            let mut canvas = Canvas { rgba: screen.pixels.frame_mut(), width, height };
+            screen.overlay.paint(&screen.window, &mut canvas, |context| {
+                *closing = closing.take().and_then(|closing| closing.ui(context, &self.machine, &self.title));
+            });
+        }
         if let Err(error) = screen.pixels.render() {
             // A surface may be lost for a moment (another resolution, a locked screen); the next picture tries again.
             tracing::warn!("a picture could not be shown: {error}");
@@ -171,8 +190,12 @@ impl ApplicationHandler<()> for Shell {
     }
 
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
-        let for_guest = self.grab.window_event(&event);
-        if self.grab.keyboard().is_none() {
+        let speaks = self.speaks();
+        if let (true, Some(screen)) = (speaks, &mut self.screen) {
+            screen.overlay.window_event(&screen.window, &event);
+        }
+        let for_guest = !speaks && self.grab.window_event(&event);
+        if !speaks && self.grab.keyboard().is_none() {
             // Ctrl-Alt: the pointer is free, the keyboard stays where it is the only one that can use it.
             self.grab.give("", self.machine.clone(), false);
         }
@@ -180,20 +203,19 @@ impl ApplicationHandler<()> for Shell {
             _ if for_guest => Ok(()),
             WindowEvent::CloseRequested => {
                 self.grab.release();
-                self.machine.send(Command::PowerOff);
-                self.closing = Some(Instant::now());
+                self.closing.get_or_insert(Closing::Asking);
                 Ok(())
             }
             WindowEvent::Resized(size) => self.resize(size),
             WindowEvent::RedrawRequested => self.draw(true),
-            WindowEvent::MouseInput { state: ElementState::Released, button: MouseButton::Left, .. } => {
+            WindowEvent::MouseInput { state: ElementState::Released, button: MouseButton::Left, .. } if !speaks => {
                 self.grab.give("", self.machine.clone(), true);
                 Ok(())
             }
             _ => Ok(()),
         };
         if let Some(screen) = &self.screen {
-            screen.window.set_cursor_visible(!self.grab.pointer() && !self.grab.over_picture());
+            screen.window.set_cursor_visible(speaks || !self.grab.pointer() && !self.grab.over_picture());
             let caption = self.caption();
             if screen.window.title() != caption {
                 screen.window.set_title(&caption);
@@ -212,7 +234,7 @@ impl ApplicationHandler<()> for Shell {
 
     fn new_events(&mut self, event_loop: &ActiveEventLoop, _: StartCause) {
         if matches!(self.machine.state(), RunState::Ended(_))
-            || self.closing.is_some_and(|since| since.elapsed() > PATIENCE)
+            || self.closing.as_ref().is_some_and(Closing::out_of_patience)
         {
             event_loop.exit();
         }

@@ -106,6 +106,9 @@ fn carry_out(mut request: Request) -> Result<ExitCode, CliError> {
         Display::None => watch(&machine, &events, attended),
         Display::Window => in_window(&machine, events, &title)?,
     };
+    if let EndReason::Saved(folder) = &reason {
+        eprintln!("hako: saved; -loadvm {} goes on from there", folder.display());
+    }
     drop(machine);
     linger(&all_drained, servers);
     Ok(exit_code(&reason))

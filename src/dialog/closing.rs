@@ -65,8 +65,15 @@ impl App {
                         words.push(format!("{} of {} MiB", done >> 20, all >> 20));
                     }
                 }
-                match ask_ui(context, title, &words, &["Keep the window open"]) {
-                    Answer::Button(_) | Answer::Escaped => None,
+                let way_on = if stage == Closing::Saving { "Cancel" } else { "Keep the window open" };
+                match ask_ui(context, title, &words, &[way_on]) {
+                    Answer::Button(_) | Answer::Escaped => {
+                        // What is being saved goes on running; what is saved sleeps.
+                        for session in self.sessions.values() {
+                            session.handle.cancel_save();
+                        }
+                        None
+                    }
                     Answer::Open => Some(Dialog::Closing(stage)),
                 }
             }

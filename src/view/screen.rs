@@ -40,7 +40,13 @@ impl App {
             if saving {
                 let (done, all) = progress.unwrap_or((0, 1));
                 let part = done as f32 / all.max(1) as f32;
-                ui.add(egui::ProgressBar::new(part).text(format!("Saving: {} of {} MiB", done >> 20, all >> 20)));
+                ui.horizontal(|ui| {
+                    let bar = egui::ProgressBar::new(part).desired_width(420.0);
+                    ui.add(bar.text(format!("Saving: {} of {} MiB", done >> 20, all >> 20)));
+                    if ui.button("Cancel").clicked() {
+                        self.cancel_save(id);
+                    }
+                });
             }
             for banner in banners {
                 match &banner {

@@ -142,12 +142,34 @@ fn linux_in_the_window_comes_to_a_shell_and_powers_off() {
 }
 
 #[test]
-fn a_machine_of_the_command_line_has_a_window_of_its_own() {
+fn a_machine_of_the_command_line_has_a_window_of_its_own_that_saves_it_or_switches_it_off() {
     let mut desktop = Desktop::new("own");
-    desktop.start(&["run", "-display", "window", "-m", "16"], std::path::Path::new("/nonexistent"));
+    let nowhere = std::path::Path::new("/nonexistent");
+    desktop.start(&["run", "-display", "window", "-m", "16"], nowhere);
     wait_until("a picture in the window", || (desktop.picture().lit() > 500).then_some(()));
-    desktop.press("alt+F4");
-    assert_eq!(desktop.ended(), 0);
+    // The question is there when its button is, in the accent colour; while it is, the guest's picture is dimmed.
+    let asked = |desktop: &Desktop| {
+        desktop.press("alt+F4");
+        desktop.wait_for_picture("the question", |picture| picture.column_of(ACCENT));
+    };
+    asked(&desktop);
+    desktop.keep("own-closing.png");
+    desktop.press("Escape");
+    desktop.wait_for_picture("the guest's picture alone", |picture| picture.column_of(ACCENT).is_none().then_some(()));
+    asked(&desktop);
+    desktop.press("Return");
+    assert_eq!(desktop.ended(), 0, "{}", desktop.errors());
+    let told = desktop.errors();
+    let (_, rest) = told.split_once("-loadvm ").unwrap_or_else(|| panic!("no word of the state: {told}"));
+    let (state, _) = rest.split_once(" goes on").unwrap();
+
+    desktop.start(&["run", "-display", "window", "-m", "16", "-loadvm", state], nowhere);
+    wait_until("the picture again", || (desktop.picture().lit() > 500).then_some(()));
+    asked(&desktop);
+    desktop.press("Tab");
+    desktop.press("Return");
+    assert_eq!(desktop.ended(), 0, "{}", desktop.errors());
+    assert!(!desktop.errors().contains("saved"), "{}", desktop.errors());
 }
 
 #[test]

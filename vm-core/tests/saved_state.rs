@@ -62,13 +62,41 @@ fn run(machine: &mut Machine, slices: u32) {
 }
 
 fn save(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
-    snapshot::save(machine, folder, true, &mut |_, _| {})
+    snapshot::save(machine, folder, true, &mut |_, _| true)
 }
 
 fn ram(machine: &mut Machine) -> Vec<u8> {
     let mut bytes = vec![0; 4 << 20];
     machine.parts().1.ram().read(0, &mut bytes);
     bytes
+}
+
+#[test]
+fn a_save_that_is_cancelled_at_any_point_leaves_the_older_state() {
+    let scratch = Scratch::new("cancelled");
+    let mut machine = scratch.machine();
+    run(&mut machine, 20);
+    let mut steps = 0;
+    snapshot::save(&mut machine, &scratch.state(), true, &mut |_, _| {
+        steps += 1;
+        true
+    })
+    .unwrap();
+    let manifest = || fs::read(scratch.state().join("state.ron")).unwrap();
+    let files = || fs::read_dir(scratch.state()).unwrap().count();
+    let (older, count) = (manifest(), files());
+    run(&mut machine, 20);
+    for last in 0..steps {
+        let mut left = last;
+        let mut go_on = |_, _| {
+            left -= 1;
+            left >= 0
+        };
+        let error = snapshot::save(&mut machine, &scratch.state(), true, &mut go_on).expect_err("cancelled");
+        assert!(matches!(error, StateError::Cancelled), "step {last} of {steps}: {error}");
+        assert_eq!((manifest(), files()), (older.clone(), count), "step {last} of {steps}");
+    }
+    assert!(steps > 2, "{steps}");
 }
 
 #[test]
@@ -121,7 +149,7 @@ fn other_hardware_is_refused_with_both_values() {
 fn a_running_machine_with_a_disk_in_place_is_not_saved() {
     let scratch = Scratch::new("in-place");
     let mut machine = scratch.machine();
-    let error = snapshot::save(&mut machine, &scratch.state(), false, &mut |_, _| {}).expect_err("refused");
+    let error = snapshot::save(&mut machine, &scratch.state(), false, &mut |_, _| true).expect_err("refused");
     assert!(matches!(error, StateError::NotFreezable(_)), "{error}");
     assert!(!snapshot::exists(&scratch.state()));
 }

@@ -312,6 +312,7 @@ mod tests {
                 state: Mutex::new(RunState::Running),
                 statistics: Mutex::new(Statistics::default()),
                 absolute_pointer: AtomicBool::new(false),
+                cancel_save: AtomicBool::new(false),
                 listeners: Mutex::default(),
             });
             let log = Arc::new(Mutex::new(Vec::new()));

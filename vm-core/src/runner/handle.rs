@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub statistics: Mutex<Statistics>,
     /// The guest takes places of the pointer.
     pub absolute_pointer: AtomicBool,
+    /// The person does not want the save under way any more.
+    pub cancel_save: AtomicBool,
     pub listeners: Mutex<Vec<Sender<Event>>>,
 }
 
@@ -80,6 +82,12 @@ impl VmHandle {
     /// Whether the guest takes the places that the pointer is at: then send [`Command::AbsolutePointer`], else [`Command::Pointer`].
     pub fn takes_absolute_pointer(&self) -> bool {
         self.shared.absolute_pointer.load(Ordering::Relaxed)
+    }
+
+    /// Ends the save under way, if there is one ([`RunState::Saving`]): the machine goes on as before, and an older state is as it was.
+    /// A save that is past its last step stays saved.
+    pub fn cancel_save(&self) {
+        self.shared.cancel_save.store(true, Ordering::Relaxed);
     }
 
     /// Figures of about the last second.

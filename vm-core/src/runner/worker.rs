@@ -22,9 +22,9 @@ use crate::firmware::FirmwareChoice;
 use crate::frame::FrameSlot;
 use crate::input::{Key, KeyEvent};
 use crate::machine::run::{Machine, Slice};
-use crate::snapshot;
 use crate::snapshot::keeper::Wish;
 use crate::snapshot::tree::{SnapshotId, SnapshotKind};
+use crate::snapshot::{self, StateError};
 
 /// How often a new picture is looked for.
 const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
@@ -92,6 +92,7 @@ pub fn start(config: MachineConfig, options: StartOptions) -> std::io::Result<Vm
         state: Mutex::new(RunState::Starting),
         statistics: Mutex::default(),
         absolute_pointer: AtomicBool::new(false),
+        cancel_save: AtomicBool::new(false),
         listeners: Mutex::default(),
     });
     let handle = VmHandle { requests, shared: Arc::clone(&shared) };
@@ -499,19 +500,29 @@ impl Worker {
         }
     }
 
-    /// Stop → save. On an error the machine is paused and whole, and the old state is as it was.
+    /// Stop → save. On an error the machine is paused and whole, and the old state is as it was; who cancels it wants the machine to go on.
     fn save(&mut self, folder: &Path, closing: bool) -> Result<(), String> {
         let before = self.run_state();
-        self.running = false;
+        let was_running = std::mem::take(&mut self.running);
         self.machine.pause();
+        self.shared.cancel_save.store(false, Ordering::Relaxed);
         self.shared.publish_state(RunState::Saving);
         let shared = Arc::clone(&self.shared);
-        let mut progress = |done, all| shared.publish(&Event::SaveProgress(done, all));
+        let mut progress = |done, all| {
+            shared.publish(&Event::SaveProgress(done, all));
+            !shared.cancel_save.load(Ordering::Relaxed)
+        };
         snapshot::save(&mut self.machine, folder, closing, &mut progress).map_err(|error| {
             let text = error.to_string();
             let state = if matches!(before, RunState::Stopped(_)) { before } else { RunState::Paused };
+            let cancelled = matches!(error, StateError::Cancelled);
+            if !cancelled {
+                self.shared.publish(&Event::SaveFailed(text.clone()));
+            }
             self.shared.publish_state(state);
-            self.shared.publish(&Event::SaveFailed(text.clone()));
+            if cancelled && was_running {
+                self.resume_machine();
+            }
             text
         })
     }

@@ -26,8 +26,8 @@ const CHUNK: usize = 1 << 20;
 /// How long the host may take to finish what the guest had asked of its disks.
 const DRAIN_TIME: Duration = Duration::from_mins(1);
 
-/// Told about bytes done and bytes in all.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+/// Told about bytes done and bytes in all; says whether to go on.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// Why a state cannot be written or used. The text is for the person.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +162,7 @@ pub fn discard(folder: &Path) -> io::Result<()> {
 /// `closing` says that the machine ends with this save; only then may a medium be in use that cannot be frozen.
 ///
 /// # Errors
-/// In words; the machine is whole and an older state is as it was.
+/// In words; the machine is whole and an older state is as it was. [`StateError::Cancelled`] where `progress` said no.
 pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progress) -> Result<(), StateError> {
     for drive in machine.parts().1.drives() {
         let Some(medium) = &drive.medium else { continue };
@@ -267,7 +267,9 @@ fn record_media(
         let failed = |source| host("could not read or bring to stable storage", &path, ADVICE_WRITE)(source);
         loop {
             match steps.recv_timeout(DRAIN_TIME) {
-                Ok(IdentityStep::Progress { done, all }) => progress(done, all),
+                // Whoever measures ends when nobody listens.
+                Ok(IdentityStep::Progress { done, all }) if !progress(done, all) => return Err(StateError::Cancelled),
+                Ok(IdentityStep::Progress { .. }) => {}
                 Ok(IdentityStep::Done(measured)) => {
                     let Measured { identity, sums, .. } = measured.map_err(failed)?;
                     media.push(Medium { slot, identity });
@@ -334,13 +336,17 @@ fn write_memories(
         machine.parts().1.ram().read(at, &mut buffer[..count]);
         out.write(&buffer[..count]).map_err(failed)?;
         at += count as u64;
-        progress(at, len);
+        if !progress(at, len) {
+            return Err(StateError::Cancelled);
+        }
     }
     for memory in sections.iter().flat_map(|section| &section.memories) {
         out.write(&memory.bytes).map_err(failed)?;
     }
     let checksums = out.finish().map_err(failed)?;
-    progress(len, len);
+    if !progress(len, len) {
+        return Err(StateError::Cancelled);
+    }
     Ok(MemoryFile { file: name, ram, len, checksums })
 }
 
