@@ -192,7 +192,7 @@ impl App {
             }
         }
         match reason {
-            EndReason::Failed(words) if session.resumed && !session.has_run => {
+            EndReason::Failed(words) if session.resumed && session.from_snapshot.is_none() && !session.has_run => {
                 self.dialog = Some(Dialog::Refused { id: id.to_owned(), words: words.clone() });
             }
             EndReason::Failed(words) => {
@@ -308,6 +308,7 @@ impl App {
         if let Some(file) = hold.to_sync() {
             self.jobs.run(move || drop(file.sync_data()), |_, _, ()| {});
         }
+        let goes_on = resume_from.is_some() || snapshot.is_some();
         let minutes = u64::from(machine.checkpoint_minutes);
         let from = StartOptions {
             resume_from,
@@ -321,7 +322,10 @@ impl App {
             Ok(mut session) => {
                 session.hold = Some(hold);
                 self.sessions.insert(id.to_owned(), session);
-                self.give_keyboard(id, false, context);
+                // A person who goes on somewhere may still hold the keys that led there.
+                if !goes_on {
+                    self.give_keyboard(id, false, context);
+                }
             }
             Err(error) => {
                 hold.close();

@@ -200,6 +200,8 @@ impl Session {
                     self.banners.retain(|banner| matches!(banner, Banner::Notice(_) | Banner::SaveFailed(_)));
                     match &state {
                         RunState::Running => {
+                            // Going to a snapshot on the way may have kept the one before.
+                            self.other_snapshots |= !self.has_run && self.from_snapshot.is_some();
                             self.has_run = true;
                             self.banners.retain(|banner| matches!(banner, Banner::Notice(_)));
                         }

@@ -157,11 +157,8 @@ impl App {
 
     /// The same for going back to it.
     pub(crate) fn may_restore(&self, id: &str) -> Result<(), &'static str> {
-        self.may_change_snapshot(id)?;
-        match self.status(id) {
-            Status::Saved(_) => Err("The machine sleeps in a saved state: resume it first, or discard the state"),
-            _ => Ok(()),
-        }
+        // One that sleeps is woken and kept first.
+        self.may_change_snapshot(id)
     }
 
     /// Whether there is something to cancel.

@@ -109,6 +109,8 @@ impl App {
     ) -> Option<Dialog> {
         let info = self.browser_of(&id).and_then(|browser| browser.tree.get(snapshot)).cloned()?;
         let on = self.sessions.contains_key(&id);
+        // One whose state was refused wakes no more.
+        let sleeps = self.entry(&id).is_some_and(|entry| entry.saved.is_some()) && !self.troubles.contains_key(&id);
         let (mut restore, mut cancel) = (false, false);
         let modal = egui::Modal::new(egui::Id::unique("restore")).frame(super::frame(context)).show(context, |ui| {
             ui.set_width(460.0_f32.min(context.content_rect().width() - 40.0));
@@ -128,7 +130,11 @@ impl App {
                     ui.colored_label(ui.visuals().error_fg_color, words);
                 }
             } else {
-                ui.weak("What was written since the last snapshot is kept as a snapshot of its own.");
+                ui.weak(if sleeps {
+                    "The machine as it sleeps now, memory and disks, is kept as a snapshot of its own."
+                } else {
+                    "What was written since the last snapshot is kept as a snapshot of its own."
+                });
             }
             ui.add_space(8.0);
             ui.horizontal(|ui| {

@@ -365,7 +365,22 @@ impl Machine {
     /// # Errors
     /// In words, where the disk does not let us.
     pub fn write(&self, path: &Path) -> Result<(), Trouble> {
-        write_atomically(path, self.text().as_bytes()).map_err(|error| cannot_write(path, &error))
+        let mut machine = self.clone();
+        if let Some(folder) = path.parent() {
+            machine.own_files(folder);
+        }
+        write_atomically(path, machine.text().as_bytes()).map_err(|error| cannot_write(path, &error))
+    }
+
+    /// Names files in the machine's own folder as seen from there, so that the folder can be moved, copied and restored as one.
+    fn own_files(&mut self, folder: &Path) {
+        let Ok(folder) = std::path::absolute(folder) else { return };
+        let drives = self.drives.iter_mut().filter_map(|drive| drive.path.as_mut());
+        for path in drives.chain(self.kernel.as_mut()).chain(self.initrd.as_mut()) {
+            if let Ok(own) = path.strip_prefix(&folder) {
+                *path = own.to_owned();
+            }
+        }
     }
 
     /// The text of the file.
@@ -555,6 +570,20 @@ mod tests {
         words("");
         words("\u{1F600}'\"((((");
         words("[1, 2]");
+    }
+
+    #[test]
+    fn files_in_the_machine_s_own_folder_move_with_it() {
+        let folder = std::env::temp_dir().join(format!("hako-own-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut machine = Machine::default();
+        machine.set_drive(Place::Ide0, Some(Drive::new(Place::Ide0, false, Some(folder.join("disk.qcow2")))));
+        machine.kernel = Some(PathBuf::from("/boot/vmlinuz"));
+        machine.write(&folder.join("machine.ron")).unwrap();
+        let read = Machine::read(&folder.join("machine.ron")).unwrap();
+        assert_eq!(read.drives[0].path.as_deref(), Some(Path::new("disk.qcow2")));
+        assert_eq!(read.kernel, machine.kernel);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

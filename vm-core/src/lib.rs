@@ -7,6 +7,7 @@
 //! `ARCHITECTURE.md` beside this crate is the map.
 
 pub mod bus;
+mod calendar;
 pub mod chardev;
 pub mod config;
 pub mod cpu;

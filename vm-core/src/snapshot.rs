@@ -17,8 +17,8 @@ mod store;
 pub mod thin;
 pub mod tree;
 
-pub(crate) use store::drain;
 pub use store::{Progress, StateError, discard, exists, load, save};
+pub(crate) use store::{drain, fits};
 
 use std::fs::File;
 use std::io::Write as _;

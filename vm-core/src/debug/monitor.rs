@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::screendump::{self, Format};
 use crate::bus::signals::StopReason;
+use crate::calendar::utc;
 use crate::cpu::block::log::CodeLog;
 use crate::frame::Frame;
 use crate::input::Key;
@@ -218,21 +219,6 @@ pub fn snapshots_in_words(tree: &SnapshotTree) -> String {
     let mut text = format!("{:<4} {:<32} {:<19} {:>10}\n", "ID", "NAME", "TAKEN (UTC)", "OWN BYTES");
     below(tree, None, 0, &mut text);
     text
-}
-
-/// Seconds since 1970 as date and time.
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Civil date from days (the calendar repeats every 146,097 days), counted from 1 March 0000.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 fn info(topic: &str, machine: &mut dyn MonitorTarget) -> Result<String, String> {

@@ -10,6 +10,7 @@ use twox_hash::xxhash3_128::Hasher;
 use super::MediumError;
 use super::qcow2::chain;
 use super::sums::{self, FileSums, Known, Stamp};
+use crate::calendar::utc;
 use crate::config::ImageFormat;
 
 /// Bytes hashed at a time. Part of the meaning of the hash.
@@ -78,10 +79,10 @@ pub struct FileToMeasure<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// It is gone.
-    #[error("“{}” does not exist any more: put it back, or discard the saved state", .0.display())]
+    #[error("“{}” does not exist any more", .0.display())]
     Missing(PathBuf),
     /// It has another length.
-    #[error("“{}” has changed since the state was saved: it had {was} bytes and now has {now}. Put the old one back, or discard the saved state", path.display())]
+    #[error("“{}” has changed since the state was saved: it had {was} bytes and now has {now}{}", path.display(), last_write(*written))]
     Size {
         /// The file.
         path: PathBuf,
@@ -89,12 +90,19 @@ pub enum IdentityError {
         was: u64,
         /// Bytes now.
         now: u64,
+        /// When it was written to last, in seconds since 1970.
+        written: Option<u64>,
     },
     /// Its content is another.
-    #[error("“{}” has changed since the state was saved: something has written to it. Put the old one back, or discard the saved state", .0.display())]
-    Content(PathBuf),
+    #[error("“{}” has changed since the state was saved: something has written to it{}", path.display(), last_write(*written))]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// When it was written to last, in seconds since 1970.
+        written: Option<u64>,
+    },
     /// The same bytes, read another way.
-    #[error("“{}” was attached as {was} when the state was saved, and now as {now}. Attach it as {was} again, or discard the saved state", path.display())]
+    #[error("“{}” was attached as {was} when the state was saved, and now as {now}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -104,7 +112,7 @@ pub enum IdentityError {
         now: ImageFormat,
     },
     /// It lies over other files than before.
-    #[error("“{}” has changed since the state was saved: it lay over {was} other images and now lies over {now}. Put the old one back, or discard the saved state", path.display())]
+    #[error("“{}” has changed since the state was saved: it lay over {was} other images and now lies over {now}", path.display())]
     Below {
         /// The file.
         path: PathBuf,
@@ -114,7 +122,7 @@ pub enum IdentityError {
         now: usize,
     },
     /// It cannot be opened as it was.
-    #[error("{0}. Put it back as it was, or discard the saved state")]
+    #[error("{0}")]
     Unusable(MediumError),
     /// It cannot be read, or the check was cancelled.
     #[error("“{}” cannot be compared with the saved state: {error}", path.display())]
@@ -124,6 +132,10 @@ pub enum IdentityError {
         /// What the host says.
         error: io::Error,
     },
+}
+
+fn last_write(seconds: Option<u64>) -> String {
+    seconds.map(|seconds| format!(" (its last write: {} UTC)", utc(seconds))).unwrap_or_default()
 }
 
 impl MediumIdentity {
@@ -231,10 +243,12 @@ impl MediumIdentity {
         })?;
         let file = File::open(&self.path).map_err(host)?;
         let now = (&file).seek(SeekFrom::End(0)).map_err(host)?;
+        let modified = Stamp::of(&file).modified;
+        let written = modified.map(|(seconds, _)| seconds);
         if now != self.size {
-            return Err(IdentityError::Size { path: self.path.clone(), was: self.size, now });
+            return Err(IdentityError::Size { path: self.path.clone(), was: self.size, now, written });
         }
-        if self.modified.is_some() && Stamp::of(&file).modified == self.modified {
+        if self.modified.is_some() && modified == self.modified {
             return Ok(());
         }
         let hash = if self.hash.starts_with(sums::MARK) {
@@ -246,7 +260,7 @@ impl MediumIdentity {
         if hash == self.hash {
             return Ok(());
         }
-        Err(IdentityError::Content(self.path.clone()))
+        Err(IdentityError::Content { path: self.path.clone(), written })
     }
 }
 
@@ -305,8 +319,8 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[PART + 1] = 2;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(matches!(identity.check(&mut |_, _| true), Err(IdentityError::Content(_))));
-        assert!(matches!(old.check(&mut |_, _| true), Err(IdentityError::Content(_))));
+        assert!(matches!(identity.check(&mut |_, _| true), Err(IdentityError::Content { .. })));
+        assert!(matches!(old.check(&mut |_, _| true), Err(IdentityError::Content { .. })));
         assert!(matches!(identity.check(&mut |_, _| false), Err(IdentityError::Host { .. })));
         std::fs::write(&path, b"short").unwrap();
         assert!(matches!(identity.check(&mut |_, _| true), Err(IdentityError::Size { now: 5, .. })));

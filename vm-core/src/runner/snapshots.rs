@@ -115,16 +115,27 @@ impl Teller {
 /// What `Worker` starts with.
 pub(super) struct Opened {
     pub snapshots: Snapshots,
-    /// The machine goes on from here.
-    pub restored: Option<snapshot::keeper::Restored>,
+    pub start: Start,
+}
+
+/// Where a machine starts.
+pub(super) enum Start {
+    /// With its disks as they are.
+    Plain,
+    /// In a snapshot. `given_up`: why the state that it slept with could not be woken.
+    Restored { restored: Box<snapshot::keeper::Restored>, given_up: Option<StateError> },
+    /// In the state that it sleeps with, to go to this snapshot from there.
+    Awake(SnapshotId),
 }
 
 impl Snapshots {
     /// Finds the snapshots of a machine that is about to start, and changes its drives to what they hold now, or in the snapshot that it is
-    /// to start from.
+    /// to start from. A machine that sleeps with a state that fits, in the folder `asleep`, has its drives as they are now: it goes to the
+    /// snapshot when it is awake, so that its memory can be kept, too.
     pub fn open(
         home: Option<PathBuf>,
         from: Option<SnapshotId>,
+        asleep: Option<&Path>,
         checkpoints: Option<Duration>,
         config: &mut MachineConfig,
     ) -> Result<Opened, StateError> {
@@ -141,24 +152,36 @@ impl Snapshots {
             next_checkpoint: Instant::now() + checkpoints.unwrap_or_default(),
             tend_at: Some(Instant::now() + TEND_AFTER),
         };
-        let Some(home) = snapshots.home.clone() else { return Ok(Opened { snapshots, restored: None }) };
+        let opened = |snapshots, start| Ok(Opened { snapshots, start });
+        let Some(home) = snapshots.home.clone() else { return opened(snapshots, Start::Plain) };
         if !Keeper::is_there(&home) {
             return match from {
                 Some(id) => Err(StateError::NoSnapshot(id.to_string())),
-                None => Ok(Opened { snapshots, restored: None }),
+                None => opened(snapshots, Start::Plain),
             };
         }
         let keeper = Keeper::open(&home, Files::default())?;
         let wanted = from.or(keeper.tree().next_start);
-        let restored = match wanted {
-            None => {
+        let start = match (wanted, asleep.filter(|folder| snapshot::exists(folder))) {
+            (None, _) => {
                 keeper.configure(config)?;
-                None
+                Start::Plain
             }
-            Some(id) => Some(keeper.restore_off(id, config)?),
+            (Some(id), None) => Start::Restored { restored: Box::new(keeper.restore_off(id, config)?), given_up: None },
+            (Some(id), Some(folder)) => match keeper.wakes(config, folder) {
+                Ok(now) => {
+                    *config = now;
+                    Start::Awake(id)
+                }
+                // These stay as they are until somebody puts the disks back; nobody could go on from here before.
+                Err(error @ (StateError::Media(_) | StateError::Hardware(_) | StateError::Damaged { .. })) => {
+                    Start::Restored { restored: Box::new(keeper.restore_off(id, config)?), given_up: Some(error) }
+                }
+                Err(error) => return Err(error),
+            },
         };
         snapshots.keeper = Some(Arc::new(keeper));
-        Ok(Opened { snapshots, restored })
+        opened(snapshots, start)
     }
 
     /// What a person should know from the start.

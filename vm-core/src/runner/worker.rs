@@ -12,7 +12,7 @@ use super::command::{Command, CommandError, Reply};
 use super::event::{EndReason, Event, RunState, Statistics};
 use super::handle::{Request, Shared, VmHandle};
 use super::media::{BlockInfo, MediumChange};
-use super::snapshots::{Opened, SnapshotTask, Snapshots, load_restored};
+use super::snapshots::{Opened, SnapshotTask, Snapshots, Start, load_restored};
 use crate::bus::Bus as _;
 use crate::bus::signals::{Signals, StopReason};
 use crate::chardev::CharBackend;
@@ -219,6 +219,8 @@ pub(super) struct Worker {
     counted: (Instant, u64, Duration),
     worked: Duration,
     pub(super) end: Option<EndReason>,
+    /// Why the command at hand failed is known to the person already.
+    failure_told: bool,
 }
 
 impl Worker {
@@ -242,14 +244,27 @@ impl Worker {
             snapshot,
             checkpoints,
         } = options;
-        let opened = Snapshots::open(home, snapshot, checkpoints, &mut config).map_err(|error| error.to_string())?;
-        let Opened { snapshots, restored } = opened;
+        let opened = Snapshots::open(home, snapshot, resume_from.as_deref(), checkpoints, &mut config);
+        let Opened { snapshots, start } = opened.map_err(|error| error.to_string())?;
         let mut machine =
             Machine::new(config, signals, &firmware, serial, debug_ports).map_err(|error| error.to_string())?;
-        match (restored, &resume_from) {
-            (Some(restored), _) => load_restored(&mut machine, restored.state, true)?,
-            (None, Some(folder)) => snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?,
-            (None, None) => {}
+        let mut go_to = None;
+        match (start, &resume_from) {
+            (Start::Restored { restored, given_up }, _) => {
+                load_restored(&mut machine, restored.state, true)?;
+                if let Some(error) = given_up {
+                    let text =
+                        format!("The state that the machine slept with could not be kept as a snapshot:\n{error}");
+                    shared.publish(&Event::Notice(text));
+                }
+            }
+            (start, Some(folder)) => {
+                snapshot::load(&mut machine, folder).map_err(|error| error.to_string())?;
+                if let Start::Awake(id) = start {
+                    go_to = Some(id);
+                }
+            }
+            (_, None) => {}
         }
         if let Some(text) = snapshots.notice() {
             shared.publish(&Event::Notice(text.to_owned()));
@@ -271,7 +286,12 @@ impl Worker {
             counted,
             worked: Duration::ZERO,
             end: None,
+            failure_told: false,
         };
+        if let Some(id) = go_to {
+            worker.snapshot_work(SnapshotTask::Restore { id, keep: true }, None)?;
+            worker.snapshots.take_started();
+        }
         if paused {
             worker.shared.publish_state(RunState::Paused);
         } else {
@@ -327,6 +347,7 @@ impl Worker {
         loop {
             match self.incoming.try_recv() {
                 Ok(Request { command, reply }) => {
+                    self.failure_told = false;
                     let answer = self.carry_out(command);
                     let started = self.snapshots.take_started();
                     if let (Some(job), Some(reply), Ok(_)) = (started, &reply, &answer) {
@@ -334,7 +355,9 @@ impl Worker {
                     } else if let Some(reply) = reply {
                         // The asker may have gone away; that is its right.
                         let _ = reply.send(answer);
-                    } else if let Err(error) = answer {
+                    } else if let Err(error) = answer
+                        && !std::mem::take(&mut self.failure_told)
+                    {
                         self.shared.publish(&Event::Notice(error.to_string()));
                     }
                     if self.end.is_some() {
@@ -516,6 +539,7 @@ impl Worker {
             let text = error.to_string();
             let state = if matches!(before, RunState::Stopped(_)) { before } else { RunState::Paused };
             let cancelled = matches!(error, StateError::Cancelled);
+            self.failure_told = true;
             if !cancelled {
                 self.shared.publish(&Event::SaveFailed(text.clone()));
             }

@@ -334,6 +334,17 @@ impl Keeper {
         self.commit(|tree| tree.asleep = Some(folder))
     }
 
+    /// The machine with its disks as they are now, if it can go on from the state in `folder`.
+    ///
+    /// # Errors
+    /// In words, where it cannot.
+    pub fn wakes(&self, config: &MachineConfig, folder: &Path) -> Result<MachineConfig, StateError> {
+        let mut now = config.clone();
+        self.configure(&mut now)?;
+        super::fits(&now, folder)?;
+        Ok(now)
+    }
+
     fn is_asleep(&self) -> bool {
         self.lock().asleep.as_ref().is_some_and(|folder| super::exists(&self.home.join(folder)))
     }

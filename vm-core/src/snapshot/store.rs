@@ -11,8 +11,9 @@ use twox_hash::XxHash3_64;
 use super::manifest::{Device, FORMAT, Hardware, Manifest, Medium, MemoryFile};
 use super::section::{LoadError, Memory, Section};
 use crate::bus::Bus as _;
-use crate::config::ImageFormat;
+use crate::config::{DriveSlot, ImageFormat, MachineConfig};
 use crate::disk::identity::{IdentityStep, Measured};
+use crate::disk::image;
 use crate::disk::sums::{self, FileSums};
 use crate::machine::board::Drive;
 use crate::machine::run::Machine;
@@ -80,7 +81,7 @@ pub enum StateError {
     #[error("the machine has changed since it was saved, so the state does not fit it:\n{}\nPut it back as it was, or discard the saved state and start afresh.", .0.join("\n"))]
     Hardware(Vec<String>),
     /// A medium is not the one of the state.
-    #[error("{}\nResuming would damage it, so nothing was started and nothing was written. Put back the disk as it was, or discard the saved state and start afresh.", .0.join("\n"))]
+    #[error("{}\nResuming would damage it, so nothing was started and nothing was written. Put back the disk as it was, go back to a snapshot, or discard the saved state and start afresh.", .0.join("\n"))]
     Media(Vec<String>),
     /// The list of snapshots cannot be used.
     #[error("the list of snapshots {path} cannot be used: {reason}. Nothing was changed. Put it back from a backup of the machine's folder; the disks' files are in “disks” beside it.", path = path.display())]
@@ -227,7 +228,11 @@ pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
     if !differences.is_empty() {
         return Err(StateError::Hardware(differences));
     }
-    check_media(machine, &manifest.media)?;
+    let now = machine.parts().1.drives().map(|drive| {
+        let format = drive.medium.as_ref().map_or(ImageFormat::Raw, |medium| medium.format);
+        (drive.slot, drive.path().map(|path| (path.clone(), format)))
+    });
+    check_media(now, &manifest.media)?;
     let sections = read_memories(machine, &manifest, folder)?;
     // Devices compute their wires from the time that it is.
     machine.clock().set(manifest.guest_time);
@@ -235,6 +240,25 @@ pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
     machine.follow_host(if manifest.host_time == 0 { manifest.saved_at } else { manifest.host_time });
     machine.release_keys();
     Ok(())
+}
+
+/// Whether the state in `folder` fits a machine that is made like this. Its memory is not looked at.
+///
+/// # Errors
+/// In words, where it does not.
+pub(crate) fn fits(config: &MachineConfig, folder: &Path) -> Result<(), StateError> {
+    let manifest = read_manifest(&folder.join(MANIFEST))?;
+    let differences = manifest.hardware.differences(&Hardware::of(config));
+    if !differences.is_empty() {
+        return Err(StateError::Hardware(differences));
+    }
+    let mut now = Vec::new();
+    for drive in &config.drives {
+        let format = |path: &PathBuf| drive.format.map_or_else(|| image::probe(path), Ok);
+        let medium = drive.path.as_ref().map(|path| format(path).map(|format| (path.clone(), format))).transpose();
+        now.push((drive.slot, medium.map_err(|error| StateError::Disk(error.to_string()))?));
+    }
+    check_media(now.into_iter(), &manifest.media)
 }
 
 /// Waits until every disk request has ended and is on stable storage.
@@ -283,23 +307,26 @@ fn record_media(
     Ok((media, all_sums))
 }
 
-fn check_media(machine: &mut Machine, saved: &[Medium]) -> Result<(), StateError> {
+/// `drives`: all that there are now, with what is in them.
+fn check_media(
+    drives: impl Iterator<Item = (DriveSlot, Option<(PathBuf, ImageFormat)>)>,
+    saved: &[Medium],
+) -> Result<(), StateError> {
     let mut problems = Vec::new();
-    for drive in machine.parts().1.drives() {
-        let then = saved.iter().find(|medium| medium.slot == drive.slot).map(|medium| &medium.identity);
-        match (then, drive.path()) {
+    for (slot, medium) in drives {
+        let then = saved.iter().find(|medium| medium.slot == slot).map(|medium| &medium.identity);
+        match (then, medium) {
             (None, None) => {}
             (Some(then), None) => {
-                problems.push(format!("{}: “{}” was in it, and now it is empty.", drive.slot, then.path.display()));
+                problems.push(format!("{slot}: “{}” was in it, and now it is empty.", then.path.display()));
             }
-            (None, Some(path)) => {
-                problems.push(format!("{}: it was empty, and now “{}” is in it.", drive.slot, path.display()));
+            (None, Some((path, _))) => {
+                problems.push(format!("{slot}: it was empty, and now “{}” is in it.", path.display()));
             }
-            (Some(then), Some(path)) => {
-                let format = drive.medium.as_ref().map_or(ImageFormat::Raw, |medium| medium.format);
+            (Some(then), Some((path, format))) => {
                 // The file may have moved: what counts is what is in it.
                 if let Err(error) = then.check_at(path, format, &mut |_, _| true) {
-                    problems.push(format!("{}: {error}.", drive.slot));
+                    problems.push(format!("{slot}: {error}."));
                 }
             }
         }

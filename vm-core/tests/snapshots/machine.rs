@@ -1,6 +1,7 @@
 //! A guest that compares its memory with its disk, and snapshots of it while it runs.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command as Process;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use vm_core::config::{DriveConfig, DriveKind, DriveSlot, ImageFormat, MachineCon
 use vm_core::disk::convert;
 use vm_core::runner::event::EndReason;
 use vm_core::runner::{Command, Event, Reply, RunState, SnapshotEvent, StartOptions, VmHandle, start};
+use vm_core::snapshot::exists;
 use vm_core::snapshot::tree::{SnapshotId, SnapshotTree};
 
 struct Guest {
@@ -58,10 +60,16 @@ impl Guest {
         }
     }
 
+    fn state(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
     fn start(&self, snapshot: Option<SnapshotId>) -> Running {
         let options = StartOptions {
             signals: Arc::new(Signals::new()),
             home: Some(self.home.clone()),
+            resume_from: exists(&self.state()).then(|| self.state()),
+            state: Some(self.state()),
             snapshot,
             ..StartOptions::default()
         };
@@ -182,6 +190,49 @@ fn a_running_guest_never_sees_memory_and_disk_of_two_moments() {
     running.wait(10);
     let text = running.monitor("info snapshots");
     assert!(text.contains("branch") && text.contains("← now") && !text.contains("round 2"), "{text}");
+    running.off();
+}
+
+#[test]
+fn a_machine_that_sleeps_is_kept_with_its_memory_before_it_goes_to_a_snapshot() {
+    let guest = Guest::new("sleeps", 8);
+    let snapshots = || SnapshotTree::read(&guest.home).unwrap().snapshots;
+    let sleep = |running: Running| {
+        running.machine.send(Command::SaveAndClose(None));
+        running.ended(&EndReason::Saved(guest.state()));
+    };
+    let running = guest.start(None);
+    running.wait(20);
+    running.take("early");
+    let early = snapshots()[0].id;
+    let late = running.wait(400);
+    sleep(running);
+    let running = guest.start(Some(early));
+    running.wait(5);
+    assert!(running.count() < late, "it is not at the snapshot");
+    // The kept one is written behind the guest.
+    let until = Instant::now() + Duration::from_mins(1);
+    while snapshots().len() < 2 {
+        assert!(Instant::now() < until, "nothing was kept");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kept = snapshots()[1].clone();
+    assert!(kept.has_memory, "{kept:?}");
+    running.restore(kept.id);
+    assert!(running.count() >= late, "{} is before {late}", running.count());
+    running.wait(5);
+    sleep(running);
+
+    // One whose disk is another by now cannot be woken. Its disks are kept, its state stays nobody's.
+    let overlays = fs::read_dir(guest.home.join("disks")).unwrap().map(|entry| entry.unwrap().path());
+    let top = overlays.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
+    fs::OpenOptions::new().append(true).open(&top).unwrap().write_all(&vec![0; 65536]).unwrap();
+    let count = snapshots().len();
+    let running = guest.start(Some(early));
+    running.wait(5);
+    assert!(running.count() < late, "it is not at the snapshot");
+    assert_eq!(snapshots().len(), count + 1);
+    assert!(!snapshots().last().unwrap().has_memory);
     running.off();
 }
 

@@ -1,5 +1,7 @@
 //! Civil time, counted as the chip counts it.
 
+use crate::calendar::Date;
+
 /// Civil time as the registers hold it. A guest may have written anything: it counts on from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time {
@@ -19,22 +21,15 @@ impl Time {
         // The first second of year 0 and the last of year 9999.
         let seconds = seconds.clamp(-62_167_219_200, 253_402_300_799);
         let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Days since 1 March of year 0, in eras of 400 years.
-        let shifted = days + 719_468;
-        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let march_month = (5 * of_year + 2) / 153;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let Date { year, month, day, weekday } = Date::from_days(days);
         Self {
             second: (rest % 60) as u8,
             minute: (rest / 60 % 60) as u8,
             hour: (rest / 3_600) as u8,
-            // 1 January 1970 was a Thursday.
-            weekday: ((days + 4).rem_euclid(7) + 1) as u8,
-            day: (of_year - (153 * march_month + 2) / 5 + 1) as u8,
-            month: month as u8,
-            year: (year_of_era + era * 400 + i64::from(month <= 2)) as u16,
+            weekday,
+            day,
+            month,
+            year: year as u16,
         }
     }
 
