@@ -416,7 +416,11 @@ impl Translator<'_> {
         // Where others than CF live on, they have to be kept.
         let kept = live & !CF != 0;
         if kept && !self.need_result_form() {
-            return false;
+            self.asm.call(self.stubs.result_form);
+            let none = self.asm.jcc_forward(Cond::B);
+            self.host_flags_gone();
+            self.known.flags.known = None;
+            self.cold_op(none);
         }
         let number = match form {
             Form::Imm => None,

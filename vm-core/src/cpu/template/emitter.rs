@@ -437,6 +437,11 @@ impl Assembler {
         self.byte(count as u8);
     }
 
+    /// The same by CL.
+    pub fn double_shift_cl(&mut self, size: Size, right: bool, to: Reg, from: Reg) {
+        self.registers(size, 0, if right { 0x1ad } else { 0x1a5 }, from.code(), to, false);
+    }
+
     /// An instruction of the 0F map on registers that takes no bytes: IMUL (af), BSF (bc), BSR (bd), CMOVcc (40 + cc).
     pub fn extended(&mut self, size: Size, op: u8, to: Reg, from: Reg) {
         self.registers(size, 0, 0x100 | u32::from(op), to.code(), from, false);

@@ -155,11 +155,67 @@ impl Translator<'_> {
 
     pub fn double_shift(&mut self, uop: &Uop, shift: DoubleShift, form: Form, size: Size, live: u32) -> bool {
         let (Place::Reg(to), Place::Reg(from)) = (place(uop.d), place(uop.a)) else { return false };
-        if size != Size::D || form != Form::Imm || live != 0 {
+        let right = shift == DoubleShift::Shrd;
+        if size != Size::D {
             return false;
         }
-        self.asm.double_shift(size, shift == DoubleShift::Shrd, to, from, uop.imm & 31);
+        let count = uop.imm & 31;
+        match (form, live != 0) {
+            (Form::Imm, false) => self.asm.double_shift(size, right, to, from, count),
+            (Form::Reg, false) => self.asm.double_shift_cl(size, right, to, from),
+            (Form::Imm, true) => {
+                self.asm.mov(size, Reg::R14, from);
+                if count > 1 {
+                    self.asm.double_shift(size, right, to, Reg::R14, count - 1);
+                    self.asm.shift_imm(size, number(opposite(right)), Reg::R14, count - 1);
+                }
+                self.last_double_shift(right, to);
+            }
+            (Form::Reg, true) => {
+                if to == Reg::Rcx {
+                    return false;
+                }
+                self.asm.test_imm(Size::B, Reg::Rcx, 31);
+                let nothing = self.asm.jcc_forward(Cond::E);
+                self.asm.mov(size, Reg::R14, from);
+                self.asm.lea(Size::D, Reg::Rcx, Mem::Base(Reg::Rcx, -1));
+                self.asm.double_shift_cl(size, right, to, Reg::R14);
+                self.asm.shift_cl(size, number(opposite(right)), Reg::R14);
+                self.asm.lea(Size::D, Reg::Rcx, Mem::Base(Reg::Rcx, 1));
+                self.known.flags.known = None;
+                self.last_double_shift(right, to);
+                self.asm.bind(nothing);
+                self.flags_unknown();
+            }
+        }
         self.known.flags.host = 0;
         true
     }
+
+    /// The last step, into which R14 gives its bit, and the flags that it leaves.
+    fn last_double_shift(&mut self, right: bool, to: Reg) {
+        let size = Size::D;
+        if !right {
+            self.remember_operand(A, size, to);
+            self.asm.double_shift(size, false, to, Reg::R14, 1);
+            self.remember_result(size, to);
+            self.remember_kind(Lazy::Shl, size);
+            return;
+        }
+        self.asm.double_shift(size, true, to, Reg::R14, 1);
+        self.asm.mov_imm(size, Reg::R14, 0);
+        self.asm.setcc(Cond::O, Reg::R14);
+        self.asm.mov_imm(size, Reg::R11, 0);
+        self.asm.setcc(Cond::B, Reg::R11);
+        self.asm.shift_imm(size, number(Shift::Shl), Reg::R14, OF.trailing_zeros());
+        self.asm.alu(size, Group1::Or, Reg::R14, Reg::R11);
+        self.asm.store(size, A, Reg::R14);
+        self.remember_result(size, to);
+        self.remember_kind(Lazy::Result, size);
+    }
+}
+
+/// What a source of SHRD (`right`) or SHLD is shifted by, so that its next bit is the one that goes in.
+const fn opposite(right: bool) -> Shift {
+    if right { Shift::Shr } else { Shift::Shl }
 }
