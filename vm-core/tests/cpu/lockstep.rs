@@ -97,6 +97,9 @@ fn run(
     one_bus.ram().write(at, code);
     other_bus.ram().write(at, code);
     let mut instructions = 0;
+    let tables = tables_of(one_bus);
+    // A guest that writes over its own page tables and flushes nothing may see old translations or new ones (SDM vol. 3, 4.10.2).
+    let excused = |one: &Cpu, bus: &FlatBus| one.state.cr[0] >> 31 & 1 != 0 && tables_of(bus) != tables;
     for slice in 0..30 {
         let most = [3, 40, 1000][random.below(3) as usize];
         let budget = match last {
@@ -109,6 +112,10 @@ fn run(
         one_bus.signals().take_raised();
         other_bus.signals().take_raised();
         let (ours, expected) = (image(&other, exits.1), image(&one, exits.0));
+        let same = ours == expected && one_bus.bytes() == other_bus.bytes();
+        if !same && excused(&one, one_bus) {
+            break;
+        }
         if ours != expected {
             return Err((slice, budget, format!("{from:x}:{}", difference(&ours, &expected))));
         }
@@ -157,6 +164,14 @@ fn run(
     }
     let stats = other.code.stats;
     Ok(Done { instructions, native: stats.native_instructions + stats.region_instructions })
+}
+
+/// The page tables that [`prepare`] makes, without the bits that the processor itself sets in them.
+fn tables_of(bus: &FlatBus) -> Vec<u8> {
+    let (accessed, dirty) = (1 << 5, 1 << 6);
+    let tables = [0x4000..0x8000, 0x2_0000..0x2_2000];
+    let bytes = tables.into_iter().flat_map(|table| bus.bytes()[table].iter().enumerate());
+    bytes.map(|(at, byte)| if at % 4 == 0 { byte & !(accessed | dirty) } else { *byte }).collect()
 }
 
 #[test]
