@@ -104,6 +104,8 @@ impl Translator<'_> {
                 };
                 self.need_condition(cond);
                 self.asm.x87(escape, second);
+                // Where the interpreter has done it, the host's flags are others.
+                self.host_flags_gone();
             }
             X87::Compares => {
                 // C1 is cleared, which not every processor does here: these two leave all else as it is.
