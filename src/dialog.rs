@@ -273,6 +273,11 @@ pub(crate) fn frame(context: &egui::Context) -> egui::Frame {
     egui::Frame::popup(&context.global_style()).inner_margin(20)
 }
 
+/// As wide as a dialog with a few words is, and never wider than the window.
+pub(crate) fn set_width(ui: &mut egui::Ui) {
+    ui.set_width(420.0_f32.min(ui.ctx().content_rect().width() - 40.0));
+}
+
 /// What a person answered.
 pub(crate) enum Answer {
     /// Nothing yet.
@@ -288,7 +293,7 @@ pub(crate) fn ask_ui(context: &egui::Context, title: &str, words: &[String], but
     let mut answer = Answer::Open;
     let id = egui::Id::unique(("ask", title));
     let modal = egui::Modal::new(id).frame(frame(context)).show(context, |ui| {
-        ui.set_width(420.0_f32.min(context.content_rect().width() - 40.0));
+        set_width(ui);
         ui.heading(title);
         for line in words {
             ui.label(line);

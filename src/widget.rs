@@ -4,5 +4,6 @@ pub mod banner;
 pub mod button;
 pub mod machine_form;
 pub mod path_field;
+pub mod progress;
 pub mod snapshot_tree;
 pub mod state_dot;

@@ -67,7 +67,7 @@ impl App {
                 Some(_) => self.media_available(id),
             },
             UiCommand::TakeSnapshot => self.may_take(id),
-            UiCommand::RestoreSnapshot => self.may_restore(id),
+            UiCommand::RestoreSnapshot => self.may_change_snapshot(id),
             UiCommand::CompareSnapshot | UiCommand::DeleteSnapshot => self.may_change_snapshot(id),
             UiCommand::CloneSnapshot => self.may_clone(id),
             UiCommand::CancelSnapshot => yes(self.can_cancel(id), "Nothing is being done with its snapshots"),

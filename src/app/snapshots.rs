@@ -155,12 +155,6 @@ impl App {
         }
     }
 
-    /// The same for going back to it.
-    pub(crate) fn may_restore(&self, id: &str) -> Result<(), &'static str> {
-        // One that sleeps is woken and kept first.
-        self.may_change_snapshot(id)
-    }
-
     /// Whether there is something to cancel.
     pub(crate) fn can_cancel(&self, id: &str) -> bool {
         self.busy_with_snapshots(id)

@@ -10,9 +10,9 @@ use super::{Answer, Dialog, FormOf, ask_ui};
 use crate::app::App;
 use crate::library::size_words;
 use crate::ui_command::UiCommand;
-use crate::widget::button;
 use crate::widget::machine_form::{self, Field};
 use crate::widget::path_field::first_path_field_ui;
+use crate::widget::{button, progress};
 
 /// What is typed in one of these dialogs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,9 +91,8 @@ impl App {
                 let off = self.off_job.as_ref().filter(|job| job.id == page.job).map(crate::app::OffJob::progress);
                 let on = self.sessions.get(page.job).and_then(|session| session.snapshot_job).map(|job| job.progress);
                 let (done, all) = off.or(on).unwrap_or_default();
-                let part = if all == 0 { 0.0 } else { done as f32 / all as f32 };
                 let text = format!("{} of {}", size_words(done), size_words(all));
-                ui.add(egui::ProgressBar::new(part).text(text));
+                ui.add(progress::bar((done, all), text));
                 context.request_repaint_after(std::time::Duration::from_millis(100));
             }
             ui.add_space(8.0);

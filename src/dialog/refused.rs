@@ -16,12 +16,9 @@ impl App {
         let has_snapshots = self.browser_of(&id).is_some_and(|browser| !browser.tree.snapshots.is_empty());
         // The engine's words say what differs and what one can do.
         let lines: Vec<String> = words.lines().map(str::to_owned).collect();
-        let buttons: &[&str] = if has_snapshots {
-            &["Close", "Discard the state…", "Snapshots"]
-        } else {
-            &["Close", "Discard the state…"]
-        };
-        let answer = ask_ui(context, &format!("The saved state of {name} cannot go on"), &lines, buttons);
+        let buttons = ["Close", "Discard the state…", "Snapshots"];
+        let offered = &buttons[..if has_snapshots { 3 } else { 2 }];
+        let answer = ask_ui(context, &format!("The saved state of {name} cannot go on"), &lines, offered);
         if matches!(answer, Answer::Open) {
             return Some(Dialog::Refused { id, words });
         }

@@ -11,7 +11,7 @@ use crate::session::Banner;
 use crate::theme::{self, Tone};
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
-use crate::widget::button;
+use crate::widget::{button, progress};
 
 /// How long the hint of full screen is shown.
 const HINT_SECONDS: f64 = 4.0;
@@ -39,10 +39,9 @@ impl App {
         egui::Frame::new().inner_margin(8).show(ui, |ui| {
             if saving {
                 let (done, all) = progress.unwrap_or((0, 1));
-                let part = done as f32 / all.max(1) as f32;
                 ui.horizontal(|ui| {
-                    let bar = egui::ProgressBar::new(part).desired_width(420.0);
-                    ui.add(bar.text(format!("Saving: {} of {} MiB", done >> 20, all >> 20)));
+                    let text = format!("Saving: {} of {} MiB", done >> 20, all >> 20);
+                    ui.add(progress::bar((done, all), text).desired_width(420.0));
                     if ui.button("Cancel").clicked() {
                         self.cancel_save(id);
                     }

@@ -7,8 +7,8 @@ use crate::app::{App, Status, local_time};
 use crate::library::size_words;
 use crate::ui_command::UiCommand;
 use crate::widget::banner::banner_ui;
-use crate::widget::button;
 use crate::widget::snapshot_tree::{Action, Tile, snapshot_tree_ui};
+use crate::widget::{button, progress};
 
 /// Minutes between automatic snapshots that one can choose; 0 is none.
 const CHECKPOINTS: &[u32] = &[0, 5, 10, 30, 60];
@@ -83,13 +83,12 @@ impl App {
 
     fn snapshot_progress_ui(&mut self, ui: &mut egui::Ui, id: &str) {
         let bar = |ui: &mut egui::Ui, words: &str, (done, all): (u64, u64)| {
-            let part = if all == 0 { 0.0 } else { done as f32 / all as f32 };
             let text = if all == 0 {
                 words.to_owned()
             } else {
                 format!("{words}: {} of {}", size_words(done), size_words(all))
             };
-            ui.add(egui::ProgressBar::new(part).desired_width(420.0).text(text));
+            ui.add(progress::bar((done, all), text).desired_width(420.0));
         };
         let on = self.sessions.get(id).and_then(|session| session.snapshot_job);
         let off = self.off_job.as_ref().filter(|job| job.id == id);

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use eframe::egui;
-use vm_core::runner::{Command, Event, RunState, VmHandle};
+use vm_core::runner::{Command, CommandError, Event, Reply, RunState, VmHandle};
 
 use crate::dialog::{self, Answer, ask_ui};
+use crate::widget::progress;
 
 /// How long a machine may take to end that was switched off.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,10 +18,14 @@ pub enum Closing {
     Asking,
     /// The machine is being saved.
     Saving {
+        /// What becomes of it.
+        answer: Receiver<Result<Reply, CommandError>>,
         /// What the machine tells meanwhile.
         events: Receiver<Event>,
         /// Bytes so far and in all.
         progress: (u64, u64),
+        /// The person does not want it any more.
+        cancelled: bool,
         /// It ran before.
         ran: bool,
     },
@@ -37,15 +42,15 @@ pub enum Closing {
 
 impl Closing {
     /// Switches the machine off.
-    pub fn power_off(machine: &VmHandle) -> Self {
+    fn power_off(machine: &VmHandle) -> Self {
         machine.send(Command::PowerOff);
         Self::PoweringOff(Instant::now())
     }
 
     fn save(machine: &VmHandle, ran: bool) -> Self {
         let events = machine.events();
-        machine.send(Command::SaveAndClose(None));
-        Self::Saving { events, progress: (0, 0), ran }
+        let answer = machine.request(Command::SaveAndClose(None));
+        Self::Saving { answer, events, progress: (0, 0), cancelled: false, ran }
     }
 
     /// Whether there is something to read or to answer.
@@ -72,20 +77,27 @@ impl Closing {
                     Answer::Button(_) | Answer::Escaped => None,
                 }
             }
-            Self::Saving { events, mut progress, ran } => {
+            Self::Saving { answer, events, mut progress, mut cancelled, ran } => {
+                // Where it is saved the machine ends, and the window with it.
+                if let Ok(Err(error)) = answer.try_recv() {
+                    if !cancelled {
+                        return Some(Self::Failed { words: error.to_string(), ran });
+                    }
+                    if ran {
+                        machine.send(Command::Resume);
+                    }
+                    return None;
+                }
                 for event in events.try_iter() {
-                    match event {
-                        Event::SaveProgress(done, all) => progress = (done, all),
-                        Event::SaveFailed(words) => return Some(Self::Failed { words, ran }),
-                        // It was cancelled.
-                        Event::State(RunState::Running | RunState::Paused | RunState::Stopped(_)) => return None,
-                        _ => {}
+                    if let Event::SaveProgress(done, all) = event {
+                        progress = (done, all);
                     }
                 }
                 if saving_ui(context, progress) {
+                    cancelled = true;
                     machine.cancel_save();
                 }
-                Some(Self::Saving { events, progress, ran })
+                Some(Self::Saving { answer, events, progress, cancelled, ran })
             }
             Self::Failed { ref words, ran } => {
                 let words = [words.clone(), "Nothing is lost: the machine waits where it was.".to_owned()];
@@ -109,10 +121,9 @@ impl Closing {
 /// True: the person does not want it any more.
 fn saving_ui(context: &egui::Context, (done, all): (u64, u64)) -> bool {
     let modal = egui::Modal::new(egui::Id::unique("saving")).frame(dialog::frame(context)).show(context, |ui| {
-        ui.set_width(420.0_f32.min(context.content_rect().width() - 40.0));
+        dialog::set_width(ui);
         ui.heading("Saving, then closing");
-        let part = if all == 0 { 0.0 } else { done as f32 / all as f32 };
-        ui.add(egui::ProgressBar::new(part).text(format!("{} of {} MiB", done >> 20, all >> 20)));
+        ui.add(progress::bar((done, all), format!("{} of {} MiB", done >> 20, all >> 20)));
         ui.button("Cancel").clicked()
     });
     modal.inner || modal.should_close()

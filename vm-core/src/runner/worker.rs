@@ -356,7 +356,7 @@ impl Worker {
                         // The asker may have gone away; that is its right.
                         let _ = reply.send(answer);
                     } else if let Err(error) = answer
-                        && !std::mem::take(&mut self.failure_told)
+                        && !self.failure_told
                     {
                         self.shared.publish(&Event::Notice(error.to_string()));
                     }
@@ -438,13 +438,28 @@ impl Worker {
 
     /// Stop → save → end.
     pub(super) fn close(&mut self, folder: Option<PathBuf>) -> Result<(), String> {
+        let folder = self.place_to_sleep(folder).inspect_err(|text| {
+            self.pause_machine();
+            self.tell_failed_save(text);
+        })?;
+        self.save(&folder, true)?;
+        self.end = Some(EndReason::Saved(folder));
+        Ok(())
+    }
+
+    /// Where the state goes, with all that has to be done before it is written.
+    fn place_to_sleep(&mut self, folder: Option<PathBuf>) -> Result<PathBuf, String> {
         let folder = folder.or_else(|| self.state.clone());
         let folder = folder.ok_or("there is no place for the state of this machine: say a folder")?;
         self.finish_snapshots();
         self.snapshots.fall_asleep(&folder)?;
-        self.save(&folder, true)?;
-        self.end = Some(EndReason::Saved(folder));
-        Ok(())
+        Ok(folder)
+    }
+
+    /// For whoever did not ask: the machine is paused and whole.
+    fn tell_failed_save(&mut self, text: &str) {
+        self.failure_told = true;
+        self.shared.publish(&Event::SaveFailed(text.to_owned()));
     }
 
     pub(super) fn pause_machine(&mut self) {
@@ -538,13 +553,14 @@ impl Worker {
         snapshot::save(&mut self.machine, folder, closing, &mut progress).map_err(|error| {
             let text = error.to_string();
             let state = if matches!(before, RunState::Stopped(_)) { before } else { RunState::Paused };
-            let cancelled = matches!(error, StateError::Cancelled);
-            self.failure_told = true;
-            if !cancelled {
-                self.shared.publish(&Event::SaveFailed(text.clone()));
-            }
             self.shared.publish_state(state);
-            if cancelled && was_running {
+            if !matches!(error, StateError::Cancelled) {
+                self.tell_failed_save(&text);
+                return text;
+            }
+            // Whoever cancelled it knows.
+            self.failure_told = true;
+            if was_running {
                 self.resume_machine();
             }
             text

@@ -81,7 +81,7 @@ pub enum StateError {
     #[error("the machine has changed since it was saved, so the state does not fit it:\n{}\nPut it back as it was, or discard the saved state and start afresh.", .0.join("\n"))]
     Hardware(Vec<String>),
     /// A medium is not the one of the state.
-    #[error("{}\nResuming would damage it, so nothing was started and nothing was written. Put back the disk as it was, go back to a snapshot, or discard the saved state and start afresh.", .0.join("\n"))]
+    #[error("{}\nResuming would damage it, so nothing was started and nothing was written. Put back the disk as it was, or discard the saved state and start afresh.", .0.join("\n"))]
     Media(Vec<String>),
     /// The list of snapshots cannot be used.
     #[error("the list of snapshots {path} cannot be used: {reason}. Nothing was changed. Put it back from a backup of the machine's folder; the disks' files are in “disks” beside it.", path = path.display())]
@@ -222,12 +222,7 @@ pub fn save(machine: &mut Machine, folder: &Path, closing: bool, progress: Progr
 /// # Errors
 /// In words; nothing has been written to any disk. The machine must then be thrown away.
 pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
-    let path = folder.join(MANIFEST);
-    let manifest = read_manifest(&path)?;
-    let differences = manifest.hardware.differences(&Hardware::of(machine.config()));
-    if !differences.is_empty() {
-        return Err(StateError::Hardware(differences));
-    }
+    let manifest = manifest_for(machine.config(), folder)?;
     let now = machine.parts().1.drives().map(|drive| {
         let format = drive.medium.as_ref().map_or(ImageFormat::Raw, |medium| medium.format);
         (drive.slot, drive.path().map(|path| (path.clone(), format)))
@@ -247,11 +242,7 @@ pub fn load(machine: &mut Machine, folder: &Path) -> Result<(), StateError> {
 /// # Errors
 /// In words, where it does not.
 pub(crate) fn fits(config: &MachineConfig, folder: &Path) -> Result<(), StateError> {
-    let manifest = read_manifest(&folder.join(MANIFEST))?;
-    let differences = manifest.hardware.differences(&Hardware::of(config));
-    if !differences.is_empty() {
-        return Err(StateError::Hardware(differences));
-    }
+    let manifest = manifest_for(config, folder)?;
     let mut now = Vec::new();
     for drive in &config.drives {
         let format = |path: &PathBuf| drive.format.map_or_else(|| image::probe(path), Ok);
@@ -259,6 +250,13 @@ pub(crate) fn fits(config: &MachineConfig, folder: &Path) -> Result<(), StateErr
         now.push((drive.slot, medium.map_err(|error| StateError::Disk(error.to_string()))?));
     }
     check_media(now.into_iter(), &manifest.media)
+}
+
+/// The manifest in `folder`, which is of the same hardware.
+fn manifest_for(config: &MachineConfig, folder: &Path) -> Result<Manifest, StateError> {
+    let manifest = read_manifest(&folder.join(MANIFEST))?;
+    let differences = manifest.hardware.differences(&Hardware::of(config));
+    if differences.is_empty() { Ok(manifest) } else { Err(StateError::Hardware(differences)) }
 }
 
 /// Waits until every disk request has ended and is on stable storage.

@@ -237,6 +237,28 @@ fn a_machine_that_sleeps_is_kept_with_its_memory_before_it_goes_to_a_snapshot() 
 }
 
 #[test]
+fn a_machine_that_has_no_place_to_sleep_says_so_and_goes_on() {
+    let guest = Guest::new("nowhere", 8);
+    let machine = start(guest.config(), StartOptions { home: Some(guest.home.clone()), ..StartOptions::default() });
+    let machine = machine.expect("a thread");
+    let running = Running { events: machine.events(), machine };
+    running.wait(5);
+    running.machine.send(Command::SaveAndClose(None));
+    let told = |event| match event {
+        Event::SaveFailed(text) => Some(text),
+        Event::Notice(text) => panic!("told as something without a next step: {text}"),
+        _ => None,
+    };
+    let until = Instant::now() + Duration::from_mins(1);
+    let text = std::iter::from_fn(|| running.events.recv_deadline(until).ok()).find_map(told).expect("told");
+    assert!(text.contains("no place"), "{text}");
+    assert_eq!(running.machine.state(), RunState::Paused);
+    running.machine.send(Command::Resume);
+    running.wait(5);
+    running.off();
+}
+
+#[test]
 fn the_monitor_saves_and_loads_by_name() {
     let guest = Guest::new("monitor", 8);
     let running = guest.start(None);

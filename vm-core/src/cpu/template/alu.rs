@@ -415,12 +415,8 @@ impl Translator<'_> {
         }
         // Where others than CF live on, they have to be kept.
         let kept = live & !CF != 0;
-        if kept && !self.need_result_form() {
-            self.asm.call(self.stubs.result_form);
-            let none = self.asm.jcc_forward(Cond::B);
-            self.host_flags_gone();
-            self.known.flags.known = None;
-            self.cold_op(none);
+        if kept {
+            self.ask_for_result_form();
         }
         let number = match form {
             Form::Imm => None,

@@ -346,6 +346,18 @@ impl Translator<'_> {
         }
     }
 
+    /// The same as [`Self::need_result_form`]; where only the running guest tells whether that can be done, it is asked, and the
+    /// interpreter executes the op if not. Before the op has changed anything.
+    pub fn ask_for_result_form(&mut self) {
+        if !self.need_result_form() {
+            self.asm.call(self.stubs.result_form);
+            let none = self.asm.jcc_forward(Cond::B);
+            self.host_flags_gone();
+            self.known.flags.known = None;
+            self.cold_op(none);
+        }
+    }
+
     /// Brings what is remembered into the form [`Lazy::Result`], where single flags can be changed. False: that cannot be done here.
     pub fn need_result_form(&mut self) -> bool {
         self.pay();

@@ -122,35 +122,34 @@ impl Translator<'_> {
         if count > 1 && !plain || to.is_high() {
             return false;
         }
-        if !self.need_result_form() {
-            if !plain {
-                return false;
-            }
-            self.asm.call(self.stubs.result_form);
-            let none = self.asm.jcc_forward(Cond::B);
-            self.host_flags_gone();
-            self.known.flags.known = None;
-            self.cold_op(none);
-        }
-        if !plain {
+        if plain {
+            self.ask_for_result_form();
+        } else if self.need_result_form() {
             self.need_host_flags(CF);
+        } else {
+            return false;
         }
         if count > 1 {
             self.asm.shift_imm(size, number(shift), to, count - 1);
         }
         self.asm.shift_imm(size, number(shift), to, 1);
-        self.asm.mov_imm(Size::D, Reg::R14, 0);
-        self.asm.setcc(Cond::O, Reg::R14);
-        self.asm.mov_imm(Size::D, Reg::R11, 0);
-        self.asm.setcc(Cond::B, Reg::R11);
-        self.asm.shift_imm(Size::D, number(Shift::Shl), Reg::R14, OF.trailing_zeros());
-        self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
+        self.carry_and_overflow();
         self.asm.load(Size::D, Reg::R11, A);
         self.asm.alu_imm(Size::D, Group1::And, Reg::R11, AF);
         self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
         self.asm.store(Size::D, A, Reg::R14);
         self.known.flags.host = 0;
         true
+    }
+
+    /// R14 = CF and OF of the host's flags, at their places. Uses R11.
+    fn carry_and_overflow(&mut self) {
+        self.asm.mov_imm(Size::D, Reg::R14, 0);
+        self.asm.setcc(Cond::O, Reg::R14);
+        self.asm.mov_imm(Size::D, Reg::R11, 0);
+        self.asm.setcc(Cond::B, Reg::R11);
+        self.asm.shift_imm(Size::D, number(Shift::Shl), Reg::R14, OF.trailing_zeros());
+        self.asm.alu(Size::D, Group1::Or, Reg::R14, Reg::R11);
     }
 
     pub fn double_shift(&mut self, uop: &Uop, shift: DoubleShift, form: Form, size: Size, live: u32) -> bool {
@@ -203,12 +202,7 @@ impl Translator<'_> {
             return;
         }
         self.asm.double_shift(size, true, to, Reg::R14, 1);
-        self.asm.mov_imm(size, Reg::R14, 0);
-        self.asm.setcc(Cond::O, Reg::R14);
-        self.asm.mov_imm(size, Reg::R11, 0);
-        self.asm.setcc(Cond::B, Reg::R11);
-        self.asm.shift_imm(size, number(Shift::Shl), Reg::R14, OF.trailing_zeros());
-        self.asm.alu(size, Group1::Or, Reg::R14, Reg::R11);
+        self.carry_and_overflow();
         self.asm.store(size, A, Reg::R14);
         self.remember_result(size, to);
         self.remember_kind(Lazy::Result, size);
