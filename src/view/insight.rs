@@ -52,7 +52,12 @@ fn engine_rows(figures: &Statistics) -> Vec<(&'static str, String)> {
         ("Blocks translated", format!("{}, with {} instructions", grouped(code.blocks), grouped(code.instructions))),
         (
             "Translations dropped",
-            format!("{} overwritten, everything {} times", grouped(code.killed), grouped(code.flushes)),
+            format!(
+                "{} overwritten, {} the oldest, everything {} times",
+                grouped(code.killed),
+                grouped(code.aged),
+                grouped(code.flushes)
+            ),
         ),
         ("Turns of the engine", grouped(code.dispatches)),
         ("Exceptions, interrupts", format!("{}, {}", grouped(code.faults), grouped(code.interrupts))),

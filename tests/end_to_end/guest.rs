@@ -166,6 +166,17 @@ impl Guest {
         self.child.as_ref().expect("a machine that runs").id()
     }
 
+    /// How often its threads have gone to sleep so far.
+    pub fn sleeps(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process())).expect("its threads");
+        let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+            // A thread may end meanwhile.
+            let status = std::fs::read_to_string(thread.ok()?.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+        };
+        threads.filter_map(of_thread).sum()
+    }
+
     fn status(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().unwrap())
     }

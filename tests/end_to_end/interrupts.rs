@@ -96,6 +96,27 @@ fn linux_takes_interrupts_from_the_apics_and_time_from_every_source() {
 }
 
 #[test]
+fn an_idle_guest_wakes_the_host_seldom_and_misses_no_tick() {
+    // This kernel ticks 250 times a second, whether there is something to do or not.
+    let mut linux = Shell::start("idle", "");
+    let mut look = || {
+        let (ticks, _) = linux.interrupts("LOC:");
+        let uptime = linux.say("cat /proc/uptime");
+        let seconds: f64 = uptime.split_whitespace().next().and_then(|text| text.parse().ok()).expect("an uptime");
+        (ticks, seconds, linux.guest.sleeps())
+    };
+    let (ticks_before, seconds_before, _) = look();
+    std::thread::sleep(Duration::from_secs(1));
+    let (_, _, sleeps_before) = look();
+    std::thread::sleep(Duration::from_secs(5));
+    let (ticks, seconds, sleeps) = look();
+    let (ticks, seconds) = ((ticks - ticks_before) as f64, seconds - seconds_before);
+    assert!(ticks > seconds * 240.0, "{ticks} ticks in {seconds} s");
+    assert!(((sleeps - sleeps_before) as f64) < ticks / 3.0, "{sleeps_before} to {sleeps} sleeps for {ticks} ticks");
+    linux.guest.quit();
+}
+
+#[test]
 fn linux_does_without_the_io_apic() {
     let mut linux = Shell::start("noapic", "noapic");
     let (timer, row) = linux.interrupts("timer");

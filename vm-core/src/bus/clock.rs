@@ -99,20 +99,28 @@ impl Clock {
         }
     }
 
-    /// How far guest time is behind what it would be on an idle host.
+    /// How far guest time is behind what it would be on an idle host, but for what [`Clock::rest`] was patient.
     pub fn behind(&self) -> Nanos {
-        self.stolen().as_ref().map_or(0, Stolen::lag)
+        self.stolen().as_ref().map_or(0, Stolen::unwanted)
     }
 
     /// Lets the machine's thread wait while the guest has nothing to do for `nap`: `wait` is called with the host's time to wait
-    /// at most, which is less where guest time is behind.
-    pub fn rest(&self, nap: Duration, wait: impl FnOnce(Duration)) {
-        let nanos = u64::try_from(nap.as_nanos()).unwrap_or(u64::MAX);
-        let lag = self.behind();
-        wait(Duration::from_nanos(nanos.saturating_sub(lag)));
+    /// at most, which is less where guest time is behind, or not at all.
+    ///
+    /// Where it has to wait it may wait for `patience`, even if that is longer. Guest time makes up for the rest: timer ticks that were
+    /// due meanwhile come one after the other, each at its own guest time, and the host was woken once for all of them.
+    pub fn rest(&self, nap: Duration, patience: Duration, wait: impl FnOnce(Duration)) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (nap, patience) = (nanos(nap), nanos(patience));
+        let lag = self.stolen().as_ref().map(Stolen::lag);
+        let needed = nap.saturating_sub(lag.unwrap_or(0));
+        let most = if lag.is_some() { needed.max(patience) } else { needed };
+        if needed > 0 {
+            wait(Duration::from_nanos(most));
+        }
         let raw = self.raw();
         if let Some(stolen) = self.stolen().as_mut() {
-            stolen.rested(raw, nanos);
+            stolen.rested(raw, nap, if needed > 0 { most - needed } else { 0 });
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A block is a header and its micro-ops in one piece of an arena; after a branch stand its `Link`s to the blocks
 //! that follow. Blocks die when their bytes are written: links to them are cut, and where a block that is running
-//! dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale). Memory comes back when everything is dropped at once, which
-//! happens when there is too much of it, and only between blocks.
+//! dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale). Memory comes back by age: it has [`PARTS`], of which one
+//! is filled, and where that is full the oldest is emptied and filled next, which happens between blocks only.
 
 mod dropping;
 pub mod log;
@@ -25,6 +25,8 @@ use super::lift::Lifted;
 use super::template::{Native, Tied, Way};
 use super::uop::Uop;
 
+/// Parts of the memory for code: of the arena, of native code and its data, and of regions.
+pub(super) const PARTS: usize = 8;
 /// Slots in a piece of the arena.
 const CHUNK: usize = 1 << 16;
 /// Entries of the quick table.
@@ -126,9 +128,23 @@ struct Place {
     offset: u16,
 }
 
+/// A part of the arena.
+#[derive(Default)]
+struct Part {
+    chunks: Vec<*mut [Slot; CHUNK]>,
+    /// Blocks that were put there.
+    blocks: usize,
+}
+
 /// What is known of a block besides its code.
 pub(super) struct Block {
     pub(super) header: *mut Header,
+    /// The part of the arena that it is in,
+    part: usize,
+    /// and all parts, as bits, that something of it is in: its native code may be younger.
+    pub(super) parts: u8,
+    /// It can be found.
+    pub(super) alive: bool,
     /// Bytes.
     len: u32,
     places: Vec<Place>,
@@ -148,10 +164,17 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Leaves nothing but the number: the part that it was in is emptied.
+    fn forget(&mut self) {
+        self.header = ptr::null_mut();
+        (self.places, self.helpers, self.incoming) = (Vec::new(), Vec::new(), Vec::new());
+        (self.ways, self.regions) = (Vec::new(), Vec::new());
+    }
+
     /// From now on whatever leads to the block leads to this code, and what is tied to other code of it is cut.
     pub(super) fn lead_to(&mut self, native: &mut Native, entry: u64) {
         let Some(old) = self.native.replace(entry) else { return };
-        // SAFETY: the block's ways were tied since the last flush, and live until the next, as the block does.
+        // SAFETY: the block lives, and so do its ways: those of a part that is emptied leave the list.
         unsafe { native.cut(&self.ways, *self.header, old) };
         self.ways.clear();
     }
@@ -194,10 +217,16 @@ pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// Translated code.
 pub struct Cache {
-    chunks: Vec<*mut [Slot; CHUNK]>,
-    /// Slots used of the last piece.
+    arena: [Part; PARTS],
+    /// The part that is filled.
+    pub(super) part: usize,
+    /// Slots used of its last piece.
     used: usize,
+    /// Pieces of a part, at most.
+    most_chunks: usize,
     pub(super) blocks: Vec<Block>,
+    /// Numbers of blocks that are no more.
+    free: Vec<u32>,
     pub(super) map: Map<Key, u32>,
     quick: Box<[*const Header; QUICK]>,
     pages: Map<u64, PageCode>,
@@ -205,6 +234,8 @@ pub struct Cache {
     careful: Map<Key, (*const Header, [u8; LONGEST])>,
     map_generation: u32,
     flush_wanted: bool,
+    /// The part that is filled has no room left for native code or regions.
+    pub(super) part_full: bool,
     pub(super) lifted: Lifted,
     fused: Vec<Uop>,
     /// Native code, where the processor makes some.
@@ -227,15 +258,19 @@ static NONE: Header = Header::NONE;
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            chunks: Vec::new(),
+            arena: Default::default(),
+            part: 0,
             used: CHUNK,
+            most_chunks: dropping::MOST_CHUNKS,
             blocks: Vec::new(),
+            free: Vec::new(),
             map: Map::default(),
             quick: vec![ptr::from_ref(&NONE); QUICK].try_into().unwrap_or_else(|_| unreachable!("QUICK entries")),
             pages: Map::default(),
             careful: Map::default(),
             map_generation: 0,
             flush_wanted: false,
+            part_full: false,
             lifted: Lifted::default(),
             fused: Vec::new(),
             native: None,
@@ -249,7 +284,7 @@ impl Default for Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        self.free_chunks();
+        self.empty_arena();
     }
 }
 
@@ -263,7 +298,7 @@ impl Cache {
     #[inline(always)]
     pub(super) fn quick(&self, physical: u64, eip: u32, mode: u64) -> Option<*const Header> {
         let header = self.quick[Self::quick_index(physical)];
-        // SAFETY: entries lead to `NONE` or to blocks that live until the table is cleared.
+        // SAFETY: entries lead to `NONE` or to blocks that live: one that dies leaves the table.
         let found = unsafe { &*header };
         (found.physical == physical && found.eip == eip && found.mode == mode).then_some(header)
     }
@@ -356,9 +391,28 @@ impl Cache {
         self.threshold = entries;
     }
 
+    /// Bounds the memory for code: pieces of 1 MiB of the arena, and bytes of native code. For tests, before anything runs.
+    pub fn set_limits(&mut self, arena_mib: usize, native_bytes: usize) {
+        self.most_chunks = (arena_mib / PARTS).max(1);
+        if let Some(native) = &mut self.native {
+            native.set_limit(native_bytes);
+        }
+    }
+
+    /// Bytes of host memory that blocks and native code take, or took before their part was emptied.
+    pub fn memory(&self) -> usize {
+        let chunks: usize = self.arena.iter().map(|part| part.chunks.len()).sum();
+        chunks * size_of::<[Slot; CHUNK]>() + self.native.as_ref().map_or(0, |native| native.memory())
+    }
+
     /// Everything is to be dropped before the next block runs.
     pub(super) fn want_flush(&mut self) {
         self.flush_wanted = true;
+    }
+
+    /// The oldest part is to be emptied before the next block runs: native code or regions have no room, or a test says so.
+    pub fn want_room(&mut self) {
+        self.part_full = true;
     }
 
     /// The block at a physical address, where there is one.

@@ -21,7 +21,7 @@ use std::ptr;
 
 pub(super) use run::{Run, enter, left, run};
 
-use super::block::{Header, Link};
+use super::block::{Header, Link, PARTS};
 use super::uop::Uop;
 use compiler::Stubs;
 use worker::Worker;
@@ -110,7 +110,7 @@ unsafe impl Send for Source {}
 /// What is to be compiled. The first block is the one that is entered.
 #[derive(Debug)]
 struct Request {
-    /// Which contents of the cache it is about: see [`Regions::flush`].
+    /// Which contents of the cache it is about: see [`Regions::epoch`].
     epoch: u32,
     number: u32,
     /// An offset in CS is a linear address.
@@ -134,15 +134,17 @@ struct Compiled {
 // SAFETY: the code lives until the module is dropped, which the owner of all this decides.
 unsafe impl Send for Compiled {}
 
-/// A region that is in use, or was since the last flush.
+/// A region that is in use, or was, and is in memory.
 struct Region {
+    epoch: u32,
     code: *const u8,
     mode: u64,
     eip: u32,
     /// Number of the block that is entered.
     first: u32,
-    /// Where it leads, and where others lead from: kept until the next flush, for others may still name it.
-    _memory: Memory,
+    /// Where it leads: kept as long as its code, for others may still name it.
+    memory: Memory,
+    /// Where others lead from.
     incoming: Vec<*mut Exit>,
     /// The templates of the first block, where it has some.
     templates: Option<u64>,
@@ -172,16 +174,16 @@ const EMPTY: Jump = Jump { key: 0, code: ptr::null() };
 const JUMPS: usize = 4096;
 /// Jump tables: as many modes may take turns before one loses its table.
 const TABLES: usize = 8;
-/// Bytes of code after which everything is dropped.
-const MAX_CODE: usize = 24 << 20;
+/// Bytes of code of a part, at most.
+const PART_CODE: usize = (24 << 20) / PARTS;
 /// Blocks that the clock has found are counted in so many places.
 const PLACES: usize = 256;
 /// How often it finds a block that runs in templates before a region is made of it: half a thousand slices make a second.
 const FOUND: u32 = 8;
 /// Regions that a slice may compile at once: it comes back, whatever the code is.
 const ALLOWANCE: u32 = 2;
-/// Regions after which the same happens.
-const MAX_REGIONS: usize = 6000;
+/// Regions of a part, at most.
+const PART_REGIONS: usize = 6000 / PARTS;
 
 /// How regions are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,8 +199,13 @@ pub(super) struct Regions {
     worker: Worker,
     all: Vec<Option<Region>>,
     tables: Vec<(u64, Box<[Jump]>)>,
+    /// Numbers that no region has.
+    free: Vec<u32>,
     stubs: Stubs,
+    /// Moves when a part is emptied, or all are: regions asked for before that are not taken in.
     epoch: u32,
+    /// Regions asked for in this epoch, and the bytes of those taken in.
+    asked: usize,
     bytes: usize,
     /// Blocks that were found running at the end of a slice, by number.
     seen: [Seen; PLACES],
@@ -213,6 +220,11 @@ pub(super) struct Regions {
 // SAFETY: the pointers lead into the value's own memory and code.
 unsafe impl Send for Regions {}
 
+/// Whether what was compiled in an epoch is no longer in memory in another.
+fn is_over(epoch: u32, now: u32) -> bool {
+    epoch + PARTS as u32 <= now
+}
+
 impl Regions {
     /// None yet.
     ///
@@ -224,9 +236,11 @@ impl Regions {
         Ok(Self {
             worker,
             all: Vec::new(),
+            free: Vec::new(),
             tables: Vec::new(),
             stubs: Stubs::NONE,
             epoch: 0,
+            asked: 0,
             bytes: 0,
             seen: [NOT_SEEN; PLACES],
             died: false,
@@ -237,21 +251,59 @@ impl Regions {
 
     /// Drops all regions. None runs.
     pub fn flush(&mut self) {
-        self.epoch += 1;
-        self.worker.reset(self.epoch);
         self.all.clear();
-        self.bytes = 0;
-        self.seen.fill(NOT_SEEN);
+        self.free.clear();
+        self.begin_epoch(PARTS as u32);
         for (_, table) in &mut self.tables {
             table.fill(EMPTY);
         }
     }
 
+    /// Goes on by so many epochs; those that are [`PARTS`] back are over. Their regions are forgotten.
+    fn begin_epoch(&mut self, on: u32) {
+        self.epoch += on;
+        self.worker.begin(self.epoch);
+        (self.asked, self.bytes) = (0, 0);
+        self.seen.fill(NOT_SEEN);
+    }
+
+    /// The regions of the oldest part.
+    pub fn oldest(&self) -> Vec<u32> {
+        let is_old = |region: &Region| is_over(region.epoch, self.epoch + 1);
+        let numbers = self.all.iter().enumerate().filter(|(_, region)| region.as_ref().is_some_and(is_old));
+        numbers.map(|(number, _)| number as u32).collect()
+    }
+
+    /// Forgets the regions of the oldest part, which are all dead.
+    pub fn empty_oldest(&mut self) {
+        for number in self.oldest() {
+            let Some(Region { memory, .. }) = self.all[number as usize].take() else { continue };
+            let exits = memory.exits.as_ptr_range();
+            for target in memory.exits.iter().map(|exit| exit.target) {
+                if let Some(Some(region)) = self.all.get_mut(target as usize) {
+                    region.incoming.retain(|&exit| !exits.contains(&exit.cast_const()));
+                }
+            }
+        }
+        self.begin_epoch(1);
+        let numbers = (0..self.all.len() as u32).filter(|&number| self.all[number as usize].is_none());
+        self.free = numbers.collect();
+    }
+
+    /// A number for a region that is asked for.
+    fn number(&mut self) -> u32 {
+        self.asked += 1;
+        self.free.pop().unwrap_or_else(|| {
+            self.all.push(None);
+            self.all.len() as u32 - 1
+        })
+    }
+
     /// Takes in a region that was compiled.
     fn add(&mut self, compiled: Compiled, first: &Header, templates: Option<u64>) {
-        let Compiled { request: Request { number, .. }, code, bytes, memory, stubs, .. } = compiled;
+        let Compiled { request: Request { number, epoch, .. }, code, bytes, memory, stubs, .. } = compiled;
         let Header { mode, eip, number: first, .. } = *first;
-        let region = Region { code, mode, eip, first, _memory: memory, incoming: Vec::new(), templates, alive: true };
+        let region = Region { epoch, code, mode, eip, first, memory, incoming: Vec::new(), templates, alive: true };
         if let Some(place) = self.all.get_mut(number as usize) {
             *place = Some(region);
         }
@@ -279,9 +331,9 @@ impl Regions {
         self.allowance = ALLOWANCE;
     }
 
-    /// Whether so much was compiled that all of it should be dropped.
+    /// Whether so much was compiled that the oldest should be dropped.
     pub fn is_full(&self) -> bool {
-        self.bytes > MAX_CODE || self.all.len() > MAX_REGIONS
+        self.bytes > PART_CODE || self.asked > PART_REGIONS
     }
 
     /// The code of a region, where it lives, and the offset in CS at which it begins.
@@ -331,7 +383,7 @@ impl Regions {
         region.alive = false;
         self.died = true;
         for exit in region.incoming.drain(..) {
-            // SAFETY: exits live until the next flush.
+            // SAFETY: exits whose region is forgotten leave the list.
             let exit = unsafe { &mut *exit };
             exit.target = NOBODY;
             exit.code = leave;

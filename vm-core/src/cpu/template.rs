@@ -35,7 +35,7 @@ use host::{CODE_BYTES, CodeMemory, DATA_BYTES};
 use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
 
-use super::block::{Header, Link};
+use super::block::{Header, Link, PARTS};
 use super::lift::Mode;
 use super::pass::FlagLives;
 use super::tlb::Tlb;
@@ -99,23 +99,16 @@ const RARE: usize = CODE_BYTES * 3 / 8;
 /// Jump tables: as many modes may take turns before one loses its table.
 const TABLES: usize = 8;
 
-/// The data memory.
+/// The data memory, of which one part is filled.
 struct Data {
     start: *mut u8,
+    /// Where what is free begins,
     used: usize,
-    /// Where the ops begin, which are seldom looked at: they fill it from its end.
+    /// and the ops, which are seldom looked at: they fill the part from its end.
     ops: usize,
 }
 
 impl Data {
-    fn new(start: *mut u8) -> Self {
-        Self { start, used: 0, ops: DATA_BYTES }
-    }
-
-    fn forget(&mut self) {
-        *self = Self::new(self.start);
-    }
-
     /// Zeroed room, a multiple of 8 bytes.
     fn allocate(&mut self, bytes: usize) -> Option<*mut u8> {
         if self.used + bytes > self.ops {
@@ -140,6 +133,22 @@ impl Data {
     }
 }
 
+/// Bytes of a part: of code that is run often, of what is rare, and of data.
+#[derive(Clone, Copy)]
+struct Sizes {
+    often: usize,
+    rare: usize,
+    data: usize,
+}
+
+impl Sizes {
+    /// All that there is, where so much is taken by what stays.
+    fn whole(fixed: usize) -> Self {
+        let part = |bytes: usize| bytes / PARTS & !63;
+        Self { often: part(RARE - fixed), rare: part(CODE_BYTES - RARE), data: part(DATA_BYTES) }
+    }
+}
+
 /// The jump table of a mode.
 struct Table {
     mode: u64,
@@ -155,9 +164,14 @@ pub(super) struct Native {
     region: u64,
     /// Bytes of code that stay: the stubs.
     fixed: usize,
-    /// Bytes of code in use,
+    sizes: Sizes,
+    /// The part that is filled.
+    part: usize,
+    /// Parts that something was ever put into.
+    touched: usize,
+    /// Where the next code goes,
     used: usize,
-    /// and the end of what is rare, which stands behind all the rest: so what is not lies close together.
+    /// and what is rare of it, which stands behind all the rest: so what is not lies close together.
     rare: usize,
     data: Data,
     tables: Vec<Table>,
@@ -182,21 +196,61 @@ impl Native {
         let region = region::emit(&mut asm, &stubs);
         memory.write(0, asm.code());
         let fixed = (asm.len() + 63) & !63;
-        let data = Data::new(memory.data());
-        Ok(Self {
+        let data = Data { start: memory.data(), used: 0, ops: 0 };
+        let mut native = Self {
             memory,
             asm,
             stubs,
             region,
             fixed,
-            used: fixed,
-            rare: RARE,
+            sizes: Sizes::whole(fixed),
+            part: 0,
+            touched: 0,
+            used: 0,
+            rare: 0,
             data,
             tables: Vec::new(),
             cold: Vec::new(),
             groups: Groups::default(),
             lives: Vec::new(),
-        })
+        };
+        native.fill(0);
+        Ok(native)
+    }
+
+    /// Puts what is translated from now on into a part. Nothing of what was there is used any more.
+    pub fn fill(&mut self, part: usize) {
+        let Sizes { often, rare, data } = self.sizes;
+        self.part = part;
+        self.touched = self.touched.max(part + 1);
+        self.used = self.fixed + part * often;
+        self.rare = RARE + part * rare;
+        (self.data.used, self.data.ops) = (part * data, (part + 1) * data);
+    }
+
+    /// Whether nothing is in the part that is filled.
+    pub fn part_is_empty(&self) -> bool {
+        self.used == self.fixed + self.part * self.sizes.often
+    }
+
+    /// Whether a way with this host address is in a part.
+    pub fn holds_way(&self, part: usize, address: usize) -> bool {
+        let offset = address.wrapping_sub(self.data.start.addr());
+        (part * self.sizes.data..(part + 1) * self.sizes.data).contains(&offset)
+    }
+
+    /// Bounds the bytes of code, and of data by twice as much. Before anything is translated.
+    pub fn set_limit(&mut self, bytes: usize) {
+        let part = bytes.div_ceil(PARTS).next_multiple_of(128);
+        let Sizes { often, rare, data } = Sizes::whole(self.fixed);
+        self.sizes = Sizes { often: often.min(part / 2), rare: rare.min(part / 2), data: data.min(2 * part) };
+        self.fill(0);
+    }
+
+    /// Bytes of memory for code and data that was ever used, up to a part.
+    pub fn memory(&self) -> usize {
+        let Sizes { often, rare, data } = self.sizes;
+        self.fixed + self.touched * (often + rare + data)
     }
 
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
@@ -219,7 +273,9 @@ impl Native {
     /// Takes over what the assembler has. `None`: there is no more room.
     fn keep(&mut self) -> Option<()> {
         let (often, seldom) = (self.asm.code(), self.asm.rare_code());
-        if self.used + often.len() > RARE || self.rare + seldom.len() > CODE_BYTES {
+        let Sizes { often: often_bytes, rare, .. } = self.sizes;
+        let next = self.part + 1;
+        if self.used + often.len() > self.fixed + next * often_bytes || self.rare + seldom.len() > RARE + next * rare {
             return None;
         }
         self.memory.write(self.used, often);
@@ -248,9 +304,7 @@ impl Native {
 
     /// Drops all code but the stubs.
     pub fn flush(&mut self) {
-        self.used = self.fixed;
-        self.rare = RARE;
-        self.data.forget();
+        self.fill(0);
         for table in &mut self.tables {
             table.jumps.fill(NOWHERE);
         }
@@ -303,7 +357,7 @@ impl Native {
     /// Cuts ways that lead to a block, and forgets it in the jump tables.
     ///
     /// # Safety
-    /// The ways were tied since the last flush.
+    /// The ways are in parts that were not emptied since.
     pub unsafe fn cut(&mut self, ways: &[*mut Way], header: Header, entry: u64) {
         for &way in ways {
             // SAFETY: the caller's promise.

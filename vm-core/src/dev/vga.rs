@@ -341,6 +341,11 @@ impl Vga {
         self.wires.renderer.render(&self.state.registers, &self.state.vbe, &self.vram, now)
     }
 
+    /// Whether the guest had a hand in the last picture, or only the hardware's own blinking.
+    pub fn is_picture_by_guest(&self) -> bool {
+        self.wires.renderer.is_by_guest()
+    }
+
     /// Makes the next [`Vga::render`] give a picture even if nothing changed.
     pub fn redraw(&mut self) {
         self.wires.renderer.forget();

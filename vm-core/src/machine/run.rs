@@ -13,6 +13,7 @@ use crate::chardev::CharBackend;
 use crate::config::{Accelerator, DriveKind, DriveSlot, MAX_MEMORY_MIB, MIN_MEMORY_MIB, MachineConfig};
 use crate::cpu::cpuid::CpuModel;
 use crate::cpu::{Compilation, Cpu, Exit};
+use crate::dev::vga::Vga;
 use crate::disk::Access;
 use crate::firmware::FirmwareChoice;
 use crate::frame::Frame;
@@ -234,6 +235,11 @@ impl Machine {
             self.cpu.tlb.forget_writes(host);
         }
         frame
+    }
+
+    /// Whether the guest had a hand in the last picture, or only the hardware's own blinking.
+    pub fn is_picture_by_guest(&self) -> bool {
+        self.board.vga.as_ref().is_some_and(Vga::is_picture_by_guest)
     }
 
     /// Takes in finished disk requests and bytes from the host while the guest stands still.

@@ -28,6 +28,12 @@ use crate::snapshot::{self, StateError};
 
 /// How often a new picture is looked for.
 const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
+/// How late the picture of a guest that does nothing may be: so it goes along with the guest's own next tick, and wakes nobody.
+const FRAME_PATIENCE: Duration = Duration::from_millis(10);
+/// Where nobody has done anything to a guest for so long, no request of it has ended, and its picture has not changed,
+const QUIET: Duration = Duration::from_millis(500);
+/// its timer ticks may wait for each other for so long. Waking up costs a host more than the ticks do: its caches are cold every time.
+const PATIENCE: Duration = Duration::from_millis(40);
 /// How often statistics are renewed.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a paused machine sleeps between looks at its commands; a command wakes it at once.
@@ -215,6 +221,8 @@ pub(super) struct Worker {
     pub(super) running: bool,
     pub(super) chords: ChordPlayer,
     next_frame: Instant,
+    /// When something happened last that a person or the host has to do with: see [`PATIENCE`].
+    stirred: Instant,
     next_statistics: Instant,
     counted: (Instant, u64, Duration),
     worked: Duration,
@@ -282,6 +290,7 @@ impl Worker {
             running: false,
             chords: ChordPlayer::default(),
             next_frame: now,
+            stirred: now,
             next_statistics: now,
             counted,
             worked: Duration::ZERO,
@@ -310,6 +319,7 @@ impl Worker {
             let now = Instant::now();
             for event in self.chords.due(now) {
                 self.machine.key(event);
+                self.stirred = now;
             }
             if self.running {
                 let slice = self.machine.slice();
@@ -348,6 +358,7 @@ impl Worker {
             match self.incoming.try_recv() {
                 Ok(Request { command, reply }) => {
                     self.failure_told = false;
+                    self.stirred = Instant::now();
                     let answer = self.carry_out(command);
                     let started = self.snapshots.take_started();
                     if let (Some(job), Some(reply), Ok(_)) = (started, &reply, &answer) {
@@ -510,8 +521,14 @@ impl Worker {
                     Some(at) if !self.chords.idle() => at.saturating_duration_since(Instant::now()),
                     _ => Duration::MAX,
                 };
-                let nap = (*nap).min(until_frame).min(until_key);
-                self.machine.clock().rest(nap, |nap| self.machine.signals().wait(nap));
+                let nap = (*nap).min(until_frame + FRAME_PATIENCE).min(until_key);
+                let quiet = self.stirred.elapsed() > QUIET && !self.snapshots.is_busy();
+                let patience = if quiet { PATIENCE } else { Duration::ZERO };
+                let signals = self.machine.signals();
+                self.machine.clock().rest(nap, patience, |nap| signals.wait(nap));
+                if signals.raised() {
+                    self.stirred = Instant::now();
+                }
             }
             Slice::Reset => {
                 if self.machine.config().no_reboot {
@@ -645,6 +662,9 @@ impl Worker {
     pub(super) fn show_frame(&mut self) {
         if let Some(frame) = self.machine.render() {
             self.shared.frame.publish(frame);
+            if self.machine.is_picture_by_guest() {
+                self.stirred = Instant::now();
+            }
         }
     }
 

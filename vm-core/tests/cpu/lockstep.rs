@@ -153,6 +153,7 @@ fn run(
                 one.state_changed();
                 other.state_changed();
             }
+            6..=15 => other.code.want_room(),
             _ => {}
         }
         // Whether there was code where something was written is nobody's business.

@@ -6,6 +6,7 @@ mod flat_bus;
 mod floats;
 mod host_compare;
 mod lockstep;
+mod memory;
 mod moo;
 mod noise;
 mod programs;

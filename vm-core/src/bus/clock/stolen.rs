@@ -20,8 +20,10 @@ const MOST: Nanos = 500_000_000;
 #[derive(Debug)]
 pub(super) struct Stolen {
     owner: ThreadId,
-    /// How far guest time is behind.
+    /// How far guest time is behind,
     lag: Nanos,
+    /// and how much of that the machine's thread itself wanted.
+    wanted: Nanos,
     /// Host time of the last read.
     last: Nanos,
     /// Host time and the thread's own when they were last compared.
@@ -32,12 +34,12 @@ impl Stolen {
     /// Of the calling thread, from host time `raw` on.
     pub fn new(raw: Nanos) -> Self {
         let owner = std::thread::current().id();
-        Self { owner, lag: 0, last: raw, compared: (raw, thread_time()) }
+        Self { owner, lag: 0, wanted: 0, last: raw, compared: (raw, thread_time()) }
     }
 
     /// Forgets what was taken: guest time was set.
     pub fn restart(&mut self, raw: Nanos) {
-        (self.lag, self.last) = (0, raw);
+        (self.lag, self.wanted, self.last) = (0, 0, raw);
         if std::thread::current().id() == self.owner {
             self.compared = (raw, thread_time());
         }
@@ -70,11 +72,17 @@ impl Stolen {
         self.lag
     }
 
+    /// How far guest time is behind now, but for what the machine's thread itself wanted.
+    pub fn unwanted(&self) -> Nanos {
+        self.lag.saturating_sub(self.wanted)
+    }
+
     /// The guest waited for an interrupt, which is due after `nap` of guest time; host time is now `raw`. All that goes by until
-    /// then is made up for.
-    pub fn rested(&mut self, raw: Nanos, nap: Nanos) {
+    /// then is made up for. The thread itself wanted to wait for up to `longer` too long.
+    pub fn rested(&mut self, raw: Nanos, nap: Nanos, longer: Nanos) {
         let behind = self.lag.saturating_add(raw.saturating_sub(self.last));
         self.lag = behind.saturating_sub(nap).min(MOST);
+        self.wanted = self.wanted.saturating_sub(nap).saturating_add(longer).min(self.lag);
         self.last = raw;
         self.compared = (raw, thread_time());
     }
@@ -111,10 +119,25 @@ mod tests {
         stolen.go_on(8_000_000, 8_000_000, 7_990_000);
         assert_eq!(stolen.lag, 7_960_000);
         // An interrupt in 10 ms of guest time; the wait took 2.5 ms of the host's.
-        stolen.rested(10_500_000, 10_000_000);
+        stolen.rested(10_500_000, 10_000_000, 0);
         assert_eq!(stolen.lag, 460_000);
-        stolen.rested(10_500_000 + 20_000_000, 4_000_000);
-        assert_eq!(stolen.lag, 16_460_000, "the host woke the thread late");
+        stolen.rested(10_500_000 + 20_000_000, 4_000_000, 0);
+        assert_eq!((stolen.lag, stolen.unwanted()), (16_460_000, 16_460_000), "the host woke the thread late");
+    }
+
+    #[test]
+    fn patience_is_made_up_for_and_is_not_lateness() {
+        let mut stolen = Stolen::new(0);
+        // Ticks every 4 ms, of which the thread wants to sleep over four.
+        stolen.rested(20_100_000, 4_000_000, 16_000_000);
+        assert_eq!((stolen.lag, stolen.unwanted()), (16_100_000, 100_000), "it woke a tenth of a millisecond late");
+        for left in [12_100_000, 8_100_000, 4_100_000, 100_000] {
+            stolen.rested(20_100_000, 4_000_000, 0);
+            assert_eq!((stolen.lag, stolen.unwanted()), (left, 100_000));
+        }
+        // Somebody woke it early.
+        stolen.rested(22_100_000, 2_000_000, 18_000_000);
+        assert_eq!((stolen.lag, stolen.unwanted()), (100_000, 0));
     }
 
     #[test]

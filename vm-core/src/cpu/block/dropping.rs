@@ -1,24 +1,113 @@
-//! The end of blocks: their bytes were written, or there is too much of everything.
+//! The end of blocks: their bytes were written, or there is too much of everything and they are the oldest.
 
-use std::ptr;
+use std::{mem, ptr};
 
-use super::{CHUNK, Cache, Header, Key, NONE, PageCode, lines};
+use super::{CHUNK, Cache, Header, Key, NONE, PARTS, PageCode, Part, Slot, lines};
 use crate::bus::Bus;
 use crate::cpu::Cpu;
 use crate::cpu::uop::Op;
 
-/// Pieces of the arena (1 MiB each) after which everything is dropped.
-const MAX_CHUNKS: usize = 48;
-/// Blocks after which the same happens.
-const MAX_BLOCKS: usize = 200_000;
+/// Pieces of the arena (1 MiB each) after which a part is full.
+pub(super) const MOST_CHUNKS: usize = 48 / PARTS;
+/// Blocks after which it is, too.
+const MOST_BLOCKS: usize = 200_000 / PARTS;
+/// More slots than a block has.
+const MARGIN: usize = CHUNK / 16;
 
-impl Cache {
-    pub(super) fn free_chunks(&mut self) {
+impl Part {
+    /// Gives the memory back.
+    fn empty(&mut self) {
         for chunk in self.chunks.drain(..) {
             // SAFETY: each came from `Box::into_raw` and nobody uses it any more.
             drop(unsafe { Box::from_raw(chunk) });
         }
+        self.blocks = 0;
+    }
+
+    /// Whether a host address is in it.
+    fn holds(&self, address: usize) -> bool {
+        self.chunks.iter().any(|chunk| address.wrapping_sub(chunk.addr()) < size_of::<[Slot; CHUNK]>())
+    }
+}
+
+impl Cache {
+    pub(super) fn empty_arena(&mut self) {
+        self.arena.iter_mut().for_each(Part::empty);
         self.used = CHUNK;
+    }
+
+    /// Whether no more should be put into the part that is filled.
+    fn is_part_full(&self) -> bool {
+        let part = &self.arena[self.part];
+        let last_is_full = part.chunks.len() >= self.most_chunks && self.used > CHUNK - MARGIN;
+        self.part_full || last_is_full || part.blocks > MOST_BLOCKS
+    }
+
+    /// Empties the oldest part, which is filled next: every block dies that has something there. Never while a block runs.
+    fn empty_oldest(&mut self, bus: &mut dyn Bus) {
+        let part = (self.part + 1) % PARTS;
+        let dying: Vec<u32> = (0..self.blocks.len() as u32).filter(|&number| self.has_part(number, part)).collect();
+        for &number in &dying {
+            self.kill(number);
+        }
+        self.stats.killed -= dying.len() as u64;
+        self.stats.aged += dying.len() as u64;
+        self.forget_dead(bus);
+        self.empty_oldest_regions();
+        let Self { arena, blocks, native, free, careful, .. } = self;
+        careful.retain(|_, (header, _)| !arena[part].holds(header.addr()));
+        // Links and ways that are no more are not to be cut when what they lead to dies.
+        for (number, block) in blocks.iter_mut().enumerate() {
+            if block.part == part && !block.header.is_null() {
+                block.forget();
+                free.push(number as u32);
+                continue;
+            }
+            block.incoming.retain(|link| !arena[part].holds(link.addr()));
+            if let Some(native) = native {
+                block.ways.retain(|way| !native.holds_way(part, way.addr()));
+            }
+        }
+        arena[part].empty();
+        if let Some(native) = native {
+            native.fill(part);
+        }
+        self.part = part;
+        self.used = CHUNK;
+        self.part_full = false;
+        self.stats.parts += 1;
+    }
+
+    /// Whether a block that can be found has something in a part.
+    fn has_part(&self, number: u32, part: usize) -> bool {
+        let block = &self.blocks[number as usize];
+        // SAFETY: a block that is alive is in memory.
+        block.alive && block.parts & 1 << part != 0 && unsafe { (*block.header).loose } == 0
+    }
+
+    /// Takes dead blocks off their pages.
+    fn forget_dead(&mut self, bus: &mut dyn Bus) {
+        let mut pages = mem::take(&mut self.pages);
+        pages.retain(|&page, code| {
+            let before = code.numbers.len();
+            code.numbers.retain(|&number| self.blocks[number as usize].alive);
+            if code.numbers.len() != before {
+                code.lines = self.lines_of(page, &code.numbers);
+            }
+            if code.numbers.is_empty() {
+                bus.ram().mark_code(page, false);
+            }
+            !code.numbers.is_empty()
+        });
+        self.pages = pages;
+    }
+
+    /// The 64-byte lines of a page that these blocks have code in.
+    fn lines_of(&self, page: u64, numbers: &[u32]) -> u64 {
+        numbers.iter().fold(0, |all, &number| {
+            let (start, stop) = self.bytes_of(number);
+            all | lines(page, start, stop)
+        })
     }
 
     /// Drops all blocks. Never while one runs.
@@ -30,22 +119,24 @@ impl Cache {
         self.map.clear();
         self.quick.fill(&raw const NONE);
         self.blocks.clear();
+        self.free.clear();
         self.careful.clear();
-        self.free_chunks();
+        self.empty_arena();
+        self.part = 0;
         if let Some(native) = &mut self.native {
             native.flush();
         }
         if let Some(regions) = &mut self.regions {
             regions.flush();
         }
-        self.flush_wanted = false;
+        (self.flush_wanted, self.part_full) = (false, false);
         self.stats.flushes += 1;
     }
 
     /// The physical bytes of a block: first, and behind the last.
     fn bytes_of(&self, number: u32) -> (u64, u64) {
         let block = &self.blocks[number as usize];
-        // SAFETY: blocks live until everything is dropped.
+        // SAFETY: pages have blocks that live.
         let start = unsafe { (*block.header).physical };
         (start, start + u64::from(block.len))
     }
@@ -53,10 +144,11 @@ impl Cache {
     /// Takes a block out of everything that leads to it.
     fn kill(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
-        // SAFETY: blocks live until everything is dropped.
+        block.alive = false;
+        // SAFETY: blocks that are alive are in memory.
         let Header { physical, mode, eip, .. } = unsafe { *block.header };
         for link in block.incoming.drain(..) {
-            // SAFETY: links lie in the arena, which lives as long as the block does.
+            // SAFETY: links of a part of the arena that is emptied leave the list.
             unsafe { (*link).target = ptr::null() };
         }
         let header = block.header.cast_const();
@@ -66,7 +158,7 @@ impl Cache {
         }
         self.map.remove(&Key { physical, mode, eip });
         if let (Some(native), Some(entry)) = (&mut self.native, block.native) {
-            // SAFETY: the block's ways were tied since the last flush, and all live until the next.
+            // SAFETY: so do ways.
             unsafe { native.cut(&block.ways, *header, entry) };
             block.ways.clear();
         }
@@ -112,10 +204,7 @@ impl Cpu {
             if self.code.regions.as_mut().is_some_and(|regions| regions.take_death_of(running)) {
                 self.exec.died = true;
             }
-            let left = kept.iter().fold(0, |all, &number| {
-                let (start, stop) = self.code.bytes_of(number);
-                all | lines(page, start, stop)
-            });
+            let left = self.code.lines_of(page, &kept);
             if kept.is_empty() {
                 self.code.pages.remove(&page);
                 bus.ram().mark_code(page, false);
@@ -141,7 +230,7 @@ impl Cpu {
     /// Whether [`Cpu::sync_code`] would do something, unless there is too much code: only the dispatcher makes any.
     pub(in crate::cpu) fn code_is_old(&self, bus: &dyn Bus) -> bool {
         let outside = bus.signals().map_generation() != self.code.map_generation || bus.ram().code_was_modified();
-        outside || self.code.flush_wanted || self.tlb.is_wrapped()
+        outside || self.code.flush_wanted || self.code.part_full || self.tlb.is_wrapped()
     }
 
     /// Takes in what happened outside: DMA into code, a change of the memory map, or too much code.
@@ -151,12 +240,16 @@ impl Cpu {
         }
         let generation = bus.signals().map_generation();
         self.publish_regions();
-        let full = self.code.chunks.len() > MAX_CHUNKS || self.code.blocks.len() > MAX_BLOCKS;
         let wrapped = self.tlb.take_wrapped();
-        if self.code.flush_wanted || full || wrapped || generation != self.code.map_generation {
+        if self.code.flush_wanted || wrapped || generation != self.code.map_generation {
             self.code.map_generation = generation;
             self.exec.forget_link();
             self.code.flush(bus);
+            self.tlb.flush();
+        } else if self.code.is_part_full() {
+            self.exec.forget_link();
+            self.code.empty_oldest(bus);
+            // What native code has noted to be true until the next load of CR3 may be no more.
             self.tlb.flush();
         }
     }

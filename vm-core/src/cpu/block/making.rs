@@ -40,10 +40,11 @@ impl Cache {
     fn allocate(&mut self, slots: usize) -> *mut Slot {
         if self.used + slots > CHUNK {
             let chunk: Box<[Slot]> = vec![0; CHUNK].into_boxed_slice();
-            self.chunks.push(Box::into_raw(chunk).cast());
+            self.arena[self.part].chunks.push(Box::into_raw(chunk).cast());
             self.used = 0;
         }
-        let at = self.chunks.last().map_or(ptr::null_mut(), |&chunk| chunk.cast::<Slot>().wrapping_add(self.used));
+        let chunk = self.arena[self.part].chunks.last();
+        let at = chunk.map_or(ptr::null_mut(), |&chunk| chunk.cast::<Slot>().wrapping_add(self.used));
         self.used += slots;
         at
     }
@@ -59,7 +60,8 @@ impl Cache {
             self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
         }
         let slots = 2 + self.fused.len() + links;
-        let number = self.blocks.len() as u32;
+        let number = self.free.pop().unwrap_or(self.blocks.len() as u32);
+        self.arena[self.part].blocks += 1;
         let base = self.allocate(slots);
         let header = base.cast::<Header>();
         let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
@@ -115,6 +117,9 @@ impl Cache {
         let helpers = self.lifted.helpers.clone();
         let block = Block {
             header,
+            part: self.part,
+            parts: 1 << self.part,
+            alive: true,
             len,
             places,
             helpers,
@@ -125,7 +130,10 @@ impl Cache {
             region: None,
             regions: Vec::new(),
         };
-        self.blocks.push(block);
+        match self.blocks.get_mut(number as usize) {
+            Some(place) => *place = block,
+            None => self.blocks.push(block),
+        }
         if !loose {
             self.map.insert(key, number);
             self.quick[Self::quick_index(physical)] = header;
@@ -189,12 +197,12 @@ impl Cpu {
             return;
         }
         let started = Instant::now();
-        // SAFETY: the block that ran lives until the next flush.
+        // SAFETY: the block that ran is in memory until its part is emptied, which happens later.
         let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
         let mode = Mode::from_key(mode);
         let key = Key { physical, mode: mode.key(), eip };
         let live = self.code.map.get(&key) == Some(&number);
-        // Where the block has died since, or memory is full, it is interpreted on.
+        // Where the block has died since it is interpreted on.
         let opening = Header::code(header).cast_mut();
         // SAFETY: it is the block's first op.
         unsafe { (*opening).imm = u32::MAX };
@@ -206,7 +214,12 @@ impl Cpu {
         pass::dead_flags(&mut self.code.lifted.ops);
         let Cache { native: Some(native), lifted, log, .. } = &mut self.code else { return };
         let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
-            self.code.want_flush();
+            // One that does not fit into an empty part never does.
+            if !native.part_is_empty() {
+                self.code.want_room();
+                // SAFETY: as above.
+                unsafe { (*opening).imm = 0 };
+            }
             return;
         };
         if log.wants(eip) {
@@ -214,7 +227,9 @@ impl Cpu {
                 log.native(eip, at, code);
             }
         }
-        self.code.blocks[number as usize].native = Some(entry);
+        let block = &mut self.code.blocks[number as usize];
+        block.native = Some(entry);
+        block.parts |= 1 << self.code.part;
         // SAFETY: as above.
         unsafe { (*opening).code = Op::Native {}.code() };
         let stats = &mut self.code.stats;

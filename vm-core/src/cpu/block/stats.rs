@@ -54,6 +54,10 @@ pub struct CodeStats {
     pub instructions: u64,
     /// Blocks dropped because their code was written.
     pub killed: u64,
+    /// Blocks dropped because they were the oldest,
+    pub aged: u64,
+    /// and parts emptied for that.
+    pub parts: u64,
     /// Times that everything was dropped.
     pub flushes: u64,
     /// Turns of the dispatcher.
@@ -104,7 +108,7 @@ pub struct CodeStats {
 
 impl fmt::Display for CodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { blocks, instructions, killed, flushes, dispatches, faults, interrupts, .. } = self;
+        let Self { blocks, instructions, killed, aged, parts, flushes, dispatches, faults, interrupts, .. } = self;
         let Self { native_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
         let Self { regions, region_blocks, region_instructions, region_bytes, region_nanos, .. } = self;
         let Self { region_entries, region_executed, .. } = self;
@@ -126,7 +130,11 @@ impl fmt::Display for CodeStats {
             region_nanos / 1_000_000,
             per(*region_nanos, *region_instructions) / 1000.0
         )?;
-        writeln!(f, "dropped: {killed} blocks because they were written, everything {flushes} times")?;
+        writeln!(
+            f,
+            "dropped: {killed} blocks because they were written, {aged} because they were the oldest (in {parts} parts), everything \
+             {flushes} times"
+        )?;
         writeln!(f, "dispatches: {dispatches}, {faults} exceptions, {interrupts} interrupts")?;
         let Exits { budget, attention, halted, shutdown } = exits;
         writeln!(

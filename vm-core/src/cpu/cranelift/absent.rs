@@ -111,4 +111,7 @@ impl Cpu {
 impl Cache {
     /// Nothing.
     pub(super) fn kill_regions(&mut self, _: &[u32]) {}
+
+    /// Nothing.
+    pub(super) fn empty_oldest_regions(&mut self) {}
 }

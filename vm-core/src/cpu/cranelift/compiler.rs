@@ -1,5 +1,6 @@
-//! From a request to code: one `cranelift-jit` module for each generation of the code cache, dropped whole.
+//! From a request to code: one `cranelift-jit` module for each epoch, dropped whole.
 
+use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use cranelift_module::{FuncId, Module, default_libcall_names};
 
 use super::run::{self, Run};
 use super::translator::Translator;
-use super::{Compiled, MAX_CODE, Request};
+use super::{Compiled, PART_CODE, PART_REGIONS, Request, is_over};
 use crate::cpu::Cpu;
 use crate::cpu::block::log::CodeLog;
 use crate::cpu::interp::Exec;
@@ -47,11 +48,12 @@ impl Stubs {
 // SAFETY: code is read-only, and lives until the module is dropped.
 unsafe impl Send for Stubs {}
 
-/// Address space of a module: more than [`MAX_CODE`], because each function begins on a page of its own.
-const ARENA: usize = MAX_CODE + (40 << 20);
+/// Address space of a module: more than [`PART_CODE`], because each function begins on a page of its own, which may be a large one.
+const ARENA: usize = PART_CODE + (PART_REGIONS << 14) + (1 << 20);
 
 /// A module, and what its stubs are.
 struct Generation {
+    epoch: u32,
     module: JITModule,
     stubs: Stubs,
 }
@@ -61,7 +63,9 @@ pub(super) struct Compiler {
     isa: Arc<dyn TargetIsa>,
     context: Context,
     builder: FunctionBuilderContext,
-    generation: Option<Generation>,
+    /// Of the epochs that are not over those in which something was compiled, the oldest first.
+    generations: VecDeque<Generation>,
+    epoch: u32,
 }
 
 /// Offset of a field of what the engine knows while it runs, from the processor.
@@ -118,27 +122,41 @@ impl Compiler {
         if isa.pointer_bytes() != 8 {
             return Err("regions are compiled on 64-bit hosts only".to_string());
         }
-        Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new(), generation: None })
+        Ok(Self {
+            isa,
+            context: Context::new(),
+            builder: FunctionBuilderContext::new(),
+            generations: VecDeque::new(),
+            epoch: 0,
+        })
     }
 
-    /// Drops all code.
-    pub fn reset(&mut self) {
-        if let Some(Generation { module, .. }) = self.generation.take() {
-            // SAFETY: the owner of all regions has dropped them, and none runs.
+    /// Begins an epoch; code of those that are over is freed.
+    pub fn begin(&mut self, epoch: u32) {
+        self.epoch = epoch;
+        while self.generations.front().is_some_and(|oldest| is_over(oldest.epoch, epoch)) {
+            self.free_oldest();
+        }
+    }
+
+    fn free_oldest(&mut self) {
+        if let Some(Generation { module, .. }) = self.generations.pop_front() {
+            // SAFETY: the owner of all regions has forgotten these, and none of them runs.
             unsafe { module.free_memory() };
         }
     }
 
-    fn generation(&mut self) -> Result<&mut Generation, String> {
-        if self.generation.is_none() {
-            let mut builder = JITBuilder::with_isa(self.isa.clone(), default_libcall_names());
-            let arena = ArenaMemoryProvider::new_with_size(ARENA).map_err(|error| error.to_string())?;
-            builder.memory_provider(Box::new(arena));
-            let mut module = JITModule::new(builder);
-            let stubs = self.stubs(&mut module)?;
-            self.generation = Some(Generation { module, stubs });
+    /// Takes the module of this epoch, which is to be put back.
+    fn take_generation(&mut self) -> Result<Generation, String> {
+        if let Some(latest) = self.generations.pop_back_if(|latest| latest.epoch == self.epoch) {
+            return Ok(latest);
         }
-        self.generation.as_mut().ok_or_else(|| "no module".to_string())
+        let mut builder = JITBuilder::with_isa(self.isa.clone(), default_libcall_names());
+        let arena = ArenaMemoryProvider::new_with_size(ARENA).map_err(|error| error.to_string())?;
+        builder.memory_provider(Box::new(arena));
+        let mut module = JITModule::new(builder);
+        let stubs = self.stubs(&mut module)?;
+        Ok(Generation { epoch: self.epoch, module, stubs })
     }
 
     fn define(&mut self, module: &mut JITModule) -> Result<FuncId, String> {
@@ -237,8 +255,9 @@ impl Compiler {
     /// A region as Cranelift gets it.
     #[cfg(test)]
     pub fn clif(&mut self, request: &Request) -> String {
-        let stubs = self.generation().expect("a module").stubs;
-        self.translate(request, stubs);
+        let generation = self.take_generation().expect("a module");
+        self.translate(request, generation.stubs);
+        self.generations.push_back(generation);
         self.context.func.display().to_string()
     }
 
@@ -248,14 +267,14 @@ impl Compiler {
     /// In words; the region is then not to be had.
     pub fn compile(&mut self, request: Request) -> Result<Compiled, String> {
         let started = Instant::now();
-        let stubs = self.generation()?.stubs;
+        let mut generation = self.take_generation()?;
+        let stubs = generation.stubs;
         let memory = self.translate(&request, stubs);
         let eip = request.blocks.first().map_or(0, |source| source.block.eip);
         if request.logged {
             CodeLog::region(eip, &self.context.func.display().to_string());
         }
         self.context.want_disasm = request.logged;
-        let Some(mut generation) = self.generation.take() else { return Err("no module".to_string()) };
         let defined = self.define(&mut generation.module);
         let compiled = self.context.compiled_code();
         let bytes = compiled.map_or(0, |code| code.code_buffer().len());
@@ -266,7 +285,7 @@ impl Compiler {
             generation.module.finalize_definitions().map_err(|error| error.to_string())?;
             Ok(generation.module.get_finalized_function(id))
         });
-        self.generation = Some(generation);
+        self.generations.push_back(generation);
         let code = outcome?;
         let nanos = started.elapsed().as_nanos() as u64;
         Ok(Compiled { request, code, bytes, nanos, memory, stubs })
@@ -275,6 +294,8 @@ impl Compiler {
 
 impl Drop for Compiler {
     fn drop(&mut self) {
-        self.reset();
+        while !self.generations.is_empty() {
+            self.free_oldest();
+        }
     }
 }

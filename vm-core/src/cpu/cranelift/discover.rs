@@ -28,7 +28,7 @@ struct Successor {
 impl Cpu {
     /// Asks for a region that begins with a block: it was entered, or found running, often enough.
     pub(in crate::cpu) fn make_region(&mut self, bus: &mut dyn Bus, header: *const Header) {
-        // SAFETY: the caller's block lives until the next flush.
+        // SAFETY: the caller's block is in memory until its part is emptied, which happens later.
         let Header { physical, mode, eip, .. } = unsafe { *header };
         let key = Key { physical, mode, eip };
         let counts = self.code.native.is_none();
@@ -53,12 +53,14 @@ impl Cpu {
         let Some(regions) = self.code.regions.as_mut() else { return };
         if blocks.is_empty() || regions.is_full() {
             if regions.is_full() {
-                self.code.want_flush();
+                self.code.want_room();
+                if counts {
+                    Cache::count_entries(header, self.code.threshold);
+                }
             }
             return;
         }
-        let number = regions.all.len() as u32;
-        regions.all.push(None);
+        let number = regions.number();
         let flat_code = Mode::from_key(mode).flat_code();
         let numbers: Vec<u32> = blocks.iter().map(|source| source.block.number).collect();
         let epoch = regions.epoch;
@@ -229,6 +231,20 @@ impl Cache {
         }
     }
 
+    /// Drops the oldest regions. None comes of what was asked for before: blocks may ask again.
+    pub(in crate::cpu) fn empty_oldest_regions(&mut self) {
+        let Some(regions) = &self.regions else { return };
+        self.kill_regions(&regions.oldest());
+        let Some(regions) = &mut self.regions else { return };
+        for block in self.blocks.iter_mut().filter(|block| block.alive) {
+            block.regions.retain(|&number| regions.code(number).is_some());
+            if block.regions.is_empty() && std::mem::take(&mut block.asked) && self.native.is_none() {
+                Self::count_entries(block.header, self.threshold);
+            }
+        }
+        regions.empty_oldest();
+    }
+
     /// Puts a region to use, where all that it was made of is still there.
     fn publish(&mut self, compiled: Compiled) {
         let Compiled { request, bytes, nanos, .. } = &compiled;
@@ -251,8 +267,12 @@ impl Cache {
         }
         let templates = block.native;
         if let Some(native) = &mut self.native {
-            let (Some(_), Some(entry)) = (templates, native.lead_to(request.number)) else { return };
+            let (Some(_), Some(entry)) = (templates, native.lead_to(request.number)) else {
+                self.part_full = true;
+                return;
+            };
             block.lead_to(native, entry);
+            block.parts |= 1 << self.part;
         } else {
             Self::open_region(first.header);
         }

@@ -15,8 +15,8 @@ const QUEUE: usize = 32;
 /// What the thread is told.
 enum Order {
     Compile(Box<Request>),
-    /// All code so far is dropped; what is compiled from now on is of this epoch.
-    Reset,
+    /// Requests from now on are of this epoch; code whose epoch is over is freed.
+    Epoch(u32),
 }
 
 /// A thread that compiles.
@@ -57,18 +57,18 @@ impl Worker {
         Ok(Self::There(Behind { orders: Some(orders), done, epoch, thread: Some(thread) }))
     }
 
-    /// Drops all code. The caller has forgotten all that came before this epoch.
-    pub fn reset(&mut self, epoch: u32) {
+    /// Begins an epoch, and frees code of those that are over. The caller has forgotten it.
+    pub fn begin(&mut self, epoch: u32) {
         match self {
             Self::Here(compiler, done) => {
                 done.clear();
-                compiler.reset();
+                compiler.begin(epoch);
             }
             Self::There(behind) => {
                 behind.epoch.store(epoch, Ordering::Release);
                 if let Some(orders) = &behind.orders {
                     // Waits where the queue is full; the thread passes quickly over requests that are out of date.
-                    let _ = orders.send(Order::Reset);
+                    let _ = orders.send(Order::Epoch(epoch));
                 }
                 while behind.done.try_recv().is_ok() {}
             }
@@ -106,7 +106,7 @@ impl Worker {
 fn work(mut compiler: Compiler, to_do: &Receiver<Order>, results: &Sender<Box<Compiled>>, epoch: &AtomicU32) {
     for order in to_do {
         match order {
-            Order::Reset => compiler.reset(),
+            Order::Epoch(epoch) => compiler.begin(epoch),
             Order::Compile(request) if request.epoch != epoch.load(Ordering::Acquire) => {}
             Order::Compile(request) => match compiler.compile(*request) {
                 Ok(compiled) => {

@@ -73,6 +73,31 @@ impl Native {
     }
 
     /// Not called.
+    pub fn fill(&mut self, _: usize) {
+        match *self {}
+    }
+
+    /// Not called.
+    pub fn part_is_empty(&self) -> bool {
+        match *self {}
+    }
+
+    /// Not called.
+    pub fn holds_way(&self, _: usize, _: usize) -> bool {
+        match *self {}
+    }
+
+    /// Not called.
+    pub fn set_limit(&mut self, _: usize) {
+        match *self {}
+    }
+
+    /// Not called.
+    pub fn memory(&self) -> usize {
+        match *self {}
+    }
+
+    /// Not called.
     ///
     /// # Safety
     /// None needed.

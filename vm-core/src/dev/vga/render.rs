@@ -57,6 +57,7 @@ pub struct Renderer {
     picture: Picture,
     pool: Vec<Arc<Frame>>,
     characters: [char; 256],
+    by_guest: bool,
 }
 
 /// The picture as it grows; frames are copies of it.
@@ -157,7 +158,13 @@ impl Renderer {
             picture: Picture::default(),
             pool: Vec::new(),
             characters: cp437::table(),
+            by_guest: false,
         }
+    }
+
+    /// Whether the guest had a hand in the last picture, or only the hardware's own blinking.
+    pub fn is_by_guest(&self) -> bool {
+        self.by_guest
     }
 
     /// Makes the next picture count as new (after a reset or a restore).
@@ -186,6 +193,7 @@ impl Renderer {
         let before = last.as_ref().map(|last| (last.cursor, last.cursor_dark));
         let cursor_same = before == Some((source.cursor, cursor_dark));
         let before = before.and_then(|(cursor, _)| cursor);
+        self.by_guest = !touched.is_empty() || before != source.cursor;
         let changes = Changes {
             all: !same,
             blink: last.as_ref().is_some_and(|last| last.blinked != blinked),
