@@ -1,8 +1,9 @@
 //! Debian on a disk of its own, booted through GRUB (the long suite).
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::endurance::{duration, resident};
 use crate::files::{Folder, fetched, long, tool};
 use crate::guest::{Guest, word};
 use crate::linux::serial::Line;
@@ -168,6 +169,37 @@ fn debian_works_with_the_686_kernel() {
 #[test]
 fn debian_works_with_the_686_pae_kernel() {
     works("debian-pae", 1, "-686-pae");
+}
+
+#[test]
+fn an_hour_of_compiling_takes_no_more_memory() {
+    if !long() {
+        return;
+    }
+    let folder = Folder::new("compiling");
+    let image = copy_of_the_disk(&folder);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/sums.c");
+    let expected = sums(&folder, &source);
+    let arguments = arguments(&folder, &image);
+    let mut debian = Debian::boot(Guest::start_in(folder, &words(&arguments)), 0);
+    let program = std::fs::read_to_string(&source).unwrap();
+    debian.run(&format!("cat >sums.c <<'END'\n{program}END"));
+    debian.run(r"seq 400 | sed 's,.*,int f&(int x) { int i; for (i = 0; i < &; i++) x = x * & + i / (x | 1); return x; },' >many.c");
+    let (started, mut rounds, mut warm) = (Instant::now(), 0, None);
+    while started.elapsed() < duration() {
+        assert_eq!(debian.run("gcc -O2 -o sums sums.c && ./sums && gcc -O2 -c many.c"), expected.trim());
+        rounds += 1;
+        let memory = resident(debian.guest.process());
+        // The guest's memory and the translated code fill up first.
+        if started.elapsed() > duration() / 4 {
+            let warm = *warm.get_or_insert(memory);
+            assert!(memory < warm + 32 * 1024, "memory grew from {warm} to {memory} KiB in {rounds} rounds");
+        }
+    }
+    let engine = debian.guest.monitor("info jit");
+    println!("{rounds} rounds, from {warm:?} to {} KiB; {engine}", resident(debian.guest.process()));
+    let _guest = debian.power_off();
+    check_file_system(&image);
 }
 
 #[test]

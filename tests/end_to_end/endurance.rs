@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const DRIFT: i64 = 3;
 
 /// How long the guest works: an hour, or as many minutes as `HAKO_ENDURANCE` says.
-fn duration() -> Duration {
+pub fn duration() -> Duration {
     let minutes = std::env::var("HAKO_ENDURANCE").ok().map(|minutes| minutes.parse().expect("HAKO_ENDURANCE: minutes"));
     Duration::from_mins(minutes.unwrap_or(60))
 }
@@ -46,7 +46,7 @@ fn host_seconds() -> i64 {
 }
 
 /// Memory of the process that lies in RAM, in KiB.
-fn resident(process: u32) -> u64 {
+pub fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -147,6 +147,8 @@ pub(super) struct Block {
     pub(super) alive: bool,
     /// Bytes.
     len: u32,
+    /// The physical page of its last bytes, where that is another one: see [`Op::Spans`](super::uop::Op::Spans).
+    second: Option<u64>,
     places: Vec<Place>,
     helpers: Vec<(Helper, Instruction)>,
     /// Links of other blocks that lead here.

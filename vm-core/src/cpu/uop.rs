@@ -507,6 +507,9 @@ ops! {
     JumpTo {}
     /// Ends the block: goes to `imm` after a look at interrupts and mode.
     Leave {}
+    /// Opens a block that is one instruction across a page: the linear page of the byte at `imm2` in CS must still be the physical page
+    /// number `imm`.
+    Spans {}
 
     // What follows is made by the interpreter's fusion alone.
 

@@ -105,7 +105,7 @@ impl Cache {
     /// The 64-byte lines of a page that these blocks have code in.
     fn lines_of(&self, page: u64, numbers: &[u32]) -> u64 {
         numbers.iter().fold(0, |all, &number| {
-            let (start, stop) = self.bytes_of(number);
+            let (start, stop) = self.bytes_on(number, page);
             all | lines(page, start, stop)
         })
     }
@@ -133,12 +133,22 @@ impl Cache {
         self.stats.flushes += 1;
     }
 
-    /// The physical bytes of a block: first, and behind the last.
-    fn bytes_of(&self, number: u32) -> (u64, u64) {
+    /// The physical bytes of a block on a page that has some: first, and behind the last.
+    pub(super) fn bytes_on(&self, number: u32, page: u64) -> (u64, u64) {
         let block = &self.blocks[number as usize];
         // SAFETY: pages have blocks that live.
         let start = unsafe { (*block.header).physical };
-        (start, start + u64::from(block.len))
+        let stop = start + u64::from(block.len);
+        match block.second {
+            Some(second) if second >> 12 == page => (second, second | stop & 0xfff),
+            _ => (start, stop.min((start | 0xfff) + 1)),
+        }
+    }
+
+    /// Drops a block that is no longer true, and may be the one that runs: it is left next.
+    pub(in crate::cpu) fn drop_block(&mut self, header: *const Header) {
+        // SAFETY: the engine passes blocks that live.
+        self.kill(unsafe { (*header).number });
     }
 
     /// Takes a block out of everything that leads to it.
@@ -191,9 +201,11 @@ impl Cpu {
             if code.lines & lines(page, physical, end) == 0 {
                 continue;
             }
-            let numbers = std::mem::take(&mut code.numbers);
+            let mut numbers = std::mem::take(&mut code.numbers);
+            // One that lay in two pages may have died by way of the other.
+            numbers.retain(|&number| self.code.blocks[number as usize].alive);
             let (hit, kept): (Vec<u32>, Vec<u32>) = numbers.into_iter().partition(|&number| {
-                let (start, stop) = self.code.bytes_of(number);
+                let (start, stop) = self.code.bytes_on(number, page);
                 start < end && physical < stop
             });
             for number in hit {

@@ -49,8 +49,8 @@ impl Cache {
         at
     }
 
-    /// Puts a lifted block into memory. A loose one is found by nobody.
-    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, loose: bool) -> *const Header {
+    /// Puts a lifted block into memory, whose last bytes are in the page `second`, where there is one. A loose one is found by nobody.
+    fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, second: Option<u64>, loose: bool) -> *const Header {
         pass::dead_flags(&mut self.lifted.ops);
         pass::fuse(&self.lifted.ops, &mut self.fused);
         // Some more than needed where a branch is fused: its own links are counted, too.
@@ -121,6 +121,7 @@ impl Cache {
             parts: 1 << self.part,
             alive: true,
             len,
+            second,
             places,
             helpers,
             incoming: Vec::new(),
@@ -137,9 +138,12 @@ impl Cache {
         if !loose {
             self.map.insert(key, number);
             self.quick[Self::quick_index(physical)] = header;
-            let page = self.pages.entry(physical >> 12).or_default();
-            page.numbers.push(number);
-            page.lines |= lines(physical >> 12, physical, physical + u64::from(len));
+            for page in std::iter::once(physical).chain(second).map(|physical| physical >> 12) {
+                let (start, stop) = self.bytes_on(number, page);
+                let code = self.pages.entry(page).or_default();
+                code.numbers.push(number);
+                code.lines |= lines(page, start, stop);
+            }
         }
         self.stats.blocks += 1;
         self.stats.instructions += u64::from(count);
@@ -209,7 +213,10 @@ impl Cpu {
         if !live {
             return;
         }
-        let lifted = self.lift_block(bus, key, mode);
+        let lifted = match self.code.blocks[number as usize].second {
+            Some(second) => self.lift_spanning(bus, key, mode, second),
+            None => self.lift_block(bus, key, mode),
+        };
         let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
         pass::dead_flags(&mut self.code.lifted.ops);
         let Cache { native: Some(native), lifted, log, .. } = &mut self.code else { return };
@@ -262,23 +269,27 @@ impl Cpu {
         if let Some(header) = self.code.find(key) {
             return Ok(header);
         }
-        let policy = bus.page(page).code;
-        if policy != CodePolicy::Volatile
+        if bus.page(page).code != CodePolicy::Volatile
             && let Outcome::Done(header) = self.translate_block(bus, key, mode)
         {
-            if policy == CodePolicy::Ram && !bus.ram().has_code(page >> 12) {
-                self.protect_code(bus, page);
-            }
+            self.watch_code(bus, page);
             return Ok(header);
         }
         self.translate_careful(bus, linear, key, mode)
+    }
+
+    /// Has stores to a page of RAM looked at: there is code of it now.
+    fn watch_code(&mut self, bus: &mut dyn Bus, page: u64) {
+        if bus.page(page).code == CodePolicy::Ram && !bus.ram().has_code(page >> 12) {
+            self.protect_code(bus, page);
+        }
     }
 
     fn translate_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Outcome {
         let Some(LiftedBlock { offsets, count, len }) = self.lift_block(bus, key, mode) else {
             return Outcome::Careful;
         };
-        Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, false))
+        Outcome::Done(self.code.assemble(key, &offsets[..count], len as u32, None, false))
     }
 
     /// A block that nobody has entered yet, on a page that holds code already.
@@ -288,6 +299,30 @@ impl Cpu {
             Outcome::Done(header) => Some(header),
             Outcome::Careful => None,
         }
+    }
+
+    /// The same of the one instruction at a page's end that goes on in the page `second`. `None`: it does not, or not within CS.
+    fn lift_spanning(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode, second: u64) -> Option<LiftedBlock> {
+        let mut bytes = [0; LONGEST];
+        let in_first = 0x1000 - (key.physical as usize & 0xfff);
+        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let bytes = &mut bytes[..LONGEST.min(in_limit)];
+        let (low, high) = bytes.split_at_mut(in_first);
+        self.read_code(bus, key.physical, low);
+        self.read_code(bus, second, high);
+        let mut decoder = Decoder::with_ip(mode.bitness(), bytes, u64::from(key.eip), DecoderOptions::NONE);
+        let insn = decoder.decode();
+        if insn.is_invalid() || decoder.position() <= in_first {
+            return None;
+        }
+        self.code.lifted.clear();
+        let page = second >> 12;
+        let next = key.eip.wrapping_add(in_first as u32);
+        self.code.lifted.ops.push(Uop::new(Op::Spans {}).imm(u32::try_from(page).ok()?).imm2(next));
+        if self.code.lift_one(&insn, mode, self.model, 0, false) == Ends::No {
+            self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
+        }
+        Some(LiftedBlock { offsets: [0; MAX_INSTRUCTIONS], count: 1, len: decoder.position() })
     }
 
     /// Lifts the instructions of a block into `code.lifted`. `None`: the first is one that must be looked at each time.
@@ -339,6 +374,30 @@ impl Cpu {
         }
     }
 
+    /// Translates the one instruction at a page's end that goes on in the next, where both pages hold code as any other.
+    fn translate_spanning(&mut self, bus: &mut dyn Bus, linear: u64, key: Key, mode: Mode) -> Option<*const Header> {
+        let first = key.physical & !0xfff;
+        let in_first = 0x1000 - (key.physical & 0xfff) as usize;
+        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        if mode.is_single() || in_first >= LONGEST.min(in_limit) || bus.page(first).code == CodePolicy::Volatile {
+            return None;
+        }
+        let cr2 = self.state.cr[2];
+        let Ok(second) = self.fetch_page(bus, ((linear | 0xfff) + 1) & 0xffff_ffff) else {
+            // Nothing has faulted yet: the instruction may end before that page.
+            self.state.cr[2] = cr2;
+            return None;
+        };
+        if first == second || bus.page(second).code == CodePolicy::Volatile {
+            return None;
+        }
+        let LiftedBlock { offsets, count, len } = self.lift_spanning(bus, key, mode, second)?;
+        let header = self.code.assemble(key, &offsets[..count], len as u32, Some(second), false);
+        self.watch_code(bus, first);
+        self.watch_code(bus, second);
+        Some(header)
+    }
+
     /// Translates one instruction that lies across pages or limits or in a device. Its bytes are compared each time.
     fn translate_careful(
         &mut self,
@@ -350,6 +409,9 @@ impl Cpu {
         let mut bytes = [0; LONGEST];
         let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
         let wanted = in_limit.min(LONGEST);
+        if let Some(header) = self.translate_spanning(bus, linear, key, mode) {
+            return Ok(header);
+        }
         if let Some(&(header, known)) = self.code.careful.get(&key) {
             // SAFETY: the map leads to live blocks.
             let len = self.code.blocks[unsafe { (*header).number } as usize].len as usize;
@@ -374,7 +436,7 @@ impl Cpu {
         if self.code.lift_one(&insn, mode, self.model, 0, too_long) == Ends::No {
             self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
         }
-        let header = self.code.assemble(key, &[0], insn.len() as u32, true);
+        let header = self.code.assemble(key, &[0], insn.len() as u32, None, true);
         self.code.careful.insert(key, (header, bytes));
         Ok(header)
     }

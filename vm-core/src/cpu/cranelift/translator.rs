@@ -80,6 +80,7 @@ macro_rules! untranslated {
             | Op::PushImm { .. }
             | Op::Pop { .. }
             | Op::Helper {}
+            | Op::Spans {}
             | Op::Repeat { .. }
     };
 }

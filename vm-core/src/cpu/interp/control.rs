@@ -280,6 +280,20 @@ control! {
         leave_at(cpu, index, Leave::Goto)
     }
 
+    /// The block's one instruction goes on in another page, which may be mapped elsewhere by now.
+    fn spans(cpu, bus, op) {
+        let linear = cpu.state.segment(SegReg::Cs).base.wrapping_add(u64::from((*op).imm2)) & 0xffff_ffff;
+        cpu.exec.op = op;
+        match cpu.fetch_page(bus, linear) {
+            Ok(page) if page >> 12 == u64::from((*op).imm) => after(op),
+            Ok(_) => {
+                cpu.code.drop_block(cpu.exec.block);
+                stale(cpu, bus, op)
+            }
+            Err(raised) => fault(cpu, bus, op, raised),
+        }
+    }
+
     fn helper(cpu, bus, op) {
         call(cpu, bus, op, (*op).imm)
     }

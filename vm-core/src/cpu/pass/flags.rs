@@ -104,6 +104,7 @@ fn effect(uop: &Uop) -> Effect {
         | Op::PushImm { .. }
         | Op::Pop { .. }
         | Op::CheckTarget {}
+        | Op::Spans {}
         | Op::VectorCheck { .. }
         | Op::VectorLoad { .. }
         | Op::VectorStore { .. }

@@ -436,7 +436,12 @@ impl<'a> Translator<'a> {
             Op::JumpCount { count, size } => self.jump_count(uop, count, size),
             Op::JumpTo {} => self.jump_to(uop),
             Op::Leave {} => self.leave(uop),
-            Op::Push { .. } | Op::PushImm { .. } | Op::Pop { .. } | Op::VectorCross { .. } | Op::Helper {} => false,
+            Op::Push { .. }
+            | Op::PushImm { .. }
+            | Op::Pop { .. }
+            | Op::VectorCross { .. }
+            | Op::Helper {}
+            | Op::Spans {} => false,
             interpreters_own!() => {
                 self.failed = true;
                 true
