@@ -61,7 +61,11 @@ if [ -n "$long" ]; then
     export HAKO_LONG
 fi
 step "tests" cargo test --release --locked --workspace --no-fail-fast -- --test-threads 2
-[ -z "$long" ] || step "tests of the processor on aarch64" "$here/test-aarch64.sh"
+if [ -n "$long" ]; then
+    step "without windows and native code" \
+        cargo check --release --locked --package hako --no-default-features --bin hako
+    step "tests of the processor on aarch64" "$here/test-aarch64.sh"
+fi
 
 if [ -n "$failed" ]; then
     echo "== these steps failed:$failed" >&2

@@ -169,6 +169,7 @@ impl Block {
     /// Leaves nothing but the number: the part that it was in is emptied.
     fn forget(&mut self) {
         self.header = ptr::null_mut();
+        self.alive = false;
         (self.places, self.helpers, self.incoming) = (Vec::new(), Vec::new(), Vec::new());
         (self.ways, self.regions) = (Vec::new(), Vec::new());
     }

@@ -522,7 +522,7 @@ impl Worker {
                     _ => Duration::MAX,
                 };
                 let nap = (*nap).min(until_frame + FRAME_PATIENCE).min(until_key);
-                let quiet = self.stirred.elapsed() > QUIET && !self.snapshots.is_busy();
+                let quiet = self.stirred.elapsed() > QUIET && self.chords.idle() && !self.snapshots.is_busy();
                 let patience = if quiet { PATIENCE } else { Duration::ZERO };
                 let signals = self.machine.signals();
                 self.machine.clock().rest(nap, patience, |nap| signals.wait(nap));

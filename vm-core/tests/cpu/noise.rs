@@ -214,8 +214,8 @@ fn random_bytes_never_hurt() {
         let mut bus = FlatBus::new(MEMORY);
         bus.quiet = true;
         let (mut done, mut machines, mut managed, mut floats) = (0_u64, 0_u64, 0_u64, 0_u64);
-        // Where less is enough, it is still to have seen both.
-        while done < steps / engine.cost || (managed == 0 || floats == 0) && done < steps {
+        // Where less is enough, it is still to have seen both: that may take longer.
+        while done < steps / engine.cost || (managed == 0 || floats == 0) && done < steps.max(3_000_000) {
             let mode = MODES[machines as usize % MODES.len()];
             let mut cpu = (engine.make)();
             bus.forget_code();

@@ -1,5 +1,7 @@
 //! What stands in for native code on hosts that there are no templates for: nothing is ever made.
 
+#![allow(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "it looks like what it stands in for")]
+
 use super::Cpu;
 use super::block::Header;
 use super::uop::Uop;
