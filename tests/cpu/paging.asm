@@ -59,12 +59,7 @@ start:
     try call edi
     mov word [0x35ffe], 0xb890          ; nop, mov eax, imm32 across the page
     mov edi, 0x35ffe
-    mov [resume_esp], esp
-    mov dword [resume], .after
-    mov dword [site], 0x35fff
-    call edi
-.after:
-    mov esp, [resume_esp]
+    try_function 0x35fff
     mov dword [TABLE + 0x36 * 4], 0x36007
     mov dword [0x36000], 0x12345678
     mov byte [0x36004], 0xc3
@@ -137,4 +132,3 @@ start:
     invlpg [0xffffff]                   ; any address of a large page
     show [0xc34000]
     done
-resume_esp: dd 0

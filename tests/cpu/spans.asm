@@ -42,12 +42,7 @@ start:
     print "absent: "
     mov dword [TABLE + 0x21 * 4], 0
     invlpg [0x21000]
-    mov [resume_esp], esp
-    mov dword [resume], .back
-    mov dword [site], 0x20ffe
-    call edi
-.back:
-    mov esp, [resume_esp]
+    try_function 0x20ffe
     mov dword [TABLE + 0x21 * 4], 0x21007
     calls
     show eax
@@ -104,14 +99,8 @@ start:
     calls
     mov dword [TABLE + 0x23 * 4], 0
     invlpg [0x23000]
-    mov [resume_esp], esp
-    mov dword [resume], .out
-    mov dword [site], 0x20fff
-    call edi
-.out:
-    mov esp, [resume_esp]
+    try_function 0x20fff
     mov dword [TABLE + 0x23 * 4], 0x23007
     calls
     show eax
     done
-resume_esp: dd 0

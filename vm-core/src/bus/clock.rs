@@ -114,13 +114,13 @@ impl Clock {
         let (nap, patience) = (nanos(nap), nanos(patience));
         let lag = self.stolen().as_ref().map(Stolen::lag);
         let needed = nap.saturating_sub(lag.unwrap_or(0));
-        let most = if lag.is_some() { needed.max(patience) } else { needed };
+        let longer = if lag.is_some() && needed > 0 { patience.saturating_sub(needed) } else { 0 };
         if needed > 0 {
-            wait(Duration::from_nanos(most));
+            wait(Duration::from_nanos(needed + longer));
         }
         let raw = self.raw();
         if let Some(stolen) = self.stolen().as_mut() {
-            stolen.rested(raw, nap, if needed > 0 { most - needed } else { 0 });
+            stolen.rested(raw, nap, longer);
         }
     }
 

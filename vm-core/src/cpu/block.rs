@@ -238,7 +238,7 @@ pub struct Cache {
     map_generation: u32,
     flush_wanted: bool,
     /// The part that is filled has no room left for native code or regions.
-    pub(super) part_full: bool,
+    part_full: bool,
     pub(super) lifted: Lifted,
     fused: Vec<Uop>,
     /// Native code, where the processor makes some.

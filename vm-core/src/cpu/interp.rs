@@ -401,7 +401,7 @@ impl Cpu {
         let native = self.code.stats.native;
         let started = self.code.stats.dispatches.is_multiple_of(SAMPLED).then(Instant::now);
         self.exec.sampled = started.is_some();
-        // SAFETY: the dispatcher passes a live block; blocks live until the next flush, which only it does.
+        // SAFETY: the dispatcher passes a live block, and alone empties the part that it is in.
         unsafe {
             self.exec.left = *left as i64 - i64::from((*header).count);
             self.exec.block = header;

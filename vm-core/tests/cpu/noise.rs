@@ -205,12 +205,9 @@ pub fn prepare(cpu: &mut Cpu, bus: &mut FlatBus, mode: Mode, random: &mut Random
     cpu.state_changed();
 }
 
-/// Instructions of a run, unless `HAKO_NOISE_STEPS` says otherwise.
-const STEPS: u64 = 3_000_000;
-
 #[test]
 fn random_bytes_never_hurt() {
-    let steps: u64 = std::env::var("HAKO_NOISE_STEPS").map_or(STEPS, |text| text.parse().unwrap());
+    let steps: u64 = std::env::var("HAKO_NOISE_STEPS").map_or(3_000_000, |text| text.parse().unwrap());
     let seed = std::env::var("HAKO_NOISE_SEED").map_or(0x9e37_79b9_7f4a_7c15, |text| text.parse().unwrap());
     for engine in ENGINES {
         let mut random = Random(seed);
@@ -234,16 +231,15 @@ fn random_bytes_never_hurt() {
                 floats += u64::from(cpu.state.mxcsr != mxcsr);
                 assert_eq!(cpu.state.mxcsr & !0xffff, 0, "reserved bits stay clear");
                 // A slice of a thousand instructions comes back, whatever they are.
-                assert!(started.elapsed() < Duration::from_mins(1), "{mode:?}, machine {machines} of seed {seed:#x}");
+                assert!(started.elapsed() < Duration::from_secs(5), "{mode:?}, machine {machines} of seed {seed:#x}");
                 done += cpu.retired.wrapping_sub(before).max(1);
                 if matches!(exit, Exit::Halted | Exit::TripleFault) {
                     break;
                 }
             }
         }
-        // A run that is made short, for an emulator, need not have come to either.
-        assert!(managed != 0 || steps < STEPS, "some of it runs in system management mode");
-        assert!(floats != 0 || steps < STEPS, "some of it computes");
+        assert_ne!(managed, 0, "some of it runs in system management mode");
+        assert_ne!(floats, 0, "some of it computes");
         eprintln!("{}: {done} instructions of noise in {machines} machines", engine.name);
     }
 }

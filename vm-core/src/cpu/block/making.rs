@@ -162,6 +162,13 @@ impl Cache {
         }
         ends
     }
+
+    /// Lifts an instruction that is a block of its own, and what leads on from it.
+    fn lift_alone(&mut self, insn: &Instruction, mode: Mode, model: CpuModel, too_long: bool) {
+        if self.lift_one(insn, mode, model, 0, too_long) == Ends::No {
+            self.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
+        }
+    }
 }
 
 fn mode_is_single(key: u64) -> bool {
@@ -175,6 +182,11 @@ fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(mode.bitness(), rest, DecoderOptions::NONE);
     let _ = decoder.decode();
     decoder.last_error() == DecoderError::NoMoreBytes
+}
+
+/// Bytes from where a block begins to the limit of CS.
+fn bytes_in_limit(key: Key, mode: Mode) -> usize {
+    ((mode.limit - key.eip) as usize).saturating_add(1)
 }
 
 /// Links behind an op.
@@ -280,7 +292,7 @@ impl Cpu {
 
     /// Has stores to a page of RAM looked at: there is code of it now.
     fn watch_code(&mut self, bus: &mut dyn Bus, page: u64) {
-        if bus.page(page).code == CodePolicy::Ram && !bus.ram().has_code(page >> 12) {
+        if !bus.ram().has_code(page >> 12) && bus.page(page).code == CodePolicy::Ram {
             self.protect_code(bus, page);
         }
     }
@@ -305,7 +317,7 @@ impl Cpu {
     fn lift_spanning(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode, second: u64) -> Option<LiftedBlock> {
         let mut bytes = [0; LONGEST];
         let in_first = 0x1000 - (key.physical as usize & 0xfff);
-        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let in_limit = bytes_in_limit(key, mode);
         let bytes = &mut bytes[..LONGEST.min(in_limit)];
         let (low, high) = bytes.split_at_mut(in_first);
         self.read_code(bus, key.physical, low);
@@ -319,9 +331,7 @@ impl Cpu {
         let page = second >> 12;
         let next = key.eip.wrapping_add(in_first as u32);
         self.code.lifted.ops.push(Uop::new(Op::Spans {}).imm(u32::try_from(page).ok()?).imm2(next));
-        if self.code.lift_one(&insn, mode, self.model, 0, false) == Ends::No {
-            self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
-        }
+        self.code.lift_alone(&insn, mode, self.model, false);
         Some(LiftedBlock { offsets: [0; MAX_INSTRUCTIONS], count: 1, len: decoder.position() })
     }
 
@@ -329,8 +339,7 @@ impl Cpu {
     pub(in crate::cpu) fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
         let mut bytes = [0; MAX_BYTES];
         let in_page = 0x1000 - (key.physical as usize & 0xfff);
-        let in_limit = (mode.limit - key.eip) as usize;
-        let available = in_page.min(in_limit.saturating_add(1)).min(MAX_BYTES);
+        let available = in_page.min(bytes_in_limit(key, mode)).min(MAX_BYTES);
         let bytes = &mut bytes[..available];
         self.read_code(bus, key.physical, bytes);
 
@@ -378,7 +387,7 @@ impl Cpu {
     fn translate_spanning(&mut self, bus: &mut dyn Bus, linear: u64, key: Key, mode: Mode) -> Option<*const Header> {
         let first = key.physical & !0xfff;
         let in_first = 0x1000 - (key.physical & 0xfff) as usize;
-        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let in_limit = bytes_in_limit(key, mode);
         if mode.is_single() || in_first >= LONGEST.min(in_limit) || bus.page(first).code == CodePolicy::Volatile {
             return None;
         }
@@ -407,7 +416,7 @@ impl Cpu {
         mode: Mode,
     ) -> Result<*const Header, Fault> {
         let mut bytes = [0; LONGEST];
-        let in_limit = ((mode.limit - key.eip) as usize).saturating_add(1);
+        let in_limit = bytes_in_limit(key, mode);
         let wanted = in_limit.min(LONGEST);
         if let Some(header) = self.translate_spanning(bus, linear, key, mode) {
             return Ok(header);
@@ -433,9 +442,7 @@ impl Cpu {
         }
         self.code.lifted.clear();
         let too_long = insn.is_invalid() && is_too_long(mode, &bytes[..fetched]);
-        if self.code.lift_one(&insn, mode, self.model, 0, too_long) == Ends::No {
-            self.code.lifted.ops.push(Uop::new(Op::Jump {}).imm(insn.next_ip() as u32));
-        }
+        self.code.lift_alone(&insn, mode, self.model, too_long);
         let header = self.code.assemble(key, &[0], insn.len() as u32, None, true);
         self.code.careful.insert(key, (header, bytes));
         Ok(header)

@@ -268,7 +268,7 @@ impl Cache {
         let templates = block.native;
         if let Some(native) = &mut self.native {
             let (Some(_), Some(entry)) = (templates, native.lead_to(request.number)) else {
-                self.part_full = true;
+                self.want_room();
                 return;
             };
             block.lead_to(native, entry);

@@ -142,7 +142,7 @@ pub(in crate::cpu) unsafe fn run(cpu: &mut Cpu, number: u32) -> bool {
     if exit.is_null() {
         return cpu.exec.region.onward;
     }
-    // SAFETY: exits live until all regions are dropped, which does not happen while one runs.
+    // SAFETY: exits live until the part of their region is emptied, which does not happen while one runs.
     cpu.state.rip = u64::from(unsafe { (*exit).eip });
     true
 }
@@ -152,7 +152,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     let exit = cpu.exec.region.exit;
     if !exit.is_null() {
         cpu.code.stats.leaves.way += 1;
-        // SAFETY: exits live until all regions are dropped, which does not happen while one runs.
+        // SAFETY: exits live until the part of their region is emptied, which does not happen while one runs.
         cpu.state.rip = u64::from(unsafe { (*exit).eip });
         cpu.exec.leave = Leave::Goto;
     } else if std::mem::take(&mut cpu.exec.region.onward) {

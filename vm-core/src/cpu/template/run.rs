@@ -187,7 +187,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     let way = cpu.exec.native.way;
     if !way.is_null() {
         cpu.code.stats.leaves.way += 1;
-        // SAFETY: ways live until all code is dropped, which does not happen while code runs.
+        // SAFETY: ways live until their part is emptied, which does not happen while code runs.
         cpu.state.rip = u64::from(unsafe { (*way).eip });
         cpu.exec.leave = Leave::Goto;
     }
