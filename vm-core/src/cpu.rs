@@ -160,6 +160,7 @@ impl Cpu {
     /// In words, where this host cannot do that; then everything is interpreted, as before.
     pub fn use_regions(&mut self, compilation: Compilation) -> Result<(), String> {
         self.code.regions = Some(Box::new(cranelift::Regions::new(compilation)?));
+        self.code.relative = false;
         if self.code.native.is_none() {
             self.code.threshold = block::HOT_REGION;
         }

@@ -21,7 +21,7 @@ pub use stats::{CodeStats, Exits, Leaves, Sample};
 
 use super::Helper;
 use super::cranelift::{Exit, Regions};
-use super::lift::Lifted;
+use super::lift::{Lifted, Mode};
 use super::template::{Native, Tied, Way};
 use super::uop::Uop;
 
@@ -65,7 +65,7 @@ pub(super) struct Header {
     pub physical: u64,
     /// [`Mode::key`].
     pub mode: u64,
-    /// Offset in CS of its first byte.
+    /// Offset in CS of its first byte, less its origin (see [`Mode::origin_bits`](super::lift::Mode::origin_bits)).
     pub eip: u32,
     /// Instructions.
     pub count: u32,
@@ -85,6 +85,18 @@ impl Header {
         header.wrapping_add(1).cast()
     }
 
+    /// Whether an offset in CS, which counts from the same origin, is on the page that the block begins on.
+    pub fn has_on_page(&self, eip: u32) -> bool {
+        let in_page = (self.physical & 0xfff) as i64 + i64::from(eip) - i64::from(self.eip);
+        (0..0x1000).contains(&in_page)
+    }
+
+    /// Whether a way from the block to `eip` is one of those that somebody who wants attention is looked for on: each way round a
+    /// loop has one, or goes round all linear memory.
+    pub fn goes_back(&self, eip: u32) -> bool {
+        if Mode::from_key(self.mode).is_relative() { eip as i32 <= self.eip as i32 } else { eip <= self.eip }
+    }
+
     /// One that no cache has.
     #[cfg(test)]
     #[allow(dead_code, reason = "not every build compiles regions")]
@@ -99,7 +111,7 @@ impl Header {
 pub(super) struct Link {
     /// The block that follows, where known.
     pub target: *const Header,
-    /// Where it begins.
+    /// Where it begins, less the origin of the block that leads there.
     pub eip: u32,
     /// Bits below.
     pub kind: u32,
@@ -190,7 +202,7 @@ pub(super) struct Key {
     pub physical: u64,
     /// [`Mode::key`](super::lift::Mode::key).
     pub mode: u64,
-    /// Offset in CS of its first byte.
+    /// Offset in CS of its first byte, less its origin.
     pub eip: u32,
 }
 
@@ -235,6 +247,8 @@ pub struct Cache {
     pages: Map<u64, PageCode>,
     /// Single instructions across pages or in devices, with their bytes.
     careful: Map<Key, (*const Header, [u8; LONGEST])>,
+    /// Blocks of programs have origins: see [`Mode::origin_bits`](super::lift::Mode::origin_bits). Regions do without.
+    pub(super) relative: bool,
     map_generation: u32,
     flush_wanted: bool,
     /// The part that is filled has no room left for native code or regions.
@@ -271,6 +285,7 @@ impl Default for Cache {
             quick: vec![ptr::from_ref(&NONE); QUICK].try_into().unwrap_or_else(|_| unreachable!("QUICK entries")),
             pages: Map::default(),
             careful: Map::default(),
+            relative: true,
             map_generation: 0,
             flush_wanted: false,
             part_full: false,
@@ -306,7 +321,7 @@ impl Cache {
         (found.physical == physical && found.eip == eip && found.mode == mode).then_some(header)
     }
 
-    /// Offset in CS of instruction number `index` of a block.
+    /// Offset in CS of instruction number `index` of a block, less the origin.
     pub(super) fn eip_of(&self, header: *const Header, index: usize) -> u32 {
         // SAFETY: the engine passes headers of blocks that live.
         let header = unsafe { &*header };

@@ -61,6 +61,10 @@ pub(super) struct Exec {
     pub link: *mut Link,
     /// [`Mode::key`] of the block that runs.
     pub mode: u64,
+    /// What its offsets in CS count from,
+    pub origin: u32,
+    /// and [`Mode::origin_bits`].
+    pub origin_bits: u32,
     pub leave: Leave,
     /// The block that runs was written, and leaves at its next instruction: for native code, which does not change under way.
     pub died: bool,
@@ -95,6 +99,8 @@ impl Default for Exec {
             op: ptr::null(),
             link: ptr::null_mut(),
             mode: 0,
+            origin: 0,
+            origin_bits: 0,
             leave: Leave::Goto,
             died: false,
             lent: Lent::default(),
@@ -184,7 +190,7 @@ fn leave_at(cpu: &mut Cpu, completed: usize, leave: Leave) -> Next {
 unsafe fn fault(cpu: &mut Cpu, _: &mut dyn Bus, op: *const Uop, fault: Fault) -> Next {
     // SAFETY: the caller's promise.
     let index = usize::from(unsafe { (*op).y });
-    cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, index));
+    cpu.state.rip = u64::from(cpu.eip_of(index));
     leave_at(cpu, index, Leave::Fault(fault))
 }
 
@@ -199,7 +205,7 @@ unsafe fn step(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> *const Uop {
 
 /// Leaves the block that runs before instruction `completed`, which is one of it, to look it up again.
 fn leave_stale(cpu: &mut Cpu, completed: usize) {
-    cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, completed));
+    cpu.state.rip = u64::from(cpu.eip_of(completed));
     leave_at(cpu, completed, Leave::Goto);
 }
 
@@ -217,9 +223,32 @@ impl Exec {
         self.native.forget_way();
         self.region.forget_exit();
     }
+
+    /// What is executed from now on is of this mode.
+    pub fn enter_mode(&mut self, mode: Mode) {
+        self.mode = mode.key();
+        self.origin_bits = mode.origin_bits();
+    }
+
+    /// What is executed from now on is on the page of this offset in CS.
+    #[inline(always)]
+    pub fn enter_page(&mut self, eip: u32) {
+        self.origin = eip & self.origin_bits;
+    }
+
+    /// The offset in CS that a block means by `eip`.
+    #[inline(always)]
+    pub fn absolute(&self, eip: u32) -> u32 {
+        self.origin.wrapping_add(eip)
+    }
 }
 
 impl Cpu {
+    /// Offset in CS of instruction number `index` of the block that runs.
+    fn eip_of(&self, index: usize) -> u32 {
+        self.exec.absolute(self.code.eip_of(self.exec.block, index))
+    }
+
     /// Whether the instruction whose helper runs is followed by another one of its block.
     pub(super) fn another_follows(&self) -> bool {
         let (block, op) = (self.exec.block, self.exec.op);
@@ -405,7 +434,7 @@ impl Cpu {
         unsafe {
             self.exec.left = *left as i64 - i64::from((*header).count);
             self.exec.block = header;
-            self.exec.mode = mode.key();
+            self.exec.enter_mode(mode);
             self.exec.signals = bus.signals();
             let mut op = Header::code(header);
             while !op.is_null() {

@@ -43,6 +43,10 @@ impl Mode {
     const SINGLE: u32 = 1 << 11;
     /// Other memory may be at the same addresses.
     const SMM: u32 = 1 << 12;
+    /// Offsets of blocks count from the start of their page.
+    const RELATIVE: u32 = 1 << 13;
+    /// Flat 32-bit code at level 3.
+    const MOVABLE: u32 = 1 << SegReg::Cs as u32 | Self::CODE32 | Self::USER;
 
     /// The mode of a processor now.
     #[inline]
@@ -72,7 +76,23 @@ impl Mode {
             | set(state.protected(), Self::PROTECTED)
             | set(state.v86(), Self::V86)
             | set(state.smm, Self::SMM);
+        // Programs and their libraries lie anywhere in linear memory; a kernel always lies where it lies.
+        let movable = bits & Self::MOVABLE == Self::MOVABLE;
+        bits |= set(movable && cpu.code.relative, Self::RELATIVE);
         Self { bits, limit: code.limit }
+    }
+
+    /// The bits of an offset in CS that are the origin of the block there: what its own offsets count from. Where code is flat and a
+    /// program's that is its page, so that the block serves wherever the page is mapped; elsewhere it is zero.
+    #[inline]
+    pub(super) fn origin_bits(self) -> u32 {
+        if self.is_relative() { 0xffff_f000 } else { 0 }
+    }
+
+    /// Whether blocks have origins other than zero.
+    #[inline]
+    pub(super) fn is_relative(self) -> bool {
+        self.bits & Self::RELATIVE != 0
     }
 
     /// The mode for blocks of one instruction.
@@ -105,11 +125,6 @@ impl Mode {
     /// Whether an access through a segment needs no check and no base.
     fn flat(self, seg: SegReg, write: bool) -> bool {
         self.bits >> seg as u32 & 1 != 0 && !(write && seg == SegReg::Cs)
-    }
-
-    /// Whether it is that of privilege level 3.
-    pub(super) fn user(self) -> bool {
-        self.bits & Self::USER != 0
     }
 
     /// Whether an offset in CS is a linear address.

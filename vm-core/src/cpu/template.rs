@@ -36,21 +36,21 @@ use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
 
 use super::block::{Header, Link, PARTS};
-use super::lift::Mode;
 use super::pass::FlagLives;
-use super::tlb::Tlb;
 use super::uop::Uop;
 
 /// A way out of a block, in the data memory.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Way {
-    /// The generation of the TLB for which it holds, where it leads to another page.
+    /// The generation of the TLB and the origin for which it holds, where it leads to another page.
     valid: u64,
-    /// Where it leads.
+    /// Where it leads, less the origin that holds on the way there.
     pub eip: u32,
     /// Bits of [`Link`].
     kind: u32,
+    /// What the way adds to the origin.
+    pages: u32,
     /// Offset in the code of the displacement that is patched.
     jump: u32,
     /// Offset in the code of where that leads while the way is not tied.
@@ -67,26 +67,22 @@ pub(super) struct Way {
 pub(super) struct CodePlace {
     /// Host address; 0: nowhere.
     entry: u64,
-    /// Offset of the page's entry in the TLB,
-    code: u64,
-    /// which must translate to this physical page.
+    /// The physical page that the linear one must be mapped to.
     physical: u64,
 }
 
 impl CodePlace {
-    const NOWHERE: Self = Self { entry: 0, code: 0, physical: 0 };
+    const NOWHERE: Self = Self { entry: 0, physical: 0 };
 
-    /// The code of a block, which runs at level 3 or not, where code is flat.
+    /// The code of a block.
     pub fn new(entry: u64, header: Header) -> Self {
-        let user = Mode::from_key(header.mode).user();
-        let code = Tlb::code_offset(user, u64::from(header.eip));
-        Self { entry, code, physical: header.physical & !0xfff }
+        Self { entry, physical: header.physical & !0xfff }
     }
 }
 
 /// An entry of a jump table.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub(super) struct Jump {
     /// `generation << 33 | offset`.
     key: u64,

@@ -119,6 +119,9 @@ impl CodeEntry {
 pub(super) const CODE_ENTRY: (usize, usize, usize) =
     (offset_of!(CodeEntry, linear), offset_of!(CodeEntry, physical), offset_of!(CodeEntry, global));
 
+/// Bytes of one.
+pub(super) const CODE_ENTRY_BYTES: usize = size_of::<CodeEntry>();
+
 /// Where native code finds whether a page is global, from [`Tlb::pages_from_entries`] and an entry on.
 pub(super) const PAGE_GLOBAL: usize = offset_of!(Page, global);
 
@@ -301,14 +304,9 @@ impl Tlb {
         (entry.linear == linear & !0xfff).then_some(entry.physical)
     }
 
-    /// The entries of code pages.
-    pub(super) fn code_pointer(&self) -> *const u8 {
-        self.code.as_ptr().cast()
-    }
-
-    /// Bytes from there to the entry that a linear page has at a privilege level.
-    pub(super) fn code_offset(user: bool, linear: u64) -> u64 {
-        (Self::code_index(user, linear) * size_of::<CodeEntry>()) as u64
+    /// The entries of code pages for a privilege level: [`CODE_ENTRIES`], by the page's number, of [`CODE_ENTRY_BYTES`] each.
+    pub(super) fn code_pointer(&self, user: bool) -> *const u8 {
+        self.code[Self::code_index(user, 0)..].as_ptr().cast()
     }
 
     pub(super) fn fill_code(&mut self, user: bool, linear: u64, physical: u64, global: bool, large: bool) {

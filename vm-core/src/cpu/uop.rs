@@ -539,12 +539,14 @@ ops! {
     PushImmFlat {}
     /// POP on a flat 32-bit stack.
     PopFlat {}
-    /// CALL on a flat 32-bit stack: pushes `imm2`, goes to `imm`.
+    /// CALL on a flat 32-bit stack: pushes `origin + imm2`, goes to `imm`.
     CallFlat {}
-    /// CALL through `a` on a flat 32-bit stack: pushes `imm2`.
+    /// CALL through `a` on a flat 32-bit stack: pushes `origin + imm2`.
     CallToFlat {}
     /// RET on a flat 32-bit stack; `imm` more bytes are dropped.
     RetFlat {}
+    /// `d = origin + imm`, 32 bits: an offset in CS, where a block knows only how far it is from its origin.
+    Here {}
     /// Not the work of the lifter: this block is no longer true; look it up again.
     Stale {}
     /// Opens a block that native code can be made of: counts in `imm` how often it may still be entered before that.

@@ -8,9 +8,9 @@ use crate::cpu::Cpu;
 use crate::cpu::uop::Op;
 
 /// Pieces of the arena (1 MiB each) after which a part is full.
-pub(super) const MOST_CHUNKS: usize = 48 / PARTS;
+pub(super) const MOST_CHUNKS: usize = 192 / PARTS;
 /// Blocks after which it is, too.
-const MOST_BLOCKS: usize = 200_000 / PARTS;
+const MOST_BLOCKS: usize = 800_000 / PARTS;
 /// More slots than a block has.
 const MARGIN: usize = CHUNK / 16;
 

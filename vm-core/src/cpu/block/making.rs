@@ -52,7 +52,8 @@ impl Cache {
     /// Puts a lifted block into memory, whose last bytes are in the page `second`, where there is one. A loose one is found by nobody.
     fn assemble(&mut self, key: Key, offsets: &[u16], len: u32, second: Option<u64>, loose: bool) -> *const Header {
         pass::dead_flags(&mut self.lifted.ops);
-        pass::fuse(&self.lifted.ops, &mut self.fused);
+        let relative = Mode::from_key(key.mode).is_relative();
+        pass::fuse(&self.lifted.ops, relative, &mut self.fused);
         // Some more than needed where a branch is fused: its own links are counted, too.
         let links: usize = self.fused.iter().map(|uop| link_count(uop.op())).sum();
         let opened = (self.native.is_some() || self.regions.is_some()) && !loose && !mode_is_single(key.mode);
@@ -62,6 +63,8 @@ impl Cache {
         let slots = 2 + self.fused.len() + links;
         let number = self.free.pop().unwrap_or(self.blocks.len() as u32);
         self.arena[self.part].blocks += 1;
+        let Key { physical, mode, eip } = key;
+        let known = Header { physical, mode, eip, count: offsets.len() as u32, number, loose: u32::from(loose) };
         let base = self.allocate(slots);
         let header = base.cast::<Header>();
         let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
@@ -83,14 +86,14 @@ impl Cache {
                 targets = [branch.imm, branch.imm2];
                 places[usize::from(branch.y).min(offsets.len() - 1)].slot = slot as u16;
             }
-            let from = key.eip.wrapping_add(u32::from(offsets[usize::from(uop.y).min(offsets.len() - 1)]));
+            let offset = offsets[usize::from(uop.y).min(offsets.len() - 1)];
+            let from = Header { eip: known.eip.wrapping_add(u32::from(offset)), ..known };
             for &eip in &targets[..link_count(op)] {
                 let mut kind = 0;
-                let in_page = (key.physical & 0xfff) as i64 + i64::from(eip) - i64::from(key.eip);
-                if !(0..0x1000).contains(&in_page) {
+                if !known.has_on_page(eip) {
                     kind |= Link::CROSS;
                 }
-                if eip <= from {
+                if from.goes_back(eip) {
                     kind |= Link::BACK;
                 }
                 if loose || mode_is_single(key.mode) {
@@ -110,10 +113,8 @@ impl Cache {
             }
             following = place.slot;
         }
-        let Key { physical, mode, eip } = key;
-        let count = offsets.len() as u32;
         // SAFETY: the first two slots are the header's.
-        unsafe { header.write(Header { physical, mode, eip, count, number, loose: u32::from(loose) }) };
+        unsafe { header.write(known) };
         let helpers = self.lifted.helpers.clone();
         let block = Block {
             header,
@@ -146,7 +147,7 @@ impl Cache {
             }
         }
         self.stats.blocks += 1;
-        self.stats.instructions += u64::from(count);
+        self.stats.instructions += u64::from(known.count);
         header
     }
 
@@ -182,11 +183,6 @@ fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(mode.bitness(), rest, DecoderOptions::NONE);
     let _ = decoder.decode();
     decoder.last_error() == DecoderError::NoMoreBytes
-}
-
-/// Bytes from where a block begins to the limit of CS.
-fn bytes_in_limit(key: Key, mode: Mode) -> usize {
-    ((mode.limit - key.eip) as usize).saturating_add(1)
 }
 
 /// Links behind an op.
@@ -241,6 +237,7 @@ impl Cpu {
             }
             return;
         };
+        let eip = self.exec.absolute(eip);
         if log.wants(eip) {
             for (at, code) in native.last_code() {
                 log.native(eip, at, code);
@@ -270,9 +267,10 @@ impl Cpu {
         if rip > u64::from(mode.limit) {
             return Err(Fault::gp(0));
         }
-        let eip = rip as u32;
         let linear = self.state.segment(SegReg::Cs).base.wrapping_add(rip) & 0xffff_ffff;
         let page = self.fetch_page(bus, linear)?;
+        self.exec.origin = rip as u32 & mode.origin_bits();
+        let eip = rip as u32 & !mode.origin_bits();
         let physical = page | linear & 0xfff;
         let key = Key { physical, mode: mode.key(), eip };
         if let Some(header) = self.code.quick(physical, eip, key.mode) {
@@ -317,7 +315,7 @@ impl Cpu {
     fn lift_spanning(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode, second: u64) -> Option<LiftedBlock> {
         let mut bytes = [0; LONGEST];
         let in_first = 0x1000 - (key.physical as usize & 0xfff);
-        let in_limit = bytes_in_limit(key, mode);
+        let in_limit = self.bytes_in_limit(key, mode);
         let bytes = &mut bytes[..LONGEST.min(in_limit)];
         let (low, high) = bytes.split_at_mut(in_first);
         self.read_code(bus, key.physical, low);
@@ -339,7 +337,7 @@ impl Cpu {
     pub(in crate::cpu) fn lift_block(&mut self, bus: &mut dyn Bus, key: Key, mode: Mode) -> Option<LiftedBlock> {
         let mut bytes = [0; MAX_BYTES];
         let in_page = 0x1000 - (key.physical as usize & 0xfff);
-        let available = in_page.min(bytes_in_limit(key, mode)).min(MAX_BYTES);
+        let available = in_page.min(self.bytes_in_limit(key, mode)).min(MAX_BYTES);
         let bytes = &mut bytes[..available];
         self.read_code(bus, key.physical, bytes);
 
@@ -376,8 +374,9 @@ impl Cpu {
                 self.code.lifted.ops.push(Uop { y: last, ..Uop::new(Op::Jump {}).imm(next) });
             }
             let Cache { log, lifted, .. } = &self.code;
-            if log.wants(key.eip) {
-                log.lifted(mode.bitness(), key.eip, &bytes[..len], &lifted.ops);
+            let eip = self.exec.absolute(key.eip);
+            if log.wants(eip) {
+                log.lifted(mode.bitness(), eip, &bytes[..len], &lifted.ops);
             }
             return Some(LiftedBlock { offsets, count, len });
         }
@@ -387,7 +386,7 @@ impl Cpu {
     fn translate_spanning(&mut self, bus: &mut dyn Bus, linear: u64, key: Key, mode: Mode) -> Option<*const Header> {
         let first = key.physical & !0xfff;
         let in_first = 0x1000 - (key.physical & 0xfff) as usize;
-        let in_limit = bytes_in_limit(key, mode);
+        let in_limit = self.bytes_in_limit(key, mode);
         if mode.is_single() || in_first >= LONGEST.min(in_limit) || bus.page(first).code == CodePolicy::Volatile {
             return None;
         }
@@ -416,7 +415,7 @@ impl Cpu {
         mode: Mode,
     ) -> Result<*const Header, Fault> {
         let mut bytes = [0; LONGEST];
-        let in_limit = bytes_in_limit(key, mode);
+        let in_limit = self.bytes_in_limit(key, mode);
         let wanted = in_limit.min(LONGEST);
         if let Some(header) = self.translate_spanning(bus, linear, key, mode) {
             return Ok(header);
@@ -446,6 +445,11 @@ impl Cpu {
         let header = self.code.assemble(key, &[0], insn.len() as u32, None, true);
         self.code.careful.insert(key, (header, bytes));
         Ok(header)
+    }
+
+    /// Bytes from where a block begins, on the page that runs, to the limit of CS.
+    fn bytes_in_limit(&self, key: Key, mode: Mode) -> usize {
+        ((mode.limit - self.exec.absolute(key.eip)) as usize).saturating_add(1)
     }
 
     fn read_code(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {

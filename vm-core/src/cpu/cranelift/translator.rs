@@ -81,6 +81,7 @@ macro_rules! untranslated {
             | Op::Pop { .. }
             | Op::Helper {}
             | Op::Spans {}
+            | Op::Here {}
             | Op::Repeat { .. }
     };
 }

@@ -18,7 +18,7 @@ use crate::cpu::{Cpu, Flow, cranelift, template};
 #[inline(never)]
 unsafe fn leave_link(cpu: &mut Cpu, _: &mut dyn Bus, link: *mut Link) -> Next {
     // SAFETY: the caller passes a link of the block that runs.
-    cpu.state.rip = u64::from(unsafe { (*link).eip });
+    cpu.state.rip = u64::from(cpu.exec.absolute(unsafe { (*link).eip }));
     cpu.exec.link = link;
     cpu.exec.leave = Leave::Link;
     ptr::null()
@@ -47,11 +47,21 @@ pub(super) unsafe fn follow(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -
     }
 }
 
-/// Goes on where a link leads, or at an offset, by way of the dispatcher: for cold handlers (see [`after`]).
-pub(super) fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
+/// Goes on at an offset, by way of the dispatcher: for cold handlers (see [`after`]).
+fn look_around(cpu: &mut Cpu, eip: u32) -> Next {
     cpu.state.rip = u64::from(eip);
     cpu.exec.leave = Leave::Goto;
     ptr::null()
+}
+
+/// The same where a link leads.
+///
+/// # Safety
+/// The link is one of the block that runs.
+pub(super) unsafe fn look_along(cpu: &mut Cpu, link: *const Link) -> Next {
+    // SAFETY: the caller's promise.
+    let eip = unsafe { (*link).eip };
+    look_around(cpu, cpu.exec.absolute(eip))
 }
 
 /// Goes on with a block on another page, where that page is still mapped as it was.
@@ -60,13 +70,15 @@ unsafe fn follow_across(cpu: &mut Cpu, bus: &mut dyn Bus, link: *mut Link) -> Ne
     // SAFETY: `follow` passes a link of the block that runs whose target lives.
     unsafe {
         let target = (*link).target;
-        let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from((*link).eip)) & 0xffff_ffff;
+        let eip = cpu.exec.absolute((*link).eip);
+        let linear = cpu.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
         let page = cpu.tlb.code_page(cpu.state.cpl == 3, linear);
         if page != Some((*target).physical & !0xfff) {
             return leave_link(cpu, bus, link);
         }
         cpu.exec.left -= i64::from((*target).count);
         cpu.exec.block = target;
+        cpu.exec.enter_page(eip);
         go(cpu, bus, Header::code(target))
     }
 }
@@ -78,7 +90,7 @@ unsafe fn go_to(cpu: &mut Cpu, bus: &mut dyn Bus, eip: u32) -> Next {
     let found = cpu
         .tlb
         .code_page(cpu.state.cpl == 3, linear)
-        .and_then(|page| cpu.code.quick(page | linear & 0xfff, eip, cpu.exec.mode));
+        .and_then(|page| cpu.code.quick(page | linear & 0xfff, eip & !cpu.exec.origin_bits, cpu.exec.mode));
     if let Some(target) = found {
         // SAFETY: the quick table leads to live blocks.
         unsafe {
@@ -86,6 +98,7 @@ unsafe fn go_to(cpu: &mut Cpu, bus: &mut dyn Bus, eip: u32) -> Next {
             if left >= 0 && !cpu.exec.raised() {
                 cpu.exec.left = left;
                 cpu.exec.block = target;
+                cpu.exec.enter_page(eip);
                 return go(cpu, bus, Header::code(target));
             }
         }
@@ -203,14 +216,14 @@ control! {
     }
 
     fn call_flat(cpu, bus, op) {
-        if !push_fast(cpu, (*op).imm2) {
+        if !push_fast(cpu, cpu.exec.absolute((*op).imm2)) {
             return call_flat_miss(cpu, bus, op);
         }
         follow(cpu, bus, link_of(op, 0))
     }
 
     fn call_to_flat(cpu, bus, op) {
-        if !push_fast(cpu, (*op).imm2) {
+        if !push_fast(cpu, cpu.exec.absolute((*op).imm2)) {
             return call_to_flat_miss(cpu, bus, op);
         }
         let eip = get::<u32>(cpu, (*op).a) as u32;
@@ -226,15 +239,15 @@ control! {
 
     #[cold]
     fn call_flat_miss(cpu, bus, op) {
-        match push_slow(cpu, bus, op) {
-            Ok(()) => look_around(cpu, (*link_of(op, 0)).eip),
+        match push_next(cpu, bus, op) {
+            Ok(()) => look_along(cpu, link_of(op, 0)),
             Err(raised) => fault(cpu, bus, op, raised),
         }
     }
 
     #[cold]
     fn call_to_flat_miss(cpu, bus, op) {
-        match push_slow(cpu, bus, op) {
+        match push_next(cpu, bus, op) {
             Ok(()) => {
                 let eip = get::<u32>(cpu, (*op).a) as u32;
                 look_around(cpu, eip)
@@ -266,7 +279,7 @@ control! {
     /// Ends the block with a look around.
     fn leave(cpu, bus, op) {
         let _ = bus;
-        cpu.state.rip = u64::from((*op).imm);
+        cpu.state.rip = u64::from(cpu.exec.absolute((*op).imm));
         cpu.exec.leave = Leave::Goto;
         ptr::null()
     }
@@ -276,14 +289,19 @@ control! {
     fn stale(cpu, bus, op) {
         let _ = bus;
         let index = cpu.code.first_at(cpu.exec.block, usize::from((*op).y));
-        cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, index));
+        cpu.state.rip = u64::from(cpu.eip_of(index));
         leave_at(cpu, index, Leave::Goto)
     }
 
     /// The block's one instruction goes on in another page, which may be mapped elsewhere by now.
     fn spans(cpu, bus, op) {
-        let linear = cpu.state.segment(SegReg::Cs).base.wrapping_add(u64::from((*op).imm2)) & 0xffff_ffff;
+        let next = cpu.exec.absolute((*op).imm2);
         cpu.exec.op = op;
+        if next == 0 && cpu.exec.origin_bits != 0 {
+            // The block was made where its page was not the last one.
+            return fault(cpu, bus, op, Fault::gp(0));
+        }
+        let linear = cpu.state.segment(SegReg::Cs).base.wrapping_add(u64::from(next)) & 0xffff_ffff;
         match cpu.fetch_page(bus, linear) {
             Ok(page) if page >> 12 == u64::from((*op).imm) => after(op),
             Ok(_) => {
@@ -292,6 +310,12 @@ control! {
             }
             Err(raised) => fault(cpu, bus, op, raised),
         }
+    }
+
+    fn here(cpu, bus, op) {
+        let eip = cpu.exec.absolute((*op).imm);
+        put::<u32>(cpu, (*op).d, u64::from(eip));
+        next(cpu, bus, op)
     }
 
     fn helper(cpu, bus, op) {
@@ -306,17 +330,11 @@ control! {
     fn enter(cpu, bus, op) {
         let left = (*op).imm;
         if left == 0 {
-            return hot(cpu, bus, op);
+            cpu.state.rip = u64::from(cpu.eip_of(0));
+            return leave_at(cpu, 0, Leave::Hot);
         }
         (*op.cast_mut()).imm = left - 1;
         next(cpu, bus, op)
-    }
-
-    #[cold]
-    fn hot(cpu, bus, op) {
-        let (_, _) = (bus, op);
-        cpu.state.rip = u64::from((*cpu.exec.block).eip);
-        leave_at(cpu, 0, Leave::Hot)
     }
 
     /// An op that no handler knows (64-bit code, today).
@@ -337,13 +355,12 @@ unsafe fn call(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop, number: u32) ->
         cpu.exec.op = op;
         cpu.settle_floats();
         let index = usize::from((*op).y);
-        let block = cpu.exec.block;
-        cpu.state.rip = u64::from(cpu.code.eip_of(block, index));
-        let (helper, insn) = cpu.code.helper_of(block, number);
+        cpu.state.rip = u64::from(cpu.eip_of(index));
+        let (helper, insn) = cpu.code.helper_of(cpu.exec.block, number);
         match helper(cpu, bus, &insn) {
             Ok(Flow::Next) => after(op),
             Ok(Flow::Resync) => {
-                cpu.state.rip = insn.next_ip() & 0xffff_ffff;
+                cpu.state.rip = u64::from(cpu.exec.absolute(insn.next_ip() as u32));
                 leave_at(cpu, index + 1, Leave::Goto)
             }
             Ok(Flow::Jump | Flow::Again) => leave_at(cpu, index + 1, Leave::Goto),
@@ -387,14 +404,16 @@ pub(super) fn branch_target(cpu: &mut Cpu, uop: &Uop) -> u32 {
         }
         _ => true,
     };
-    if taken { uop.imm } else { uop.imm2 }
+    cpu.exec.absolute(if taken { uop.imm } else { uop.imm2 })
 }
 
-unsafe fn push_slow(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Result<(), Fault> {
+/// The slow part of a CALL's push.
+unsafe fn push_next(cpu: &mut Cpu, bus: &mut dyn Bus, op: *const Uop) -> Result<(), Fault> {
     cpu.exec.op = op;
     let at = get::<u32>(cpu, RSP).wrapping_sub(4) & 0xffff_ffff;
     // SAFETY: the handler's promise.
-    cpu.store(bus, at, unsafe { (*op).imm2 })?;
+    let next = cpu.exec.absolute(unsafe { (*op).imm2 });
+    cpu.store(bus, at, next)?;
     put::<u32>(cpu, RSP, at);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::alu::{compare_values, compute, get, immediate, put, signed, step};
-use super::control::{compared, follow, link_of, look_around};
+use super::control::{compared, follow, link_of, look_along};
 use super::{Next, after, fault, next};
 use crate::bus::{Bus, Width};
 use crate::cpu::Cpu;
@@ -261,7 +261,7 @@ unsafe fn compare_jump_miss<T: Unsigned, const X: bool, const TEST: bool, const 
                 let a = get::<T>(cpu, (*op).d);
                 compare_values::<T, TEST>(cpu, a, b.wide());
                 let taken = compared::<T, TEST, COND>(cpu, a, b.wide());
-                look_around(cpu, (*link_of(op, usize::from(!taken))).eip)
+                look_along(cpu, link_of(op, usize::from(!taken)))
             }
             Err(raised) => fault(cpu, bus, op, raised),
         }
@@ -284,7 +284,7 @@ unsafe fn compare_mem_jump_miss<T: Unsigned, const X: bool, const TEST: bool, co
                 let b = if IMM { immediate::<T>((*op).imm2) } else { get::<T>(cpu, (*op).d) };
                 compare_values::<T, TEST>(cpu, a.wide(), b);
                 let taken = compared::<T, TEST, COND>(cpu, a.wide(), b);
-                look_around(cpu, (*link_of(op, usize::from(!taken))).eip)
+                look_along(cpu, link_of(op, usize::from(!taken)))
             }
             Err(raised) => fault(cpu, bus, op, raised),
         }

@@ -241,6 +241,7 @@ const fn resolve(op: Op) -> Handler {
         Op::JumpTo {} => control::jump_to,
         Op::Leave {} => control::leave,
         Op::Spans {} => control::spans,
+        Op::Here {} => control::here,
         Op::AluLoad { alu, size, ea, flags } => each_alu!(alu, ALU => either!(is_index(ea), X => {
             either!(is_live(flags), LIVE => sized!(size, T => memory::alu_load::<T, X, ALU, LIVE>))
         })),

@@ -203,7 +203,7 @@ unsafe fn check_slow<const MMX: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: *con
             return end(cpu, bus, op, outcome);
         }
         let index = usize::from((*op).y);
-        cpu.state.rip = u64::from(cpu.code.eip_of(cpu.exec.block, index));
+        cpu.state.rip = u64::from(cpu.eip_of(index));
         match cpu.mmx_enter(bus) {
             Ok(None | Some(Flow::Next)) => after(op),
             // FERR# has gone up: the instruction waits for the board, once.

@@ -4,20 +4,23 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::mov::condition;
 use super::{Ends, Lifter};
-use crate::bus::Bus;
+use crate::bus::{Bus, Width};
 use crate::cpu::fault::Fault;
 use crate::cpu::state::gpr;
-use crate::cpu::uop::{Alu, Count, Extend, Flag, Form, Op, RCX, RSP, Size, T0, Uop};
+use crate::cpu::uop::{Alu, Count, Extend, Flag, Form, Op, RCX, RSP, Size, T0, T1, Uop};
 use crate::cpu::{Cpu, Flow};
 
 impl Lifter<'_> {
     /// Lifts an instruction of this family.
     pub(super) fn branch(&mut self) -> Option<Ends> {
         let near = matches!(self.insn.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32);
-        let beyond = near && self.insn.near_branch_target() > u64::from(self.mode.limit);
-        if beyond {
-            // Where it would be taken it faults; a helper is good enough for something this rare.
+        // A helper is good enough for something this rare.
+        if near && self.insn.near_branch_target() > u64::from(self.mode.limit) {
             self.call(branch_beyond_limit);
+            return Some(self.leave());
+        }
+        if self.insn.op0_kind() == OpKind::NearBranch16 && self.mode.is_relative() {
+            self.call(branch_to_first_64k);
             return Some(self.leave());
         }
         let next = self.insn.next_ip() as u32;
@@ -31,14 +34,14 @@ impl Lifter<'_> {
             }
             Mnemonic::Call if near => {
                 let size = if self.insn.op0_kind() == OpKind::NearBranch16 { Size::W } else { Size::D };
-                self.push_immediate(size, next);
+                self.push_next(size, T0, next);
                 self.emit(Uop::new(Op::Jump {}).imm(target));
             }
             Mnemonic::Call if is_near_indirect(self.insn.code()) => {
                 let size = self.size(0);
                 self.load_target();
                 self.check_target();
-                self.push_immediate(size, next);
+                self.push_next(size, T1, next);
                 self.emit(Uop::new(Op::JumpTo {}).a(T0));
             }
             Mnemonic::Ret => {
@@ -84,6 +87,16 @@ impl Lifter<'_> {
         }
     }
 
+    /// Pushes where the next instruction is. `temporary` may be needed for that.
+    fn push_next(&mut self, size: Size, temporary: u8, next: u32) {
+        if self.mode.is_relative() {
+            self.emit(Uop::new(Op::Here {}).d(temporary).imm(next));
+            self.push_slot(size, temporary);
+        } else {
+            self.push_immediate(size, next);
+        }
+    }
+
     fn check_target(&mut self) {
         if self.mode.limit != u32::MAX {
             self.emit(Uop::new(Op::CheckTarget {}).a(T0).imm(self.mode.limit));
@@ -122,22 +135,57 @@ fn counts_in_cx(code: Code) -> bool {
 
 /// A near branch whose target is beyond the limit of CS: #GP(0) where it is taken.
 fn branch_beyond_limit(cpu: &mut Cpu, _: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {
-    let mask = if counts_in_cx(insn.code()) { 0xffff } else { 0xffff_ffff };
-    let count = cpu.state.gpr[gpr::RCX] & mask;
-    let less = count.wrapping_sub(1) & mask;
-    let (taken, loops) = match insn.mnemonic() {
-        Mnemonic::Jcxz | Mnemonic::Jecxz => (count == 0, false),
-        Mnemonic::Loop => (less != 0, true),
-        Mnemonic::Loope => (less != 0 && cpu.state.flags.zf(), true),
-        Mnemonic::Loopne => (less != 0 && !cpu.state.flags.zf(), true),
-        _ => (condition(insn.condition_code()).is_none_or(|cond| cpu.state.flags.condition(cond as u8)), false),
-    };
-    if taken {
+    let outcome = Outcome::of(cpu, insn);
+    if outcome.taken {
         return Err(Fault::gp(0));
     }
-    if loops {
-        let slot = &mut cpu.state.gpr[gpr::RCX];
-        *slot = *slot & !mask & 0xffff_ffff | less;
-    }
+    outcome.count(cpu);
     Ok(Flow::Next)
+}
+
+/// A near branch of 16 bits in a block that may be anywhere: where it leads, the first 64 KiB of CS, is not.
+fn branch_to_first_64k(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Result<Flow, Fault> {
+    let outcome = Outcome::of(cpu, insn);
+    let next = cpu.state.rip.wrapping_add(insn.len() as u64);
+    if insn.mnemonic() == Mnemonic::Call {
+        cpu.push(bus, Width::Word, next)?;
+    }
+    outcome.count(cpu);
+    if !outcome.taken {
+        return Ok(Flow::Next);
+    }
+    // The block counts from its origin, the instruction from where it is.
+    let distance = insn.near_branch_target().wrapping_sub(insn.next_ip());
+    cpu.state.rip = next.wrapping_add(distance) & 0xffff;
+    Ok(Flow::Jump)
+}
+
+/// What a near branch is about to do.
+struct Outcome {
+    taken: bool,
+    /// The count register afterwards, where it counts.
+    count: Option<u64>,
+}
+
+impl Outcome {
+    fn of(cpu: &Cpu, insn: &Instruction) -> Self {
+        let mask = if counts_in_cx(insn.code()) { 0xffff } else { 0xffff_ffff };
+        let rcx = cpu.state.gpr[gpr::RCX];
+        let (count, less) = (rcx & mask, rcx.wrapping_sub(1) & mask);
+        let flags = &cpu.state.flags;
+        let (taken, counts) = match insn.mnemonic() {
+            Mnemonic::Jcxz | Mnemonic::Jecxz => (count == 0, false),
+            Mnemonic::Loop => (less != 0, true),
+            Mnemonic::Loope => (less != 0 && flags.zf(), true),
+            Mnemonic::Loopne => (less != 0 && !flags.zf(), true),
+            _ => (condition(insn.condition_code()).is_none_or(|cond| flags.condition(cond as u8)), false),
+        };
+        Self { taken, count: counts.then_some(rcx & !mask & 0xffff_ffff | less) }
+    }
+
+    fn count(&self, cpu: &mut Cpu) {
+        if let Some(count) = self.count {
+            cpu.state.gpr[gpr::RCX] = count;
+        }
+    }
 }

@@ -30,7 +30,7 @@ fn text(code: &[u8], flat: bool) -> (String, String) {
     let first = show(&lifted.ops);
     pass::dead_flags(&mut lifted.ops);
     let mut fused = Vec::new();
-    pass::fuse(&lifted.ops, &mut fused);
+    pass::fuse(&lifted.ops, false, &mut fused);
     (first, show(&fused))
 }
 
@@ -115,18 +115,22 @@ fn micro_ops_are_as_they_were_read() {
     assert!(wrong.is_empty(), "HAKO_BLESS=1 writes this down, once it was read:\n{}", wrong.join("\n"));
 }
 
-/// What a program's head says (lines of comments, then `flat` or `real`, then lines of hexadecimal bytes) becomes: an instruction a
+/// What a program's head says (lines of comments, then `flat`, `user` (flat at level 3) or `real`, then lines of hexadecimal bytes) becomes: an instruction a
 /// line, its ops below.
 fn become_text(head: &str) -> String {
     let mut lines = head.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let flat = match lines.next() {
-        Some("flat") => true,
+    let mode = lines.next();
+    let flat = match mode {
+        Some("flat" | "user") => true,
         Some("real") => false,
         other => panic!("{other:?} is no mode"),
     };
     let bytes: Vec<u8> =
         lines.flat_map(str::split_whitespace).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    let cpu = processor(flat);
+    let mut cpu = processor(flat);
+    if mode == Some("user") {
+        cpu.state.cpl = 3;
+    }
     let mode = Mode::of(&cpu);
     let mut lifted = Lifted::default();
     let mut instructions = Vec::new();
@@ -140,7 +144,7 @@ fn become_text(head: &str) -> String {
     }
     pass::dead_flags(&mut lifted.ops);
     let mut fused = Vec::new();
-    pass::fuse(&lifted.ops, &mut fused);
+    pass::fuse(&lifted.ops, mode.is_relative(), &mut fused);
     let mut text = String::new();
     for (title, ops) in [("for native code", &lifted.ops), ("for the interpreter", &fused)] {
         let _ = writeln!(text, "{title}");

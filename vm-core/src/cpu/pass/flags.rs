@@ -53,6 +53,7 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Xchg { .. }
         | Op::Widen { .. }
         | Op::Lea { .. }
+        | Op::Here {}
         | Op::Not { .. }
         | Op::BitOffset { .. }
         | Op::Bswap { .. }

@@ -21,7 +21,7 @@ fn moves_stack(uop: &Uop) -> Option<i64> {
 }
 
 /// The fused form of the ops at the start of `ops`, and how many they are.
-fn fused(ops: &[Uop]) -> Option<(Uop, usize)> {
+fn fused(ops: &[Uop], relative: bool) -> Option<(Uop, usize)> {
     let [first, second, rest @ ..] = ops else { return None };
     // What a store changes may be the next instruction: only ops of the same one are fused with it.
     let third = rest.first();
@@ -37,10 +37,21 @@ fn fused(ops: &[Uop]) -> Option<(Uop, usize)> {
             if one && is_top(first, -4) && moves_stack(second) == Some(-4) =>
         {
             let uop = first.imm(first.imm2);
-            match third.filter(|uop| uop.y == first.y).map(|uop| (uop, uop.op())) {
+            // What a call pushes counts from the origin: this, where origins are, is no call.
+            match third.filter(|uop| uop.y == first.y && !relative).map(|uop| (uop, uop.op())) {
                 Some((jump, Op::Jump {})) => Some((become_(&uop, Op::CallFlat {}).imm2(first.imm2).imm(jump.imm), 3)),
                 Some((jump, Op::JumpTo {})) => Some((become_(&uop, Op::CallToFlat {}).imm2(first.imm2).a(jump.a), 3)),
                 _ => Some((become_(&uop, Op::PushImmFlat {}), 2)),
+            }
+        }
+        (Op::Here {}, Op::Store { size: Size::D, ea: Ea::Base })
+            if one && first.d == second.d && is_top(second, -4) && third.and_then(moves_stack) == Some(-4) =>
+        {
+            let jump = rest.get(1)?;
+            match jump.op() {
+                Op::Jump {} => Some((become_(first, Op::CallFlat {}).imm2(first.imm).imm(jump.imm), 4)),
+                Op::JumpTo {} => Some((become_(first, Op::CallToFlat {}).imm2(first.imm).a(jump.a), 4)),
+                _ => None,
             }
         }
         (Op::Load { size: Size::D, ea: Ea::Base }, _) if is_top(first, 0) => {
@@ -112,11 +123,11 @@ fn is_top(uop: &Uop, displacement: i32) -> bool {
 }
 
 /// Copies `ops` into `into` with neighbours fused.
-pub fn fuse(ops: &[Uop], into: &mut Vec<Uop>) {
+pub fn fuse(ops: &[Uop], relative: bool, into: &mut Vec<Uop>) {
     into.clear();
     let mut index = 0;
     while index < ops.len() {
-        let (uop, taken) = fused(&ops[index..]).unwrap_or((ops[index], 1));
+        let (uop, taken) = fused(&ops[index..], relative).unwrap_or((ops[index], 1));
         into.push(uop);
         index += taken;
     }

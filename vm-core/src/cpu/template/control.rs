@@ -17,6 +17,9 @@ pub(super) const JUMPS: usize = 4096;
 /// Bytes of one.
 pub(super) const JUMP_BYTES: usize = size_of::<Jump>();
 
+/// What offsets of the block that runs count from.
+pub(super) const ORIGIN: Mem = exec(offset_of!(Exec, origin));
+
 /// Where an entry at R11 leads.
 pub(super) const JUMP_ENTRY: Mem = Mem::Base(Reg::R11, (offset_of!(Jump, place) + offset_of!(CodePlace, entry)) as i32);
 
@@ -49,7 +52,13 @@ impl Translator<'_> {
     /// What must hold before a way is taken.
     pub fn way_checks(&mut self, way: *mut Way) {
         // SAFETY: as above.
-        let kind = unsafe { (*way).kind };
+        let Way { kind, pages, .. } = unsafe { &*way };
+        let moves = self.relative && kind & Link::CROSS != 0;
+        if moves {
+            self.asm.load(Size::D, Reg::R13, ORIGIN);
+            self.asm.lea(Size::D, Reg::R13, Mem::Base(Reg::R13, *pages as i32));
+            self.asm.store(Size::D, ORIGIN, Reg::R13);
+        }
         if kind & Link::BACK != 0 {
             self.asm.load(Size::Q, Reg::R11, exec(offset_of!(Exec, native.attention)));
             self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R11, 0), 0);
@@ -58,7 +67,12 @@ impl Translator<'_> {
         }
         if kind & Link::CROSS != 0 {
             let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
-            self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R12, Mem::Near(valid));
+            let mut now = Reg::R12;
+            if moves {
+                self.asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
+                now = Reg::R13;
+            }
+            self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, now, Mem::Near(valid));
             let moved = self.asm.jcc_forward(Cond::Ne);
             self.cold.push(Cold::Moved { jump: moved, way });
         }
@@ -118,6 +132,10 @@ impl Translator<'_> {
         self.asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
         self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
         self.asm.jcc(Cond::Ne, self.stubs.find);
+        if self.relative {
+            self.asm.alu_imm(Size::D, Group1::And, Reg::R10, 0xffff_f000);
+            self.asm.store(Size::D, ORIGIN, Reg::R10);
+        }
         self.asm.jmp_mem(JUMP_ENTRY);
         true
     }
@@ -129,10 +147,31 @@ impl Translator<'_> {
         true
     }
 
-    /// `state.rip = eip`.
+    /// `state.rip = origin + eip`. The host's flags stay.
     pub fn set_rip(&mut self, eip: u32) {
-        self.asm.mov_imm(Size::D, Reg::R11, eip);
+        self.absolute(Reg::R11, eip);
         self.asm.store(Size::Q, state(offset_of!(CpuState, rip)), Reg::R11);
+    }
+
+    /// `to = origin + eip`. The host's flags stay.
+    pub fn absolute(&mut self, to: Reg, eip: u32) {
+        if self.relative {
+            self.asm.load(Size::D, to, ORIGIN);
+            self.asm.lea(Size::D, to, Mem::Base(to, eip as i32));
+        } else {
+            self.asm.mov_imm(Size::D, to, eip);
+        }
+    }
+
+    /// The offset in CS of what lies so far from the origin.
+    pub fn here(&mut self, uop: &Uop) -> bool {
+        if let Place::Reg(to) = place(uop.d) {
+            self.absolute(to, uop.imm);
+        } else {
+            self.absolute(Reg::R11, uop.imm);
+            self.write(Size::D, uop.d, Reg::R11);
+        }
+        true
     }
 
     pub fn check_target(&mut self, uop: &Uop) -> bool {

@@ -83,6 +83,7 @@ pub(super) fn changes(uop: &Uop) -> Option<u8> {
     Some(match uop.op() {
         Op::Mov { .. }
         | Op::MovImm { .. }
+        | Op::Here {}
         | Op::Widen { .. }
         | Op::Lea { .. }
         | Op::Alu { .. }

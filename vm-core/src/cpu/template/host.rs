@@ -9,9 +9,9 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 /// Bytes of code.
-pub(super) const CODE_BYTES: usize = 32 << 20;
+pub(super) const CODE_BYTES: usize = 128 << 20;
 /// Bytes of data.
-pub(super) const DATA_BYTES: usize = 64 << 20;
+pub(super) const DATA_BYTES: usize = 256 << 20;
 
 /// The mappings.
 pub(super) struct CodeMemory {

@@ -37,9 +37,11 @@ impl Cpu {
         let linear = self.state.segment(SegReg::Cs).base.wrapping_add(rip) & 0xffff_ffff;
         // The dispatcher finds the same fault again, and raises it.
         let page = self.fetch_page(bus, linear).ok()?;
-        let header = self.code.at(page | linear & 0xfff, rip as u32, mode.key())?;
+        let eip = rip as u32;
+        let header = self.code.at(page | linear & 0xfff, eip & !mode.origin_bits(), mode.key())?;
         let entry = self.code.native_entry(header)?;
-        self.exec.mode = mode.key();
+        self.exec.enter_mode(mode);
+        self.exec.enter_page(eip);
         self.exec.died = false;
         self.exec.leave = Leave::Goto;
         self.choose_jumps(mode);

@@ -26,7 +26,7 @@ pub(in crate::cpu) struct Run {
     pub generation: u64,
     /// The TLB's bank in use.
     pub bank: *const TlbEntry,
-    /// The TLB's entries of code pages.
+    /// The TLB's entries of code pages for this privilege level.
     pub code: *const u8,
     /// Whether somebody wants attention.
     pub attention: *const AtomicU32,
@@ -140,7 +140,7 @@ pub(super) fn refresh(cpu: &mut Cpu) {
     forget_locals(cpu);
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
-    cpu.exec.native.code = cpu.tlb.code_pointer();
+    cpu.exec.native.code = cpu.tlb.code_pointer(cpu.state.cpl == 3);
     cpu.exec.native.pages = cpu.tlb.pages_from_entries();
 }
 
@@ -188,7 +188,7 @@ pub(in crate::cpu) fn left(cpu: &mut Cpu) {
     if !way.is_null() {
         cpu.code.stats.leaves.way += 1;
         // SAFETY: ways live until their part is emptied, which does not happen while code runs.
-        cpu.state.rip = u64::from(unsafe { (*way).eip });
+        cpu.state.rip = u64::from(cpu.exec.absolute(unsafe { (*way).eip }));
         cpu.exec.leave = Leave::Goto;
     }
 }
@@ -224,7 +224,7 @@ pub(super) unsafe extern "sysv64" fn follow(cpu: *mut Cpu, way: *mut Way) -> u64
         let cpu = &mut *cpu;
         x87::settle(cpu);
         cpu.exec.native.way = way;
-        cpu.state.rip = u64::from((*way).eip);
+        cpu.state.rip = u64::from(cpu.exec.absolute((*way).eip));
         cpu.exec.leave = Leave::Goto;
         let before = cpu.exec.mode;
         let next = cpu.resume_lent();
@@ -328,8 +328,10 @@ impl Cpu {
         }
         let linear = self.state.seg[SegReg::Cs as usize].base.wrapping_add(u64::from(eip)) & 0xffff_ffff;
         let page = self.tlb.code_page(self.state.cpl == 3, linear)?;
-        let header = self.code.quick(page | linear & 0xfff, eip, self.exec.mode)?;
-        Some((header, self.code.native_entry(header)?))
+        let header = self.code.quick(page | linear & 0xfff, eip & !self.exec.origin_bits, self.exec.mode)?;
+        let entry = self.code.native_entry(header)?;
+        self.exec.enter_page(eip);
+        Some((header, entry))
     }
 
     /// Indirect jumps are looked up in the table of this mode from now on.

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use super::control::JUMP_ENTRY;
+use super::control::{JUMP_ENTRY, ORIGIN};
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
 use super::memory::OTHER;
@@ -12,7 +12,7 @@ use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
 use crate::cpu::flags::{ARITHMETIC, Lazy, OF};
 use crate::cpu::interp::Exec;
-use crate::cpu::tlb::{CODE_ENTRY, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
+use crate::cpu::tlb::{CODE_ENTRIES, CODE_ENTRY, CODE_ENTRY_BYTES, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
 use crate::cpu::uop::{Cond, Size};
 
 /// Host addresses.
@@ -183,8 +183,11 @@ fn same_page(asm: &mut Assembler, place: usize, other: u64) {
     let part = |offset: usize| Mem::Base(Reg::R11, (place + offset) as i32);
     asm.alu_mem_imm(Size::Q, Group1::Cmp, part(offset_of!(CodePlace, entry)), 0);
     asm.jcc(Cond::E, other);
-    asm.load(Size::Q, Reg::R14, exec(offset_of!(Exec, native.code)));
-    asm.alu_load(Size::Q, Group1::Add, Reg::R14, part(offset_of!(CodePlace, code)));
+    asm.mov(Size::D, Reg::R14, Reg::R13);
+    asm.shift_imm(Size::D, 5, Reg::R14, 12);
+    asm.alu_imm(Size::D, Group1::And, Reg::R14, CODE_ENTRIES as u32 - 1);
+    asm.imul_imm(Size::Q, Reg::R14, Reg::R14, CODE_ENTRY_BYTES as u32);
+    asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.code)));
     asm.alu_imm(Size::D, Group1::And, Reg::R13, 0xffff_f000);
     asm.alu_load(Size::Q, Group1::Cmp, Reg::R13, Mem::Base(Reg::R14, CODE_ENTRY.0 as i32));
     asm.jcc(Cond::Ne, other);
@@ -207,16 +210,21 @@ fn find_flat(asm: &mut Assembler, find: u64) {
     asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
     asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
     asm.jcc(Cond::Ne, find);
+    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
+    asm.store(Size::D, ORIGIN, Reg::R10);
     asm.jmp_mem(JUMP_ENTRY);
 }
 
 /// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.
 fn moved(asm: &mut Assembler, leave_way: u64) {
     asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
+    asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
     same_page(asm, offset_of!(Way, place), leave_way);
     let valid = offset_of!(Way, valid) as i32;
     let full = note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
-    asm.store(Size::Q, Mem::Base(Reg::R11, valid), Reg::R12);
+    asm.load(Size::D, Reg::R13, ORIGIN);
+    asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
+    asm.store(Size::Q, Mem::Base(Reg::R11, valid), Reg::R13);
     asm.bind(full);
     asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }

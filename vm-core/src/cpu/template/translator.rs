@@ -126,6 +126,8 @@ pub(super) struct Translator<'a> {
     pub code: u64,
     /// Code is flat: an offset is a linear address.
     pub flat_code: bool,
+    /// Offsets in CS count from the origin.
+    pub relative: bool,
     /// Calls the interpreter for the op whose number is in R11; it stands with what is rare, and until that begins
     thunk: u64,
     /// these are its calls.
@@ -177,6 +179,7 @@ impl<'a> Translator<'a> {
             offsets,
             code,
             flat_code: Mode::from_key(block.mode).flat_code(),
+            relative: Mode::from_key(block.mode).is_relative(),
             thunk: 0,
             calls: Vec::new(),
             header: block,
@@ -223,23 +226,24 @@ impl<'a> Translator<'a> {
             return None;
         };
         let block = self.header;
-        let mut kind = 0;
-        let in_page = (block.physical & 0xfff) as i64 + i64::from(eip) - i64::from(block.eip);
-        if !(0..0x1000).contains(&in_page) {
+        let mut kind = if block.goes_back(eip) { Link::BACK } else { 0 };
+        let (mut eip, mut pages) = (eip, 0);
+        if !block.has_on_page(eip) {
             kind |= Link::CROSS;
+            if self.relative {
+                (eip, pages) = (eip & 0xfff, eip & !0xfff);
+            }
             // What holds for one linear page need not hold for the next, and only flat code says which that is.
             if !self.flat_code {
                 kind |= Link::LOOSE;
             }
         }
-        // On each way round a loop there is one that leads to its block's start or before it.
-        if eip <= block.eip {
-            kind |= Link::BACK;
-        }
         #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of eight bytes")]
         let way = place.cast::<Way>();
         // SAFETY: the data memory has room for it there.
-        unsafe { way.write(Way { valid: 0, eip, kind, jump: 0, stub: 0, target: None, place: CodePlace::NOWHERE }) };
+        unsafe {
+            way.write(Way { valid: 0, eip, kind, pages, jump: 0, stub: 0, target: None, place: CodePlace::NOWHERE });
+        };
         Some(way)
     }
 
@@ -260,7 +264,7 @@ impl<'a> Translator<'a> {
         Aside { first: self.index, last, after: 0, debt: flags.debt, flags: false, xmm, floats }
     }
 
-    /// Offset in CS of an op's instruction.
+    /// Offset in CS of an op's instruction, less the origin.
     pub fn eip_of(&self, uop: &Uop) -> u32 {
         let offset = self.offsets.get(usize::from(uop.y)).copied().unwrap_or_default();
         self.header.eip.wrapping_add(u32::from(offset))
@@ -436,6 +440,7 @@ impl<'a> Translator<'a> {
             Op::JumpCount { count, size } => self.jump_count(uop, count, size),
             Op::JumpTo {} => self.jump_to(uop),
             Op::Leave {} => self.leave(uop),
+            Op::Here {} => self.here(uop),
             Op::Push { .. }
             | Op::PushImm { .. }
             | Op::Pop { .. }
@@ -617,6 +622,7 @@ fn keeps_flags(op: Op) -> bool {
             | Op::Pop { .. }
             | Op::Repeat { .. }
             | Op::CheckTarget {}
+            | Op::Here {}
             | Op::Float { .. }
             | Op::X87 { kind: X87::Plain | X87::Tests | X87::Status }
             | Op::X87Memory { .. }

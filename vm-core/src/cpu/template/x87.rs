@@ -70,10 +70,10 @@ impl Translator<'_> {
     fn note_x87(&mut self, uop: &Uop, operand: Option<(Linear, usize)>) {
         let eip = self.eip_of(uop);
         let place = fpu(offset_of!(Fpu, instruction_offset));
-        if i32::try_from(eip).is_ok() {
+        if !self.relative && i32::try_from(eip).is_ok() {
             self.asm.store_imm(Size::Q, place, eip);
         } else {
-            self.asm.mov_imm(Size::D, Reg::R11, eip);
+            self.absolute(Reg::R11, eip);
             self.asm.store(Size::Q, place, Reg::R11);
         }
         self.note_selector(SegReg::Cs as usize, offset_of!(Fpu, instruction_selector));

@@ -213,6 +213,7 @@ impl fmt::Display for Uop {
             }
             Op::JumpTo {} => write!(f, "jump {}", Slot(a, Size::D)),
             Op::Leave {} => write!(f, "leave {imm:#x}"),
+            Op::Here {} => write!(f, "here {}, {imm:#x}", Slot(d, Size::D)),
             Op::Spans {} => write!(f, "spans {imm:#x} {:#x}", self.imm2),
             Op::AluLoad { alu, size, ea, flags } => {
                 write!(f, "{}.{}{} {}, {}", name(alu), suffix(size), mark(flags), Slot(d, size), memory(ea))
