@@ -93,7 +93,7 @@ impl Edges {
             order,
             dirty: vec![0; count],
             inherited: vec![None; count],
-            live: vec![0; count],
+            live: request.blocks.iter().map(|source| live_flags(source, &mut Vec::new())).collect(),
             ways,
             returns,
             eips: request.blocks.iter().map(|source| source.block.eip).collect(),
@@ -102,10 +102,9 @@ impl Edges {
         this
     }
 
-    /// Finds what is dirty and what is live, until nothing changes.
+    /// Finds what is dirty, until nothing changes.
     fn settle(&mut self, request: &Request, targets: &[Vec<usize>]) {
         let written: Vec<u32> = request.blocks.iter().map(written).collect();
-        let mut scratch = Vec::new();
         loop {
             let mut changed = false;
             for &at in &self.order {
@@ -115,40 +114,25 @@ impl Edges {
                     self.dirty[to] |= out;
                 }
             }
-            for index in (0..self.order.len()).rev() {
-                let at = self.order[index];
-                let live = self.live_after(&request.blocks[at], &mut scratch);
-                changed |= live & !self.live[at] != 0;
-                self.live[at] |= live;
-            }
             if !changed {
                 return;
             }
         }
     }
 
-    /// Which flags may be looked at after each op of a block, and before the first.
-    pub fn live_after(&self, source: &Source, live: &mut Vec<u32>) -> u32 {
-        let Some((last, before)) = source.ops.split_last() else { return ARITHMETIC };
-        let there = |eip: u32| self.at(eip).map_or(ARITHMETIC, |at| self.live[at]);
-        let end = match last.op() {
-            Op::Jump {} => there(last.imm),
-            Op::JumpIf { cond } => pass::tested(cond) | there(last.imm) | there(last.imm2),
-            Op::JumpCount { count, .. } => {
-                let tested = if matches!(count, Count::Zero | Count::NonZero) { 0 } else { ZF };
-                tested | there(last.imm) | there(last.imm2)
-            }
-            _ => ARITHMETIC,
-        };
-        let first = pass::live_flags_before(before, end, live);
-        live.push(ARITHMETIC);
-        first
-    }
-
     /// The block of the region at `eip`.
     fn at(&self, eip: u32) -> Option<usize> {
         self.eips.iter().position(|&known| known == eip)
     }
+}
+
+/// Which flags may be looked at after each op of a block, and before the first. At its end all may: the region may be left there, even
+/// where the next block replaces them.
+pub(super) fn live_flags(source: &Source, live: &mut Vec<u32>) -> u32 {
+    let Some((_, before)) = source.ops.split_last() else { return ARITHMETIC };
+    let first = pass::live_flags_before(before, ARITHMETIC, live);
+    live.push(ARITHMETIC);
+    first
 }
 
 /// Registers that a block may write.

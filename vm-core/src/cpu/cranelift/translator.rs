@@ -15,7 +15,7 @@ use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 use super::compiler::{LEFT, RESULT, Stubs, careful_signature, region_signature, run_offset};
-use super::control::Edges;
+use super::control::{self, Edges};
 use super::flags::FlagState;
 use super::memory::Rmw;
 use super::run::Run;
@@ -296,7 +296,7 @@ impl<'a, 'f> Translator<'a, 'f> {
         self.flags = self.edges.inherited[at].take().unwrap_or(FlagState::Memory(None));
         self.rmw = None;
         let mut live = std::mem::take(&mut self.live);
-        self.edges.live_after(source, &mut live);
+        control::live_flags(source, &mut live);
         self.live = live;
 
         let mut instruction = u16::MAX;

@@ -229,18 +229,22 @@ impl Machine {
     /// Requests to disks of the host are through before the guest goes on: how long they take is nothing that can be repeated.
     fn let_disks_answer(&mut self, twin: &mut Twin, now: Nanos) -> Result<(), String> {
         let deadline = Instant::now() + DISK_PATIENCE;
-        for board in [&mut self.board, &mut twin.board] {
-            while board.disks_busy() {
-                if Instant::now() > deadline {
-                    return Err(twin_waits(now));
+        let mut failed = false;
+        while !failed && (self.board.disks_busy() || twin.board.disks_busy()) {
+            if Instant::now() > deadline {
+                return Err(twin_waits(now));
+            }
+            // Each round is one of both machines: how often they look at their serial lines is compared.
+            for board in [&mut self.board, &mut twin.board] {
+                if board.disks_busy() {
+                    board.signals.wait(Duration::from_millis(1));
                 }
-                board.signals.wait(Duration::from_millis(1));
                 board.signals.take_raised();
                 board.advance_all(now);
                 if let Some(reason) = board.signals.take_stop() {
                     // A disk that failed answers when it is tried again.
                     board.signals.request_stop(reason);
-                    break;
+                    failed = true;
                 }
             }
         }
