@@ -12,7 +12,7 @@ use super::run::Run;
 use super::translator::{GPR_BITS, NONE, Translator, outcome, variable_of};
 use super::{Exit, JUMPS, Jump, NOBODY, Request, Source, run};
 use crate::cpu::block::Link;
-use crate::cpu::flags::{ARITHMETIC, ZF};
+use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::pass;
 use crate::cpu::uop::{Cond, Count, Op, Size, Uop};
 
