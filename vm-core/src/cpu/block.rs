@@ -65,7 +65,7 @@ pub(super) struct Header {
     pub physical: u64,
     /// [`Mode::key`].
     pub mode: u64,
-    /// Offset in CS of its first byte, less its origin (see [`Mode::origin_bits`](super::lift::Mode::origin_bits)).
+    /// Offset in CS of its first byte, less its origin (see [`Mode::origin_bits`]).
     pub eip: u32,
     /// Instructions.
     pub count: u32,
@@ -91,10 +91,10 @@ impl Header {
         (0..0x1000).contains(&in_page)
     }
 
-    /// Whether a way from the block to `eip` is one of those that somebody who wants attention is looked for on: each way round a
-    /// loop has one, or goes round all linear memory.
-    pub fn goes_back(&self, eip: u32) -> bool {
-        if Mode::from_key(self.mode).is_relative() { eip as i32 <= self.eip as i32 } else { eip <= self.eip }
+    /// Whether a way from `from`, in the block, to `eip` is one of those that somebody who wants attention is looked for on: each way
+    /// round a loop has one, or goes round all linear memory.
+    pub fn goes_back(&self, from: u32, eip: u32) -> bool {
+        if Mode::from_key(self.mode).is_relative() { eip as i32 <= from as i32 } else { eip <= from }
     }
 
     /// One that no cache has.
@@ -247,7 +247,7 @@ pub struct Cache {
     pages: Map<u64, PageCode>,
     /// Single instructions across pages or in devices, with their bytes.
     careful: Map<Key, (*const Header, [u8; LONGEST])>,
-    /// Blocks of programs have origins: see [`Mode::origin_bits`](super::lift::Mode::origin_bits). Regions do without.
+    /// Blocks of programs have origins: see [`Mode::origin_bits`]. Regions do without.
     pub(super) relative: bool,
     map_generation: u32,
     flush_wanted: bool,
@@ -322,7 +322,7 @@ impl Cache {
     }
 
     /// Offset in CS of instruction number `index` of a block, less the origin.
-    pub(super) fn eip_of(&self, header: *const Header, index: usize) -> u32 {
+    pub(super) fn relative_eip(&self, header: *const Header, index: usize) -> u32 {
         // SAFETY: the engine passes headers of blocks that live.
         let header = unsafe { &*header };
         let offset = self.blocks[header.number as usize].places.get(index).map_or(0, |place| place.offset);

@@ -246,7 +246,7 @@ impl Exec {
 impl Cpu {
     /// Offset in CS of instruction number `index` of the block that runs.
     fn eip_of(&self, index: usize) -> u32 {
-        self.exec.absolute(self.code.eip_of(self.exec.block, index))
+        self.exec.absolute(self.code.relative_eip(self.exec.block, index))
     }
 
     /// Whether the instruction whose helper runs is followed by another one of its block.

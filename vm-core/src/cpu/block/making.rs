@@ -87,13 +87,13 @@ impl Cache {
                 places[usize::from(branch.y).min(offsets.len() - 1)].slot = slot as u16;
             }
             let offset = offsets[usize::from(uop.y).min(offsets.len() - 1)];
-            let from = Header { eip: known.eip.wrapping_add(u32::from(offset)), ..known };
+            let from = known.eip.wrapping_add(u32::from(offset));
             for &eip in &targets[..link_count(op)] {
                 let mut kind = 0;
                 if !known.has_on_page(eip) {
                     kind |= Link::CROSS;
                 }
-                if from.goes_back(eip) {
+                if known.goes_back(from, eip) {
                     kind |= Link::BACK;
                 }
                 if loose || mode_is_single(key.mode) {

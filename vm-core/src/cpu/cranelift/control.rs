@@ -130,7 +130,7 @@ impl Edges {
 /// where the next block replaces them.
 pub(super) fn live_flags(source: &Source, live: &mut Vec<u32>) -> u32 {
     let Some((_, before)) = source.ops.split_last() else { return ARITHMETIC };
-    let first = pass::live_flags_before(before, ARITHMETIC, live);
+    let first = pass::live_flags_before(before, live);
     live.push(ARITHMETIC);
     first
 }
@@ -167,8 +167,7 @@ impl Translator<'_, '_> {
     /// Goes to `eip`, inside the region or out of it. Ends the block.
     fn go(&mut self, eip: u32) {
         let block = self.request.blocks[self.at].block;
-        // On each way round a loop there is one that leads to its block's start or before it.
-        if eip <= block.eip {
+        if block.goes_back(block.eip, eip) {
             self.look_around(eip);
         }
         let Some(to) = self.edges.at(eip) else {
@@ -189,8 +188,7 @@ impl Translator<'_, '_> {
     fn exit(&mut self, eip: u32) {
         let block = self.request.blocks[self.at].block;
         let mut kind = 0;
-        let in_page = (block.physical & 0xfff) as i64 + i64::from(eip) - i64::from(block.eip);
-        if !(0..0x1000).contains(&in_page) {
+        if !block.has_on_page(eip) {
             kind |= Link::CROSS;
             // What holds for one linear page need not hold for the next, and only flat code says which that is.
             if !self.request.flat_code {

@@ -330,8 +330,7 @@ control! {
     fn enter(cpu, bus, op) {
         let left = (*op).imm;
         if left == 0 {
-            cpu.state.rip = u64::from(cpu.eip_of(0));
-            return leave_at(cpu, 0, Leave::Hot);
+            return hot(cpu);
         }
         (*op.cast_mut()).imm = left - 1;
         next(cpu, bus, op)
@@ -405,6 +404,14 @@ pub(super) fn branch_target(cpu: &mut Cpu, uop: &Uop) -> u32 {
         _ => true,
     };
     cpu.exec.absolute(if taken { uop.imm } else { uop.imm2 })
+}
+
+/// The block that runs was entered often enough.
+#[cold]
+#[inline(never)]
+fn hot(cpu: &mut Cpu) -> Next {
+    cpu.state.rip = u64::from(cpu.eip_of(0));
+    leave_at(cpu, 0, Leave::Hot)
 }
 
 /// The slow part of a CALL's push.

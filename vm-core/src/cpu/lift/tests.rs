@@ -115,8 +115,8 @@ fn micro_ops_are_as_they_were_read() {
     assert!(wrong.is_empty(), "HAKO_BLESS=1 writes this down, once it was read:\n{}", wrong.join("\n"));
 }
 
-/// What a program's head says (lines of comments, then `flat`, `user` (flat at level 3) or `real`, then lines of hexadecimal bytes) becomes: an instruction a
-/// line, its ops below.
+/// What a program's head says (lines of comments, then `flat`, `user` (flat at level 3) or `real`, then lines of hexadecimal bytes)
+/// becomes: an instruction a line, its ops below.
 fn become_text(head: &str) -> String {
     let mut lines = head.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let mode = lines.next();

@@ -199,12 +199,11 @@ pub fn flag_lives(ops: &[Uop], lives: &mut Vec<FlagLives>) {
     }
 }
 
-/// Which flags somebody may look at after each op where only `end` is looked at after the last one. The result is what may be looked at before
-/// the first.
-pub fn live_flags_before(ops: &[Uop], end: u32, live: &mut Vec<u32>) -> u32 {
+/// Which flags somebody may look at after each op: all after the last one. The result is what may be looked at before the first.
+pub fn live_flags_before(ops: &[Uop], live: &mut Vec<u32>) -> u32 {
     live.clear();
     live.resize(ops.len(), ARITHMETIC);
-    let mut now = end;
+    let mut now = ARITHMETIC;
     for (uop, after) in ops.iter().zip(live.iter_mut()).rev() {
         *after = now;
         now = effect(uop).live_before(now);

@@ -226,7 +226,7 @@ impl<'a> Translator<'a> {
             return None;
         };
         let block = self.header;
-        let mut kind = if block.goes_back(eip) { Link::BACK } else { 0 };
+        let mut kind = if block.goes_back(block.eip, eip) { Link::BACK } else { 0 };
         let (mut eip, mut pages) = (eip, 0);
         if !block.has_on_page(eip) {
             kind |= Link::CROSS;
