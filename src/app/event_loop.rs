@@ -1,18 +1,23 @@
 //! The window itself: winit's events, given to guests before anybody else, then to eframe.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use eframe::egui;
 use winit::application::ApplicationHandler;
-use winit::event::{DeviceEvent, DeviceId, StartCause, WindowEvent};
+use winit::event::{DeviceEvent, DeviceId, ElementState, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, EventLoop};
 use winit::window::WindowId;
 
 use super::{App, TITLE};
 use crate::grab::Grab;
 use crate::library::Library;
+
+/// Longest time that keys wait for a picture: a window that is hidden may get none.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Opens the window and runs until it is closed.
 ///
@@ -46,7 +51,7 @@ pub fn run() -> anyhow::Result<()> {
         }),
         &events,
     );
-    let mut outer = Loop { inner, grab, context };
+    let mut outer = Loop { inner, grab, context, control: false, decision: None, keys: VecDeque::new() };
     events
         .run_app(&mut outer)
         .context("the window could not be kept open (is there an OpenGL driver, such as libgl1-mesa-dri?)")
@@ -58,18 +63,44 @@ pub fn icon() -> egui::IconData {
 }
 
 /// Sits between winit and eframe, so that a guest's keys never become the window's.
+///
+/// A shortcut or a click may give a guest the keyboard, and what it does is known only when the next picture is drawn. The keys behind
+/// it wait for that, or those that a fast typist is ahead by would be lost.
 struct Loop<'a> {
     inner: eframe::EframeWinitApplication<'a>,
     grab: Rc<RefCell<Grab>>,
     context: Rc<OnceCell<egui::Context>>,
+    /// A key that makes shortcuts is down.
+    control: bool,
+    /// The picture that was drawn last when a shortcut or a click came, and when that was.
+    decision: Option<(u64, Instant)>,
+    /// Keys that came since.
+    keys: VecDeque<(WindowId, WindowEvent)>,
 }
 
-impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
-    fn resumed(&mut self, event_loop: &ActiveEventLoop) {
-        self.inner.resumed(event_loop);
+impl Loop<'_> {
+    fn pictures(&self) -> u64 {
+        self.context.get().map_or(0, egui::Context::cumulative_pass_nr)
     }
 
-    fn window_event(&mut self, event_loop: &ActiveEventLoop, window_id: WindowId, event: WindowEvent) {
+    /// Whether what the last shortcut or click did is still to be seen.
+    fn undecided(&mut self) -> bool {
+        let pictures = self.pictures();
+        self.decision = self.decision.filter(|(before, since)| *before == pictures && since.elapsed() < PATIENCE);
+        self.decision.is_some()
+    }
+
+    /// Hands on the keys that have waited, up to the next shortcut.
+    fn hand_on_keys(&mut self, event_loop: &ActiveEventLoop) {
+        while !self.undecided()
+            && let Some((window_id, event)) = self.keys.pop_front()
+        {
+            self.hand_on(event_loop, window_id, event);
+        }
+    }
+
+    /// To the guest that has the keyboard or the pointer, or to the window.
+    fn hand_on(&mut self, event_loop: &ActiveEventLoop, window_id: WindowId, event: WindowEvent) {
         let for_guest = {
             let mut grab = self.grab.borrow_mut();
             let before = (grab.keyboard().is_some(), grab.pointer());
@@ -81,9 +112,39 @@ impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
             }
             for_guest
         };
-        if !for_guest {
-            self.inner.window_event(event_loop, window_id, event);
+        if for_guest {
+            return;
         }
+        let decides = match &event {
+            WindowEvent::ModifiersChanged(modifiers) => {
+                let state = modifiers.state();
+                self.control = state.control_key() || state.super_key();
+                false
+            }
+            WindowEvent::KeyboardInput { event, .. } => self.control && event.state == ElementState::Pressed,
+            WindowEvent::MouseInput { .. } => true,
+            _ => false,
+        };
+        if decides {
+            self.decision = Some((self.pictures(), Instant::now()));
+        }
+        self.inner.window_event(event_loop, window_id, event);
+    }
+}
+
+impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
+    fn resumed(&mut self, event_loop: &ActiveEventLoop) {
+        self.inner.resumed(event_loop);
+    }
+
+    fn window_event(&mut self, event_loop: &ActiveEventLoop, window_id: WindowId, event: WindowEvent) {
+        let key = matches!(event, WindowEvent::KeyboardInput { .. } | WindowEvent::ModifiersChanged(_));
+        if key && self.undecided() {
+            self.keys.push_back((window_id, event));
+        } else {
+            self.hand_on(event_loop, window_id, event);
+        }
+        self.hand_on_keys(event_loop);
     }
 
     fn device_event(&mut self, event_loop: &ActiveEventLoop, device_id: DeviceId, event: DeviceEvent) {
@@ -106,6 +167,7 @@ impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
     }
 
     fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        self.hand_on_keys(event_loop);
         self.inner.about_to_wait(event_loop);
     }
 

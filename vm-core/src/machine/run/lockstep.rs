@@ -279,16 +279,23 @@ impl Machine {
         exit
     }
 
-    /// The second engine runs to where the first stands. Where it goes further, in a string instruction, the first follows.
+    /// The second engine runs to where the first stands. Where it goes further, in a string instruction, the first follows: it may stop
+    /// behind other rounds, and before the fault of the next.
     fn follow(&mut self, twin: &mut Twin, exit: Exit) -> Result<(), String> {
         let mut stuck = 0;
         let mut shut_down = false;
+        let mut fault_followed = false;
         loop {
             let (ours, theirs) = (self.cpu.moment(), twin.cpu.moment());
             if ours == theirs && twin.script.is_empty() && (exit != Exit::TripleFault || shut_down) {
                 return Ok(());
             }
             let beyond = theirs.retired == ours.retired && theirs.deliveries > ours.deliveries;
+            if beyond && exit == Exit::Budget && !fault_followed {
+                fault_followed = true;
+                self.lead(twin, 1);
+                continue;
+            }
             if stuck > 8 || beyond || shut_down && ours != theirs {
                 let next = twin
                     .script
