@@ -6,7 +6,7 @@
 ;> pushed: 00000055 00000055 00000055
 ;> faults: #0e:0004@00041000 #0e:0004@00041000 #0e:0004@00041000 ok
 ;> words: 00000028 00000ffd
-;> written: 00000078 00000078
+;> written: 00000078 00000078 0000002c 0000002d
 %include "harness.inc"
 HERE equ 0x20000
 MANY equ 40
@@ -109,6 +109,14 @@ start:
     show eax
     mov edi, HERE + sum - library + OFFSET
     call many
+    show eax
+    ; And a target of pointers.
+    mov edi, HERE + through_pointer - library + OFFSET
+    call many
+    call many
+    show eax
+    mov byte [0x300000 + 0x1000 + one.by - second], 4
+    call edi
     show eax
     leave_user
     done

@@ -36,6 +36,7 @@ use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
 
 use super::block::{Header, Link, PARTS};
+use super::lift::Mode;
 use super::pass::FlagLives;
 use super::uop::Uop;
 
@@ -363,10 +364,14 @@ impl Native {
             let (jump, stub) = (way.jump, way.stub);
             self.patch(jump, u64::from(stub));
         }
+        // A block with an origin is where its page's places are, whichever offsets those had.
+        let step = if Mode::from_key(header.mode).is_relative() { 0x1000 } else { JUMPS };
         for table in self.tables.iter_mut().filter(|table| table.mode == header.mode) {
-            let jump = &mut table.jumps[header.eip as usize & (JUMPS - 1)];
-            if jump.place.entry == entry {
-                *jump = NOWHERE;
+            for at in (header.eip as usize & (step - 1)..JUMPS).step_by(step) {
+                let jump = &mut table.jumps[at];
+                if jump.place.entry == entry {
+                    *jump = NOWHERE;
+                }
             }
         }
     }

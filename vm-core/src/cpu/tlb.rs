@@ -18,7 +18,7 @@ use crate::bus::signals::Signals;
 /// Entries in each bank.
 pub const ENTRIES: usize = 1024;
 /// Code pages remembered in each bank.
-pub const CODE_ENTRIES: usize = 256;
+pub const CODE_ENTRIES: usize = 1024;
 /// First entry of a bank that stays empty: each access comes the slow way, which checks its alignment.
 const EMPTY_BANK: usize = 2 * ENTRIES;
 /// Bytes in a page.
