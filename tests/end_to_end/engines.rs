@@ -20,6 +20,7 @@ fn both(name: &str, arguments: &[&str]) -> Guest {
     let mut guest = Guest::start(name, &all);
     // Everything happens twice.
     guest.patience *= 4;
+    guest.hopeless = Some("differ: ");
     guest
 }
 
@@ -136,6 +137,43 @@ fn small_systems_run_the_same_on_both_engines() {
     let mut ipxe = both("both-ipxe", &["-m", "64", "-kernel", word(&fetched("ipxe.lkrn"))]);
     ipxe.wait_for("Press Ctrl-B");
     agreed(ipxe);
+    let mut invaders = both("both-invaders", &["-m", "32", "-kernel", word(&fetched("invaders.exec"))]);
+    invaders.wait_for("-*-");
+    invaders.press("left");
+    invaders.wait_for("GAME OVER");
+    agreed(invaders);
+}
+
+#[test]
+fn memtest_runs_the_same_on_both_engines() {
+    if !long() {
+        return;
+    }
+    let mut guest = both("both-memtest", &["-m", "8", "-kernel", word(&fetched("memtest86+.bin"))]);
+    guest.patience = Duration::from_hours(1);
+    guest.wait_for_screen("the end of a pass, or an error", |lines| {
+        lines.iter().any(|line| line.contains("Pass: 1") || line.contains("Errors: 1"))
+    });
+    let lines = guest.text().unwrap();
+    assert!(lines.iter().any(|line| line.contains("Errors: 0")), "{lines:?}");
+    agreed(guest);
+}
+
+#[test]
+fn the_installer_runs_the_same_on_both_engines() {
+    if !long() {
+        return;
+    }
+    let (kernel, initrd) = (fetched("installer-linux"), fetched("installer-text.gz"));
+    let words = "vga=normal fb=false nomodeset cryptomgr.notests";
+    let mut guest =
+        both("both-installer", &["-m", "512", "-kernel", word(&kernel), "-initrd", word(&initrd), "-append", words]);
+    guest.patience = Duration::from_hours(1);
+    guest.wait_for("Select a language");
+    guest.wait_for("English");
+    guest.press("ret");
+    guest.wait_for("Select your location");
+    agreed(guest);
 }
 
 #[test]

@@ -97,6 +97,8 @@ pub struct Guest {
     pub folder: Folder,
     /// How long the screen and the end may take.
     pub patience: Duration,
+    /// Words on standard error after which there is nothing to wait for.
+    pub hopeless: Option<&'static str>,
 }
 
 impl Guest {
@@ -107,7 +109,7 @@ impl Guest {
 
     /// The same, with a folder that is there already.
     pub fn start_in(folder: Folder, arguments: &[&str]) -> Self {
-        let mut guest = Self { child: None, qmp: None, folder, patience: PATIENCE };
+        let mut guest = Self { child: None, qmp: None, folder, patience: PATIENCE, hopeless: None };
         guest.launch(arguments);
         guest
     }
@@ -215,7 +217,8 @@ impl Guest {
             if let Some(status) = self.status() {
                 panic!("hako ended with {status} before {what}\n{}", self.story());
             }
-            assert!(Instant::now() < until, "waited in vain for {what}\n{}", self.story());
+            let hopeless = self.hopeless.is_some_and(|words| self.errors().contains(words));
+            assert!(!hopeless && Instant::now() < until, "waited in vain for {what}\n{}", self.story());
             std::thread::sleep(LOOK);
         }
     }

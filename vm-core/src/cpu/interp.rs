@@ -82,9 +82,7 @@ pub(super) struct Exec {
     pub shutdown: bool,
     /// Faults that were delivered without a turn of the dispatcher; each has used up one of `left`.
     pub delivered: u64,
-    /// [`Cpu::retired`] when `left` was last brought up to what helpers count themselves,
-    pub counted: u64,
-    /// and how much of that was taken off since the last turn of the dispatcher.
+    /// What helpers have counted themselves, and taken off `left`, since the last turn of the dispatcher.
     pub rounds: u64,
 }
 
@@ -110,7 +108,6 @@ impl Default for Exec {
             sampled: false,
             shutdown: false,
             delivered: 0,
-            counted: 0,
             rounds: 0,
         }
     }
@@ -372,17 +369,11 @@ impl Cpu {
             // It holds for one instruction. Only instruction breakpoints look at it, and that is over.
             self.state.flags.update(RF, 0);
         }
-        let before = self.retired;
-        self.exec.counted = before;
         let left_before = *left;
         let software = step && self.is_software_interrupt(header);
         self.execute(bus, header, mode, left);
-        let taken = std::mem::take(&mut self.exec.rounds);
-        let executed = (left_before - *left).saturating_sub(taken + std::mem::take(&mut self.exec.delivered));
-        self.retired = self.retired.wrapping_add(executed);
-        // Rounds of a REP that its helper has counted itself, and that were not taken off yet.
-        let rounds = self.retired.wrapping_sub(before).saturating_sub(executed + taken);
-        *left = left.saturating_sub(rounds);
+        let otherwise = std::mem::take(&mut self.exec.rounds) + std::mem::take(&mut self.exec.delivered);
+        self.retired = self.retired.wrapping_add((left_before - *left).saturating_sub(otherwise));
 
         if std::mem::take(&mut self.exec.shutdown) {
             return Some(Exit::TripleFault);
@@ -399,6 +390,14 @@ impl Cpu {
             return Some(Exit::TripleFault);
         }
         None
+    }
+
+    /// Counts rounds of a REP besides the one that the engine counts. They use up the budget, or what runs behind them would be too much.
+    pub(super) fn count_rounds(&mut self, rounds: u64) {
+        self.retired = self.retired.wrapping_add(rounds);
+        let taken = rounds.min(self.exec.left.max(0) as u64);
+        self.exec.left -= taken as i64;
+        self.exec.rounds += taken;
     }
 
     fn deliver_fault(&mut self, bus: &mut dyn Bus, fault: Fault, left: &mut u64) -> Option<Exit> {

@@ -356,6 +356,9 @@ impl<'a, 'f> Translator<'a, 'f> {
         self.b.ins().brif(goes_on, go, NONE, self.out, NONE);
         self.b.seal_block(go);
         self.b.switch_to_block(go);
+        // Rounds of a REP have used it up.
+        let left = self.b.ins().load(types::I64, self.kinds.state, self.cpu, LEFT);
+        self.b.def_var(self.left, left);
     }
 
     /// The interpreter executes the op that is translated, always.

@@ -142,7 +142,7 @@ fn repeat(
         form.set(cpu, gpr::RCX, count);
         // The engine counts one for the call. Each further element is one more, also of those that were moved in one piece: what
         // lies in plain memory and in the TLB must not be seen in the count.
-        cpu.retired = cpu.retired.wrapping_add(done - u64::from(first));
+        cpu.count_rounds(done - u64::from(first));
         first = false;
         if last {
             return Ok(Flow::Next);

@@ -12,11 +12,6 @@ use crate::cpu::{Cpu, flags};
 impl Cpu {
     /// The block at RIP and the host address of its native code. `None`: the dispatcher's turn, with everything as it expects it.
     pub(super) fn resume(&mut self, bus: &mut dyn Bus) -> Option<(*const Header, u64)> {
-        // What helpers have counted themselves, rounds of a REP, uses up the budget, too.
-        let rounds = self.retired.wrapping_sub(self.exec.counted).min(self.exec.left.max(0) as u64);
-        self.exec.left -= rounds as i64;
-        self.exec.rounds += rounds;
-        self.exec.counted = self.retired;
         match self.exec.leave {
             Leave::Goto => {}
             Leave::Fault(fault) => self.deliver_here(bus, fault),
