@@ -52,6 +52,9 @@ WORK = {
     "perl": "perl -e 'for (1 .. 300000) { $h{$_ * $_ % 9973} .= chr(65 + $_ % 26) } print length(join q(), map { $h{$_} } sort keys %h), qq(\\n)'",
     "gcc": "gcc -O2 -x c -S -o - /usr/include/stdlib.h /dev/null 2>/dev/null | md5sum; "
            "echo 'int main(void) { return 0; }' | gcc -O2 -x c -o /tmp/a - && echo made",
+    # Long enough that most of the compiler runs again and again: tens of megabytes of translated code.
+    "cc1": "seq 400 | sed 's,.*,int f&(int x) { int i; for (i = 0; i < &; i++) x = x * & + i / (x | 1); return x; },' | "
+           "gcc -O2 -x c -S -o - - | md5sum",
 }
 # The same of them that a RAM disk has.
 PROGRAMS = {

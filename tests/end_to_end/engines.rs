@@ -182,10 +182,20 @@ fn debian_boots_from_its_disk_the_same_on_both_engines() {
         return;
     }
     let drive = format!("file={},format=raw,if=ide,index=0", word(&fetched("debian-12.img")));
-    let mut guest = both("both-disk", &["-m", "256", "-drive", &drive, "-snapshot", "-serial", "null"]);
-    guest.patience = Duration::from_hours(1);
+    let folder = Folder::new("both-disk-line");
+    let socket = folder.join("serial");
+    let serial = format!("unix:{},server=on,wait=off", socket.display());
+    let mut guest = both("both-disk", &["-m", "256", "-drive", &drive, "-snapshot", "-serial", &serial]);
     guest.wait_for("Debian 686-pae");
+    let mut line = Line::connect(&socket);
+    line.patience = Duration::from_hours(1);
     guest.press("ret");
-    guest.wait_for("login: ");
+    line.wait_for("hako login: ");
+    line.send("root\n");
+    line.wait_for("Password: ");
+    line.send("hako\n");
+    line.wait_for("root@hako:~# ");
+    line.send("python3 -c 'print(len({n * n % 103: str(n) for n in range(40000)}))'\n");
+    line.wait_for("52");
     agreed(guest);
 }

@@ -99,31 +99,41 @@ const TABLES: usize = 8;
 /// The data memory, of which one part is filled.
 struct Data {
     start: *mut u8,
-    /// Where what is free begins,
+    /// Where what is free begins, behind what each round of the code looks at: so that little of the host's caches holds much of it,
     used: usize,
-    /// and the ops, which are seldom looked at: they fill the part from its end.
-    ops: usize,
+    /// and what is seldom looked at, which fills the part from its end.
+    seldom: usize,
 }
 
 impl Data {
-    /// Zeroed room, a multiple of 8 bytes.
+    /// Zeroed room for what is looked at often, a multiple of 16 bytes.
     fn allocate(&mut self, bytes: usize) -> Option<*mut u8> {
-        if self.used + bytes > self.ops {
+        let bytes = bytes.next_multiple_of(16);
+        if self.used + bytes > self.seldom {
             return None;
         }
         let at = self.start.wrapping_add(self.used);
-        self.used += (bytes + 7) & !7;
+        self.used += bytes;
         // SAFETY: so many bytes are left in the mapping.
+        unsafe { at.write_bytes(0, bytes) };
+        Some(at)
+    }
+
+    /// The same for what is seldom looked at.
+    fn allocate_aside(&mut self, bytes: usize) -> Option<*mut u8> {
+        let bytes = bytes.next_multiple_of(16);
+        let at = self.seldom.checked_sub(bytes).filter(|&at| at >= self.used)?;
+        self.seldom = at;
+        let at = self.start.wrapping_add(at);
+        // SAFETY: as above.
         unsafe { at.write_bytes(0, bytes) };
         Some(at)
     }
 
     /// A copy of ops; its host address.
     fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
-        let ops_at = self.ops.checked_sub(size_of_val(ops)).filter(|&at| at >= self.used)?;
-        self.ops = ops_at;
-        #[allow(clippy::cast_ptr_alignment, reason = "an op has 16 bytes, and nothing else is at that end")]
-        let at = self.start.wrapping_add(ops_at).cast::<Uop>();
+        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
+        let at = self.allocate_aside(size_of_val(ops))?.cast::<Uop>();
         // SAFETY: the room is free, and aligned.
         unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };
         Some(at.addr() as u64)
@@ -193,7 +203,7 @@ impl Native {
         let region = region::emit(&mut asm, &stubs);
         memory.write(0, asm.code());
         let fixed = (asm.len() + 63) & !63;
-        let data = Data { start: memory.data(), used: 0, ops: 0 };
+        let data = Data { start: memory.data(), used: 0, seldom: 0 };
         let mut native = Self {
             memory,
             asm,
@@ -222,7 +232,7 @@ impl Native {
         self.touched = self.touched.max(part + 1);
         self.used = self.fixed + part * often;
         self.rare = RARE + part * rare;
-        (self.data.used, self.data.ops) = (part * data, (part + 1) * data);
+        (self.data.used, self.data.seldom) = (part * data, (part + 1) * data);
     }
 
     /// Whether nothing is in the part that is filled.

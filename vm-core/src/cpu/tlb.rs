@@ -527,9 +527,9 @@ mod tests {
         tlb.flush_local();
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1));
         tlb.fill_code(true, 0xc000_1000, 0x5000, true, false);
-        tlb.fill_code(true, 0x0010_1000, 0x6000, false, false);
+        tlb.fill_code(true, 0x0040_1000, 0x6000, false, false);
         tlb.flush_local();
-        assert_eq!((tlb.code_page(true, 0xc000_1000), tlb.code_page(true, 0x0010_1000)), (None, None));
+        assert_eq!((tlb.code_page(true, 0xc000_1000), tlb.code_page(true, 0x0040_1000)), (None, None));
         for round in 0..4 {
             tlb.fill(false, 0x2000, Filling { global: round % 2 == 0, ..local });
             tlb.fill_code(false, 0x2000, 0x5000, round % 2 == 0, false);

@@ -1,6 +1,9 @@
 //! Host memory for code: writable at one address, executable at another, never both at one.
 //!
 //! Behind the code, within reach of its displacements, lies plain data. Pages cost nothing until they are used.
+//!
+//! Both are in huge pages where the host can do that: a compiler's code comes to tens of megabytes, and the host's TLB for code has room
+//! for a few hundred small pages.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -13,12 +16,18 @@ pub(super) const CODE_BYTES: usize = 128 << 20;
 /// Bytes of data.
 pub(super) const DATA_BYTES: usize = 256 << 20;
 
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
+const _: () = assert!(CODE_BYTES / HUGE <= u64::BITS as usize);
+
 /// The mappings.
 pub(super) struct CodeMemory {
     /// Code, then data.
     base: *mut u8,
     /// The code's other address.
     write: *mut u8,
+    /// Which huge pages' worth of code memory have been written to.
+    touched: u64,
 }
 
 // SAFETY: the mappings belong to this value alone.
@@ -34,14 +43,16 @@ impl CodeMemory {
         let file = memfd_create("hako-code", MemfdFlags::CLOEXEC).map_err(refused)?;
         ftruncate(&file, CODE_BYTES as u64).map_err(refused)?;
         let both = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: new mappings at addresses that the kernel chooses; the fixed one lies inside the first, which nobody uses yet.
+        // SAFETY: new mappings, inside of others that nobody uses yet.
         unsafe {
-            let base =
-                mmap_anonymous(ptr::null_mut(), CODE_BYTES + DATA_BYTES, both, MapFlags::PRIVATE).map_err(refused)?;
-            let mut memory = Self { base: base.cast(), write: ptr::null_mut() };
+            let base = map_aligned(CODE_BYTES + DATA_BYTES).map_err(refused)?;
+            let mut memory = Self { base: base.cast(), write: ptr::null_mut(), touched: 0 };
             let code = ProtFlags::READ | ProtFlags::EXEC;
             mmap(base, CODE_BYTES, code, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
-            memory.write = mmap(ptr::null_mut(), CODE_BYTES, both, MapFlags::SHARED, &file, 0).map_err(refused)?.cast();
+            let write = map_aligned(CODE_BYTES).map_err(refused)?;
+            memory.write = write.cast();
+            mmap(write, CODE_BYTES, both, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
+            huge::wanted(memory.data(), DATA_BYTES);
             Ok(memory)
         }
     }
@@ -61,6 +72,73 @@ impl CodeMemory {
         let len = code.len().min(CODE_BYTES.saturating_sub(offset));
         // SAFETY: so many bytes are left in the writable mapping.
         unsafe { self.write.add(offset.min(CODE_BYTES)).copy_from_nonoverlapping(code.as_ptr(), len) };
+        if len > 0 {
+            self.touch(offset / HUGE);
+            self.touch((offset + len - 1) / HUGE);
+        }
+    }
+
+    /// Makes one huge page of many small ones when the first of them has just been written to.
+    fn touch(&mut self, page: usize) {
+        let bit = 1 << page;
+        if self.touched & bit != 0 {
+            return;
+        }
+        self.touched |= bit;
+        for mapping in [self.write, self.base] {
+            // SAFETY: the page lies in the mapping.
+            unsafe { huge::made(mapping.add(page * HUGE), HUGE) };
+        }
+    }
+}
+
+/// Private memory that begins where a huge page may.
+fn map_aligned(bytes: usize) -> rustix::io::Result<*mut c_void> {
+    let both = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, of which what lies before and behind the aligned part is given back.
+    unsafe {
+        let start = mmap_anonymous(ptr::null_mut(), bytes + HUGE, both, MapFlags::PRIVATE)?.cast::<u8>();
+        let before = start.addr().next_multiple_of(HUGE) - start.addr();
+        let aligned = start.add(before);
+        if before > 0 {
+            munmap(start.cast(), before)?;
+        }
+        if before < HUGE {
+            munmap(aligned.add(bytes).cast(), HUGE - before)?;
+        }
+        Ok(aligned.cast())
+    }
+}
+
+/// Huge pages, where the host has them. Without them all works, slower.
+mod huge {
+    /// Memory that is not used yet, and shall be in huge pages.
+    ///
+    /// # Safety
+    /// So much memory is mapped.
+    pub unsafe fn wanted(start: *mut u8, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the caller's promise; what the memory holds stays.
+        unsafe {
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, bytes);
+    }
+
+    /// Memory in small pages, of which some is used, and which now becomes huge pages. Shared memory is not given any otherwise, as
+    /// Linux is set up mostly; this is from Linux 6.1 on.
+    ///
+    /// # Safety
+    /// So much memory is mapped.
+    pub unsafe fn made(start: *mut u8, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the caller's promise; what the memory holds stays.
+        unsafe {
+            libc::madvise(start.cast(), bytes, libc::MADV_COLLAPSE);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, bytes);
     }
 }
 

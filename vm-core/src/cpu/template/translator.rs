@@ -214,14 +214,15 @@ impl<'a> Translator<'a> {
 
     /// Room for a site; none makes the translation fail.
     pub fn site(&mut self) -> Option<u64> {
-        let site = self.data.allocate(SITE_BYTES).map(|site| site.addr() as u64);
+        let site = if self.alone { self.data.allocate_aside(SITE_BYTES) } else { self.data.allocate(SITE_BYTES) };
+        let site = site.map(|site| site.addr() as u64);
         self.failed |= site.is_none();
         site
     }
 
     /// A way out to `eip`.
     pub fn new_way(&mut self, eip: u32) -> Option<*mut Way> {
-        let Some(place) = self.data.allocate(size_of::<Way>()) else {
+        let Some(place) = self.data.allocate_aside(size_of::<Way>()) else {
             self.failed = true;
             return None;
         };
@@ -238,7 +239,7 @@ impl<'a> Translator<'a> {
                 kind |= Link::LOOSE;
             }
         }
-        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of eight bytes")]
+        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
         let way = place.cast::<Way>();
         // SAFETY: the data memory has room for it there.
         unsafe {
