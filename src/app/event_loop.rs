@@ -139,7 +139,8 @@ impl ApplicationHandler<eframe::UserEvent> for Loop<'_> {
 
     fn window_event(&mut self, event_loop: &ActiveEventLoop, window_id: WindowId, event: WindowEvent) {
         let key = matches!(event, WindowEvent::KeyboardInput { .. } | WindowEvent::ModifiersChanged(_));
-        if key && self.undecided() {
+        // Behind those that wait already, if only because their picture is late.
+        if key && (!self.keys.is_empty() || self.undecided()) {
             self.keys.push_back((window_id, event));
         } else {
             self.hand_on(event_loop, window_id, event);

@@ -26,14 +26,14 @@ fn check_file_system(image: &Path) {
 }
 
 /// Debian at work, with root's shell on the first serial line.
-struct Debian {
-    guest: Guest,
+pub struct Debian {
+    pub guest: Guest,
     serial: Line,
 }
 
 impl Debian {
     /// Boots entry number `entry` of GRUB's menu up to the login on the serial line, and logs in there.
-    fn boot(guest: Guest, entry: usize) -> Self {
+    pub fn boot(guest: Guest, entry: usize) -> Self {
         let mut this = Self::boot_to_login(guest, entry);
         this.log_in();
         this
@@ -64,7 +64,7 @@ impl Debian {
     }
 
     /// Runs a command and returns what it prints.
-    fn run(&mut self, command: &str) -> String {
+    pub fn run(&mut self, command: &str) -> String {
         self.serial.send(command);
         self.serial.send("\n");
         let said = self.serial.wait_for("done> ");
@@ -81,13 +81,13 @@ impl Debian {
 }
 
 /// The arguments of a machine with this disk.
-fn arguments(folder: &Folder, image: &Path) -> Vec<String> {
+pub fn arguments(folder: &Folder, image: &Path) -> Vec<String> {
     let drive = format!("file={},format=raw,if=ide,index=0", image.display());
     let serial = format!("unix:{},server=on,wait=off", folder.join("serial").display());
     ["-m", "512", "-drive", &drive, "-serial", &serial].map(str::to_owned).to_vec()
 }
 
-fn words(arguments: &[String]) -> Vec<&str> {
+pub fn words(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 

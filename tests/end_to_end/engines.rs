@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::debian::{self, Debian};
 use crate::files::{Folder, fetched, long, shared, writable};
 use crate::guest::{Guest, word};
 use crate::linux::serial::Line;
@@ -15,9 +16,14 @@ fn at_prompt(lines: &[String]) -> bool {
 
 /// A guest on both engines, in lockstep.
 fn both(name: &str, arguments: &[&str]) -> Guest {
+    both_in(Folder::new(name), arguments)
+}
+
+/// The same, with a folder that is there already.
+fn both_in(folder: Folder, arguments: &[&str]) -> Guest {
     let mut all = vec!["-accel", "diff=interp,jit"];
     all.extend(arguments);
-    let mut guest = Guest::start(name, &all);
+    let mut guest = Guest::start_in(folder, &all);
     // Everything happens twice.
     guest.patience *= 4;
     guest.hopeless = Some("differ: ");
@@ -179,21 +185,11 @@ fn debian_boots_from_its_disk_the_same_on_both_engines() {
     if !long() {
         return;
     }
-    let drive = format!("file={},format=raw,if=ide,index=0", word(&fetched("debian-12.img")));
-    let folder = Folder::new("both-disk-line");
-    let socket = folder.join("serial");
-    let serial = format!("unix:{},server=on,wait=off", socket.display());
-    let mut guest = both("both-disk", &["-m", "256", "-drive", &drive, "-snapshot", "-serial", &serial]);
-    guest.wait_for("Debian 686-pae");
-    let mut line = Line::connect(&socket);
-    line.patience = Duration::from_hours(1);
-    guest.press("ret");
-    line.wait_for("hako login: ");
-    line.send("root\n");
-    line.wait_for("Password: ");
-    line.send("hako\n");
-    line.wait_for("root@hako:~# ");
-    line.send("python3 -c 'print(len({n * n % 103: str(n) for n in range(40000)}))'\n");
-    line.wait_for("52");
-    agreed(guest);
+    let folder = Folder::new("both-disk");
+    let mut arguments = debian::arguments(&folder, &fetched("debian-12.img"));
+    arguments.push("-snapshot".to_owned());
+    let mut debian = Debian::boot(both_in(folder, &debian::words(&arguments)), 0);
+    let squares = "python3 -c 'print(len({n * n % 103: str(n) for n in range(40000)}))'";
+    assert_eq!(debian.run(squares), "52");
+    agreed(debian.guest);
 }

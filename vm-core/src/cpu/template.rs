@@ -99,41 +99,30 @@ const TABLES: usize = 8;
 /// The data memory, of which one part is filled.
 struct Data {
     start: *mut u8,
-    /// Where what is free begins, behind what each round of the code looks at: so that little of the host's caches holds much of it,
+    /// Where what is free begins. Before it lies what code that runs looks at, close together for the sake of the host's caches.
     used: usize,
-    /// and what is seldom looked at, which fills the part from its end.
+    /// Where it ends. Behind it lies what is seldom looked at, which fills the part from its end.
     seldom: usize,
 }
 
 impl Data {
-    /// Zeroed room for what is looked at often, a multiple of 16 bytes.
-    fn allocate(&mut self, bytes: usize) -> Option<*mut u8> {
+    /// Room for what is looked at `often` or seldom, a multiple of 16 bytes. What it holds is left from before.
+    fn allocate(&mut self, bytes: usize, often: bool) -> Option<*mut u8> {
         let bytes = bytes.next_multiple_of(16);
-        if self.used + bytes > self.seldom {
-            return None;
+        let seldom = self.seldom.checked_sub(bytes).filter(|&at| at >= self.used)?;
+        let at = if often { self.used } else { seldom };
+        if often {
+            self.used += bytes;
+        } else {
+            self.seldom = seldom;
         }
-        let at = self.start.wrapping_add(self.used);
-        self.used += bytes;
-        // SAFETY: so many bytes are left in the mapping.
-        unsafe { at.write_bytes(0, bytes) };
-        Some(at)
-    }
-
-    /// The same for what is seldom looked at.
-    fn allocate_aside(&mut self, bytes: usize) -> Option<*mut u8> {
-        let bytes = bytes.next_multiple_of(16);
-        let at = self.seldom.checked_sub(bytes).filter(|&at| at >= self.used)?;
-        self.seldom = at;
-        let at = self.start.wrapping_add(at);
-        // SAFETY: as above.
-        unsafe { at.write_bytes(0, bytes) };
-        Some(at)
+        Some(self.start.wrapping_add(at))
     }
 
     /// A copy of ops; its host address.
     fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
         #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
-        let at = self.allocate_aside(size_of_val(ops))?.cast::<Uop>();
+        let at = self.allocate(size_of_val(ops), false)?.cast::<Uop>();
         // SAFETY: the room is free, and aligned.
         unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };
         Some(at.addr() as u64)

@@ -16,6 +16,8 @@ pub(super) const CODE_BYTES: usize = 128 << 20;
 /// Bytes of data.
 pub(super) const DATA_BYTES: usize = 256 << 20;
 
+/// What data may be used for.
+const DATA: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
 const _: () = assert!(CODE_BYTES / HUGE <= u64::BITS as usize);
@@ -42,7 +44,6 @@ impl CodeMemory {
         let refused = |error: rustix::io::Errno| format!("the host gives no memory for native code: {error}");
         let file = memfd_create("hako-code", MemfdFlags::CLOEXEC).map_err(refused)?;
         ftruncate(&file, CODE_BYTES as u64).map_err(refused)?;
-        let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: new mappings, inside of others that nobody uses yet.
         unsafe {
             let base = map_aligned(CODE_BYTES + DATA_BYTES).map_err(refused)?;
@@ -51,8 +52,8 @@ impl CodeMemory {
             mmap(base, CODE_BYTES, code, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
             let write = map_aligned(CODE_BYTES).map_err(refused)?;
             memory.write = write.cast();
-            mmap(write, CODE_BYTES, both, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
-            huge::wanted(memory.data(), DATA_BYTES);
+            mmap(write, CODE_BYTES, DATA, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
+            advise(memory.data(), DATA_BYTES, libc::MADV_HUGEPAGE);
             Ok(memory)
         }
     }
@@ -78,7 +79,8 @@ impl CodeMemory {
         }
     }
 
-    /// Makes one huge page of many small ones when the first of them has just been written to.
+    /// Makes one huge page of many small ones when the first of them has just been written to: Linux (from 6.1 on) gives shared memory
+    /// none otherwise, as it is mostly set up.
     fn touch(&mut self, page: usize) {
         let bit = 1 << page;
         if self.touched & bit != 0 {
@@ -87,17 +89,16 @@ impl CodeMemory {
         self.touched |= bit;
         for mapping in [self.write, self.base] {
             // SAFETY: the page lies in the mapping.
-            unsafe { huge::made(mapping.add(page * HUGE), HUGE) };
+            unsafe { advise(mapping.add(page * HUGE), HUGE, libc::MADV_COLLAPSE) };
         }
     }
 }
 
 /// Private memory that begins where a huge page may.
 fn map_aligned(bytes: usize) -> rustix::io::Result<*mut c_void> {
-    let both = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping, of which what lies before and behind the aligned part is given back.
     unsafe {
-        let start = mmap_anonymous(ptr::null_mut(), bytes + HUGE, both, MapFlags::PRIVATE)?.cast::<u8>();
+        let start = mmap_anonymous(ptr::null_mut(), bytes + HUGE, DATA, MapFlags::PRIVATE)?.cast::<u8>();
         let before = start.addr().next_multiple_of(HUGE) - start.addr();
         let aligned = start.add(before);
         if before > 0 {
@@ -110,36 +111,13 @@ fn map_aligned(bytes: usize) -> rustix::io::Result<*mut c_void> {
     }
 }
 
-/// Huge pages, where the host has them. Without them all works, slower.
-mod huge {
-    /// Memory that is not used yet, and shall be in huge pages.
-    ///
-    /// # Safety
-    /// So much memory is mapped.
-    pub unsafe fn wanted(start: *mut u8, bytes: usize) {
-        #[cfg(target_os = "linux")]
-        // SAFETY: the caller's promise; what the memory holds stays.
-        unsafe {
-            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (start, bytes);
-    }
-
-    /// Memory in small pages, of which some is used, and which now becomes huge pages. Shared memory is not given any otherwise, as
-    /// Linux is set up mostly; this is from Linux 6.1 on.
-    ///
-    /// # Safety
-    /// So much memory is mapped.
-    pub unsafe fn made(start: *mut u8, bytes: usize) {
-        #[cfg(target_os = "linux")]
-        // SAFETY: the caller's promise; what the memory holds stays.
-        unsafe {
-            libc::madvise(start.cast(), bytes, libc::MADV_COLLAPSE);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (start, bytes);
-    }
+/// Says how memory shall lie in pages. Where the host does not do that all works, slower. What the memory holds stays.
+///
+/// # Safety
+/// So many bytes are mapped.
+unsafe fn advise(start: *mut u8, bytes: usize, advice: libc::c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::madvise(start.cast(), bytes, advice) };
 }
 
 impl Drop for CodeMemory {

@@ -212,17 +212,20 @@ impl<'a> Translator<'a> {
         (!this.failed).then_some(entry)
     }
 
-    /// Room for a site; none makes the translation fail.
+    /// A site that knows no page; no room makes the translation fail.
     pub fn site(&mut self) -> Option<u64> {
-        let site = if self.alone { self.data.allocate_aside(SITE_BYTES) } else { self.data.allocate(SITE_BYTES) };
-        let site = site.map(|site| site.addr() as u64);
-        self.failed |= site.is_none();
-        site
+        let Some(site) = self.data.allocate(SITE_BYTES, !self.alone) else {
+            self.failed = true;
+            return None;
+        };
+        // SAFETY: the data memory has room for it there.
+        unsafe { site.write_bytes(0, SITE_BYTES) };
+        Some(site.addr() as u64)
     }
 
     /// A way out to `eip`.
     pub fn new_way(&mut self, eip: u32) -> Option<*mut Way> {
-        let Some(place) = self.data.allocate_aside(size_of::<Way>()) else {
+        let Some(place) = self.data.allocate(size_of::<Way>(), false) else {
             self.failed = true;
             return None;
         };
