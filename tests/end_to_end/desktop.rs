@@ -221,6 +221,13 @@ impl Desktop {
         let mut desktop = Self { server, manager, programs: Vec::new(), display, hand, screen, folder };
         // The pointer's picture is part of the display's: out of the way.
         desktop.hand("mousemove 1279 899");
+        // The first key from this hand gives the display another map of keys, for which the window manager takes its own
+        // keys (Alt-F4) anew; one pressed meanwhile would be the window's. What it is asked behind it, it does behind it.
+        desktop.press("shift");
+        desktop.xdotool(&["set_num_desktops", "2"]);
+        wait_until("the window manager's keys", || {
+            (desktop.xdotool(&["get_num_desktops"]).trim() == "2").then_some(())
+        });
         desktop
     }
 

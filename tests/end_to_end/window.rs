@@ -99,7 +99,10 @@ fn mikeos_in_the_window_runs_a_program() {
     // Its dialogs are coloured; its editor's last line is black on grey too. The list has black letters on white, so look for
     // the end of each step by what changes.
     let dialog = |picture: &Picture| picture.column_of([0xaa, 0x00, 0x00]);
-    let first = desktop.wait_for_picture("the dialog", dialog);
+    desktop.wait_for_picture("the dialog", dialog);
+    // Whole, not while it is being drawn.
+    desktop.settle();
+    let first = dialog(&desktop.picture()).expect("the dialog");
     desktop.keep("mikeos.png");
     desktop.press("ctrl+g");
     desktop.press("Return");
@@ -153,15 +156,15 @@ fn a_machine_of_the_command_line_has_a_window_of_its_own_that_saves_it_or_switch
     desktop.start(&["run", "-display", "window", "-m", "16"], nowhere);
     wait_until("a picture in the window", || (desktop.picture().lit() > 500).then_some(()));
     // The question is there when its button is, in the accent colour; while it is, the guest's picture is dimmed.
-    let asked = |desktop: &Desktop| {
+    let asked = |desktop: &Desktop, what: &str| {
         desktop.press("alt+F4");
-        desktop.wait_for_picture("the question", |picture| picture.column_of(ACCENT));
+        desktop.wait_for_picture(what, |picture| picture.column_of(ACCENT));
     };
-    asked(&desktop);
+    asked(&desktop, "the question");
     desktop.keep("own-closing.png");
     desktop.press("Escape");
     desktop.wait_for_picture("the guest's picture alone", |picture| picture.column_of(ACCENT).is_none().then_some(()));
-    asked(&desktop);
+    asked(&desktop, "the question once more");
     desktop.press("Return");
     assert_eq!(desktop.ended(), 0, "{}", desktop.errors());
     let told = desktop.errors();
@@ -170,7 +173,7 @@ fn a_machine_of_the_command_line_has_a_window_of_its_own_that_saves_it_or_switch
 
     desktop.start(&["run", "-display", "window", "-m", "16", "-loadvm", state], nowhere);
     wait_until("the picture again", || (desktop.picture().lit() > 500).then_some(()));
-    asked(&desktop);
+    asked(&desktop, "the question of the machine that goes on");
     desktop.press("Tab");
     desktop.press("Return");
     assert_eq!(desktop.ended(), 0, "{}", desktop.errors());
