@@ -105,7 +105,7 @@ impl Cpu {
         let linear = linear as u32;
         let entry = self.tlb.entry(linear);
         if linear ^ entry.read <= PAGE - T::SIZE {
-            let host = std::ptr::with_exposed_provenance(entry.addend.wrapping_add(linear as usize));
+            let host = std::ptr::with_exposed_provenance(entry.host_of(linear));
             // SAFETY: the tag matched: the whole access lies in the page that the bus has mapped at this address.
             return Ok(unsafe { read_host::<T>(host) });
         }
@@ -121,7 +121,7 @@ impl Cpu {
         let at = linear as u32;
         let entry = self.tlb.entry(at);
         if at ^ entry.write <= PAGE - T::SIZE {
-            let host = std::ptr::with_exposed_provenance(entry.addend.wrapping_add(at as usize));
+            let host = std::ptr::with_exposed_provenance(entry.host_of(at));
             // SAFETY: the tag matched: the whole access lies in the page that the bus has mapped at this address.
             return Ok(unsafe { read_host::<T>(host) });
         }
@@ -139,7 +139,7 @@ impl Cpu {
         let linear = linear as u32;
         let entry = self.tlb.entry(linear);
         if linear ^ entry.write <= PAGE - T::SIZE {
-            let host = std::ptr::with_exposed_provenance_mut::<T>(entry.addend.wrapping_add(linear as usize));
+            let host = std::ptr::with_exposed_provenance_mut::<T>(entry.host_of(linear));
             // SAFETY: the tag matched: the whole access lies in the writable page that the bus has mapped at this address.
             unsafe { host.write_unaligned(value) };
             return Ok(());

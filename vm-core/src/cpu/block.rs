@@ -5,6 +5,7 @@
 //! dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale). Memory comes back by age: it has [`PARTS`], of which one
 //! is filled, and where that is full the oldest is emptied and filled next, which happens between blocks only.
 
+mod clock;
 mod dropping;
 pub mod log;
 mod making;
@@ -261,6 +262,10 @@ pub struct Cache {
     pub(super) log: log::CodeLog,
     /// Compiled regions, where the processor makes some.
     pub(super) regions: Option<Box<Regions>>,
+    /// What the clock finds running in native code.
+    clock: clock::Clock,
+    /// All native code is made as for blocks that are run very often.
+    all_hot: bool,
     /// How often the interpreter enters a block before that.
     pub(super) threshold: u32,
     /// Counts.
@@ -294,6 +299,8 @@ impl Default for Cache {
             native: None,
             log: log::CodeLog::default(),
             regions: None,
+            clock: clock::Clock::default(),
+            all_hot: false,
             threshold: HOT,
             stats: CodeStats::default(),
         }
@@ -407,6 +414,11 @@ impl Cache {
     /// cache already keeps its count.
     pub fn set_threshold(&mut self, entries: u32) {
         self.threshold = entries;
+    }
+
+    /// Lets all native code be made as for blocks that are run very often. For tests, before anything runs.
+    pub fn set_all_hot(&mut self) {
+        self.all_hot = true;
     }
 
     /// Bounds the memory for code: pieces of 1 MiB of the arena, and bytes of native code. For tests, before anything runs.

@@ -23,7 +23,7 @@ impl Cpu {
         if len == 0 || len > PAGE || at ^ tag > PAGE - len {
             return None;
         }
-        let host = std::ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(at as usize));
+        let host = std::ptr::with_exposed_provenance_mut(entry.host_of(at));
         Some(Run { host, len: len as usize })
     }
 }

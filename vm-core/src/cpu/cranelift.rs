@@ -151,13 +151,6 @@ struct Region {
     alive: bool,
 }
 
-/// A block that the clock has found running.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    block: u32,
-    times: u32,
-}
-
 /// An entry of a jump table.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -168,7 +161,6 @@ pub(super) struct Jump {
     code: *const u8,
 }
 
-const NOT_SEEN: Seen = Seen { block: NOBODY, times: 0 };
 const EMPTY: Jump = Jump { key: 0, code: ptr::null() };
 /// Entries of a jump table.
 const JUMPS: usize = 4096;
@@ -176,10 +168,6 @@ const JUMPS: usize = 4096;
 const TABLES: usize = 8;
 /// Bytes of code of a part, at most.
 const PART_CODE: usize = (24 << 20) / PARTS;
-/// Blocks that the clock has found are counted in so many places.
-const PLACES: usize = 256;
-/// How often it finds a block that runs in templates before a region is made of it: half a thousand slices make a second.
-const FOUND: u32 = 8;
 /// Regions that a slice may compile at once: it comes back, whatever the code is.
 const ALLOWANCE: u32 = 2;
 /// Regions of a part, at most.
@@ -207,8 +195,6 @@ pub(super) struct Regions {
     /// Regions asked for in this epoch, and the bytes of those taken in.
     asked: usize,
     bytes: usize,
-    /// Blocks that were found running at the end of a slice, by number.
-    seen: [Seen; PLACES],
     /// A region that died since it was asked for the last time.
     died: bool,
     /// Blocks that were not entered yet become parts of regions, too.
@@ -242,7 +228,6 @@ impl Regions {
             epoch: 0,
             asked: 0,
             bytes: 0,
-            seen: [NOT_SEEN; PLACES],
             died: false,
             eager,
             allowance: 0,
@@ -264,7 +249,6 @@ impl Regions {
         self.epoch += on;
         self.worker.begin(self.epoch);
         (self.asked, self.bytes) = (0, 0);
-        self.seen.fill(NOT_SEEN);
     }
 
     /// The regions of the oldest part.
@@ -309,16 +293,6 @@ impl Regions {
         }
         self.stubs = stubs;
         self.bytes += bytes;
-    }
-
-    /// The slice ended where a block begins. True: that has happened so often now that it shall have a region.
-    fn found(&mut self, block: u32) -> bool {
-        let seen = &mut self.seen[block as usize % PLACES];
-        if seen.block != block {
-            *seen = Seen { block, times: 0 };
-        }
-        seen.times = seen.times.saturating_add(1);
-        seen.times == FOUND
     }
 
     /// Whether every block becomes a region.

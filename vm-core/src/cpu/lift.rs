@@ -48,6 +48,11 @@ impl Mode {
     /// Flat 32-bit code at level 3.
     const MOVABLE: u32 = 1 << SegReg::Cs as u32 | Self::CODE32 | Self::USER;
 
+    /// Whether code runs at privilege level 3.
+    pub fn is_user(self) -> bool {
+        self.bits & Self::USER != 0
+    }
+
     /// The mode of a processor now.
     #[inline]
     pub fn of(cpu: &Cpu) -> Self {

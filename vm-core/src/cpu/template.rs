@@ -250,15 +250,22 @@ impl Native {
     }
 
     /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
-    pub fn translate(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<(u64, usize)> {
+    /// `hot`: code that is run very often, whose accesses get sites.
+    pub fn translate(
+        &mut self,
+        header: *const Header,
+        ops: &[Uop],
+        offsets: &[u16],
+        hot: bool,
+    ) -> Option<(u64, usize)> {
         super::pass::flag_lives(ops, &mut self.lives);
         self.groups.find(ops);
         // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
-        let entry = match self.translate_with_groups(header, ops, offsets) {
+        let entry = match self.translate_with_groups(header, ops, offsets, hot) {
             Some(entry) => entry,
             None if !self.groups.all.is_empty() => {
                 self.groups.clear();
-                self.translate_with_groups(header, ops, offsets)?
+                self.translate_with_groups(header, ops, offsets, hot)?
             }
             None => return None,
         };
@@ -281,13 +288,13 @@ impl Native {
         Some(())
     }
 
-    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16]) -> Option<u64> {
+    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16], hot: bool) -> Option<u64> {
         let code = self.memory.code();
         self.asm.start(code + self.used as u64);
         let rare = code + self.rare as u64;
         let Self { asm, data, stubs, cold, groups, lives, .. } = self;
         let parts = Parts { asm, data, stubs, cold, groups, code, rare };
-        Translator::translate(parts, header, ops, lives, offsets)
+        Translator::translate(parts, header, ops, lives, offsets, hot)
     }
 
     /// The code that was translated last, and where it stands: what is run often, and what is rare.

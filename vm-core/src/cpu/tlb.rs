@@ -19,8 +19,6 @@ use crate::bus::signals::Signals;
 pub const ENTRIES: usize = 1024;
 /// Code pages remembered in each bank.
 pub const CODE_ENTRIES: usize = 1024;
-/// First entry of a bank that stays empty: each access comes the slow way, which checks its alignment.
-const EMPTY_BANK: usize = 2 * ENTRIES;
 /// Bytes in a page.
 pub const PAGE: u32 = 0x1000;
 
@@ -32,8 +30,16 @@ pub struct TlbEntry {
     pub read: u32,
     /// Linear address of the page where writes are: the page is writable, dirty, and holds no translated code.
     pub write: u32,
-    /// Host address minus linear address, modulo the host's address size.
-    pub addend: usize,
+    /// Host address of the page's first byte.
+    pub host: usize,
+}
+
+impl TlbEntry {
+    /// Host address of a linear address in the page.
+    #[inline(always)]
+    pub fn host_of(&self, linear: u32) -> usize {
+        self.host + (linear & (PAGE - 1)) as usize
+    }
 }
 
 /// What the slow path wants to know of an entry.
@@ -127,14 +133,20 @@ pub(super) const PAGE_GLOBAL: usize = offset_of!(Page, global);
 
 const _: () = assert!(size_of::<Page>() == size_of::<TlbEntry>());
 
+/// Where native code finds the entries of supervisor accesses, from the TLB on; those of user accesses follow.
+pub(super) const BANKS: usize = offset_of!(Tlb, entries);
+
 /// Translations of data and code pages.
 #[derive(Debug)]
 pub struct Tlb {
-    entries: Box<[TlbEntry; 3 * ENTRIES]>,
+    /// The two banks, where native code finds them, and room for what [`Self::hidden`] hides.
+    entries: [TlbEntry; 3 * ENTRIES],
     pages: Box<[Page; 2 * ENTRIES]>,
     code: Box<[CodeEntry; 2 * CODE_ENTRIES]>,
-    /// First entry of the bank in use: 0, [`ENTRIES`] for privilege level 3, or [`EMPTY_BANK`].
+    /// First entry of the bank in use: 0, or [`ENTRIES`] for privilege level 3.
     bank: usize,
+    /// The second bank looks empty, so that each access comes the slow way, which checks its alignment. What is in it is kept behind it.
+    hidden: bool,
     filled: Journal,
     code_filled: Journal,
     /// A bit for each 4 MiB of linear addresses: parts of a page of more than 4 KiB may be in here, and INVLPG must drop them all.
@@ -159,12 +171,14 @@ impl Default for Tlb {
 
 impl Tlb {
     /// An empty TLB with the A20 gate open.
+    #[allow(clippy::large_stack_arrays, reason = "native code finds the entries at a constant distance from the state")]
     pub fn new() -> Self {
         let mut tlb = Self {
-            entries: boxed(TlbEntry { read: 0, write: 0, addend: 0 }),
+            entries: [TlbEntry { read: 0, write: 0, host: 0 }; 3 * ENTRIES],
             pages: boxed(Page { physical: 0, global: false, watched: false, listed: Listed::default() }),
             code: boxed(CodeEntry::EMPTY),
             bank: 0,
+            hidden: false,
             filled: Journal::default(),
             code_filled: Journal::default(),
             large: [0; 16],
@@ -175,7 +189,7 @@ impl Tlb {
             wrapped: false,
             misses: 0,
         };
-        for index in 0..3 * ENTRIES {
+        for index in 0..2 * ENTRIES {
             tlb.forget(index);
         }
         tlb
@@ -221,9 +235,20 @@ impl Tlb {
         self.entries.as_ptr().wrapping_add(self.bank)
     }
 
+    /// Where entry `index` of the two banks is.
+    #[inline]
+    const fn place(hidden: bool, index: usize) -> usize {
+        if hidden && index >= ENTRIES { index + ENTRIES } else { index }
+    }
+
+    #[inline]
+    fn real_entry(&mut self, index: usize) -> &mut TlbEntry {
+        &mut self.entries[Self::place(self.hidden, index)]
+    }
+
     #[inline]
     fn forget(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
+        let entry = self.real_entry(index);
         entry.read = Self::absent(index);
         entry.write = Self::absent(index);
     }
@@ -252,7 +277,7 @@ impl Tlb {
     #[inline(always)]
     pub fn entry(&self, linear: u32) -> TlbEntry {
         let index = self.bank | (linear >> 12) as usize & (ENTRIES - 1);
-        // SAFETY: the bank is 0, `ENTRIES` or `EMPTY_BANK`, and there are three banks. This is on the way of every access to memory.
+        // SAFETY: the bank is 0 or `ENTRIES`. This is on the way of every access to memory.
         unsafe { *self.entries.get_unchecked(index) }
     }
 
@@ -262,21 +287,36 @@ impl Tlb {
         self.entries[Self::index(0, linear)]
     }
 
-    /// Chooses the bank by privilege level, and whether alignment is checked.
+    /// Chooses the bank by privilege level, and whether alignment is checked, which is so at level 3 alone.
     #[inline]
     pub(super) fn set_user(&mut self, user: bool, checks_alignment: bool) {
-        let bank = if checks_alignment { EMPTY_BANK } else { usize::from(user) * ENTRIES };
-        if bank == EMPTY_BANK && self.bank != EMPTY_BANK {
+        self.bank = usize::from(user) * ENTRIES;
+        if checks_alignment != self.hidden {
+            self.hide(checks_alignment);
+        }
+    }
+
+    /// Hides what the second bank has, or shows it again.
+    #[cold]
+    fn hide(&mut self, hidden: bool) {
+        self.hidden = hidden;
+        let (seen, kept) = self.entries[ENTRIES..].split_at_mut(ENTRIES);
+        if hidden {
+            kept.copy_from_slice(seen);
+            for (index, entry) in seen.iter_mut().enumerate() {
+                (entry.read, entry.write) = (Self::absent(index), Self::absent(index));
+            }
             // Nor may anybody else find what is not found here.
             self.next_generation();
+        } else {
+            seen.copy_from_slice(kept);
         }
-        self.bank = bank;
     }
 
     /// Whether accesses at the current privilege level are checked for their alignment.
     #[inline]
     pub(super) fn checks_alignment(&self) -> bool {
-        self.bank == EMPTY_BANK
+        self.hidden
     }
 
     /// Remembers a page of plain memory.
@@ -284,10 +324,10 @@ impl Tlb {
         let Filling { physical, host, writable, watched, global, large } = filling;
         let page = linear & !(PAGE - 1);
         let index = Self::index(usize::from(user) * ENTRIES, linear);
-        self.entries[index] = TlbEntry {
+        *self.real_entry(index) = TlbEntry {
             read: page,
             write: if writable && !watched { page } else { Self::absent(index) },
-            addend: host.as_ptr().expose_provenance().wrapping_sub(page as usize),
+            host: host.as_ptr().expose_provenance(),
         };
         let page = &mut self.pages[index];
         self.filled.note(index, global, &mut page.listed);
@@ -373,7 +413,7 @@ impl Tlb {
     /// Forgets all pages of 4 MiB of linear addresses: what a large page may have left there.
     fn flush_region(&mut self, region: u32) {
         for index in self.filled.all() {
-            let entry = &mut self.entries[index];
+            let entry = &mut self.entries[Self::place(self.hidden, index)];
             if entry.read >> 22 == region {
                 entry.read = Self::absent(index);
                 entry.write = Self::absent(index);
@@ -392,8 +432,8 @@ impl Tlb {
     pub fn protect(&mut self, host: NonNull<u8>) {
         let host = host.as_ptr().addr();
         for index in self.filled.all() {
-            let entry = &mut self.entries[index];
-            if entry.write != Self::absent(index) && entry.addend.wrapping_add(entry.write as usize) == host {
+            let entry = &mut self.entries[Self::place(self.hidden, index)];
+            if entry.write != Self::absent(index) && entry.host == host {
                 entry.write = Self::absent(index);
                 self.pages[index].watched = true;
             }
@@ -405,8 +445,8 @@ impl Tlb {
     /// Takes the write tag from every entry that leads into this host memory: the next store there asks the bus for its page again.
     pub fn forget_writes(&mut self, host: Range<usize>) {
         for index in self.filled.all() {
-            let entry = &mut self.entries[index];
-            if entry.write != Self::absent(index) && host.contains(&entry.addend.wrapping_add(entry.write as usize)) {
+            let entry = &mut self.entries[Self::place(self.hidden, index)];
+            if entry.write != Self::absent(index) && host.contains(&entry.host) {
                 entry.write = Self::absent(index);
             }
         }
@@ -416,18 +456,19 @@ impl Tlb {
     /// Host and physical address of a store of `size` bytes to a page that is watched for its code.
     pub(super) fn watched(&self, user: bool, linear: u32, size: u32) -> Option<(*mut u8, u64)> {
         let index = Self::index(usize::from(user) * ENTRIES, linear);
-        let (entry, page) = (self.entries[index], self.pages[index]);
+        let (entry, page) = (self.entries[Self::place(self.hidden, index)], self.pages[index]);
         let hit = page.watched && linear ^ entry.read <= PAGE - size;
-        let host = std::ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(linear as usize));
+        let host = std::ptr::with_exposed_provenance_mut(entry.host_of(linear));
         hit.then_some((host, page.physical | u64::from(linear & (PAGE - 1))))
     }
 
     /// The page of `linear`, watched so far, holds no code any more: its write tag comes back.
     pub(super) fn unwatch(&mut self, user: bool, linear: u32) {
         let index = Self::index(usize::from(user) * ENTRIES, linear);
-        if self.pages[index].watched && self.entries[index].read == linear & !(PAGE - 1) {
+        let entry = &mut self.entries[Self::place(self.hidden, index)];
+        if self.pages[index].watched && entry.read == linear & !(PAGE - 1) {
             self.pages[index].watched = false;
-            self.entries[index].write = self.entries[index].read;
+            entry.write = entry.read;
         }
     }
 
@@ -479,6 +520,30 @@ mod tests {
     }
 
     #[test]
+    fn where_alignment_is_checked_nothing_is_found_and_nothing_is_lost() {
+        let mut tlb = Tlb::new();
+        let mut memory = vec![0u8; 0x1000];
+        let host = NonNull::new(memory.as_mut_ptr()).unwrap();
+        let page = Filling { physical: 0x5000, host, writable: true, watched: false, global: false, large: false };
+        for linear in [0x1000, 0x2000] {
+            tlb.fill(true, linear, page);
+        }
+        let before = tlb.generation();
+        tlb.set_user(true, true);
+        assert_ne!(tlb.generation(), before, "nor is it found elsewhere");
+        tlb.fill(true, 0x3000, Filling { watched: true, ..page });
+        tlb.flush_page(0x2000);
+        for linear in [0x1000, 0x2000, 0x3000] {
+            assert!(!hit(tlb.entry(linear).read, linear, 1) && !hit(tlb.entry(linear).write, linear, 1));
+        }
+        assert!(tlb.watched(true, 0x3ffc, 4).is_some(), "the slow way finds it");
+        tlb.unwatch(true, 0x3000);
+        tlb.set_user(false, false);
+        tlb.set_user(true, false);
+        assert_eq!([0x1000, 0x2000, 0x3000].map(|linear| hit(tlb.entry(linear).write, linear, 4)), [true, false, true]);
+    }
+
+    #[test]
     fn banks_global_pages_and_write_protection() {
         let mut tlb = Tlb::new();
         let mut memory = vec![0u8; 0x2000];
@@ -505,8 +570,6 @@ mod tests {
         assert!(!hit(tlb.entry(0xc000_0000).write, 0xc000_0000, 1) && hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1));
         tlb.set_user(true, false);
         assert!(!hit(tlb.entry(0x1000).read, 0x1000, 1), "flushed with CR3");
-        tlb.set_user(false, true);
-        assert!(!hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1), "alignment is checked the slow way");
         tlb.set_user(false, false);
         tlb.flush_page(0xc000_0123);
         assert!(!hit(tlb.entry(0xc000_0000).read, 0xc000_0000, 1));

@@ -18,6 +18,8 @@ pub const ENGINES: &[Engine] = &[
     Engine { name: "interpreter", make: || Cpu::new(CpuModel::PentiumM), cost: 1 },
     #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
     Engine { name: "template translator", make: templates, cost: 1 },
+    #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+    Engine { name: "templates of hot code", make: hot_templates, cost: 1 },
     #[cfg(feature = "jit")]
     Engine { name: "Cranelift", make: regions, cost: 20 },
     #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
@@ -30,6 +32,14 @@ fn templates() -> Cpu {
     let mut cpu = Cpu::new(CpuModel::PentiumM);
     cpu.use_native_code().expect("memory for native code");
     cpu.code.set_threshold(0);
+    cpu
+}
+
+/// The same as if the clock had found them all to be hot.
+#[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
+fn hot_templates() -> Cpu {
+    let mut cpu = templates();
+    cpu.code.set_all_hot();
     cpu
 }
 

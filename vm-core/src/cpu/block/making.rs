@@ -210,9 +210,8 @@ impl Cpu {
         }
         let started = Instant::now();
         // SAFETY: the block that ran is in memory until its part is emptied, which happens later.
-        let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
-        let mode = Mode::from_key(mode);
-        let key = Key { physical, mode: mode.key(), eip };
+        let Header { physical, mode, eip, number, .. } = unsafe { *header };
+        let key = Key { physical, mode: Mode::from_key(mode).key(), eip };
         let live = self.code.map.get(&key) == Some(&number);
         // Where the block has died since it is interpreted on.
         let opening = Header::code(header).cast_mut();
@@ -221,14 +220,9 @@ impl Cpu {
         if !live {
             return;
         }
-        let lifted = match self.code.blocks[number as usize].second {
-            Some(second) => self.lift_spanning(bus, key, mode, second),
-            None => self.lift_block(bus, key, mode),
-        };
-        let Some(LiftedBlock { offsets, .. }) = lifted.filter(|lifted| lifted.count == count as usize) else { return };
-        pass::dead_flags(&mut self.code.lifted.ops);
-        let Cache { native: Some(native), lifted, log, .. } = &mut self.code else { return };
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets) else {
+        let Some(offsets) = self.lift_again(bus, header) else { return };
+        let Cache { native: Some(native), lifted, all_hot, .. } = &mut self.code else { return };
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, *all_hot) else {
             // One that does not fit into an empty part never does.
             if !native.part_is_empty() {
                 self.code.want_room();
@@ -237,25 +231,58 @@ impl Cpu {
             }
             return;
         };
+        self.code.blocks[number as usize].native = Some(entry);
+        // SAFETY: as above.
+        unsafe { (*opening).code = Op::Native {}.code() };
+        self.note_native(header, bytes, started);
+        if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
+            self.make_region(bus, header);
+        }
+    }
+
+    /// Makes native code of a block once more, as of one that is run very often.
+    pub(in crate::cpu) fn make_hot(&mut self, bus: &mut dyn Bus, header: *const Header) {
+        let started = Instant::now();
+        let Some(offsets) = self.lift_again(bus, header) else { return };
+        let Cache { native: Some(native), lifted, blocks, .. } = &mut self.code else { return };
+        // Where there is no room the code that it has does as well.
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, true) else { return };
+        // SAFETY: the caller's block lives.
+        blocks[unsafe { (*header).number } as usize].lead_to(native, entry);
+        self.note_native(header, bytes, started);
+    }
+
+    /// Lifts a block once more, for templates: the offsets of its instructions. `None`: there is something else now.
+    fn lift_again(&mut self, bus: &mut dyn Bus, header: *const Header) -> Option<[u16; MAX_INSTRUCTIONS]> {
+        // SAFETY: the caller's block is in memory.
+        let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
+        let mode = Mode::from_key(mode);
+        let key = Key { physical, mode: mode.key(), eip };
+        let lifted = match self.code.blocks[number as usize].second {
+            Some(second) => self.lift_spanning(bus, key, mode, second),
+            None => self.lift_block(bus, key, mode),
+        };
+        let LiftedBlock { offsets, .. } = lifted.filter(|lifted| lifted.count == count as usize)?;
+        pass::dead_flags(&mut self.code.lifted.ops);
+        Some(offsets)
+    }
+
+    /// Writes down that a block has native code since just now.
+    fn note_native(&mut self, header: *const Header, bytes: usize, started: Instant) {
+        // SAFETY: the caller's block is in memory.
+        let Header { eip, count, number, .. } = unsafe { *header };
         let eip = self.exec.absolute(eip);
+        let Cache { native: Some(native), blocks, log, stats, part, .. } = &mut self.code else { return };
         if log.wants(eip) {
             for (at, code) in native.last_code() {
                 log.native(eip, at, code);
             }
         }
-        let block = &mut self.code.blocks[number as usize];
-        block.native = Some(entry);
-        block.parts |= 1 << self.code.part;
-        // SAFETY: as above.
-        unsafe { (*opening).code = Op::Native {}.code() };
-        let stats = &mut self.code.stats;
+        blocks[number as usize].parts |= 1 << *part;
         stats.native_blocks += 1;
         stats.native_instructions += u64::from(count);
         stats.native_bytes += bytes as u64;
         stats.native_nanos += started.elapsed().as_nanos() as u64;
-        if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
-            self.make_region(bus, header);
-        }
     }
 
     /// The block at `rip` in this mode.

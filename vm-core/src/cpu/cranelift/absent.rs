@@ -104,9 +104,6 @@ impl Cpu {
     }
 
     /// Nothing.
-    pub(super) fn sample(&mut self, _: &mut dyn Bus, _: *const Header) {}
-
-    /// Nothing.
     pub(super) fn publish_regions(&mut self) {}
 }
 

@@ -76,18 +76,6 @@ impl Cpu {
         self.publish_regions();
     }
 
-    /// The slice ends before a block. Where there are templates, what is found so is what is compiled: counting would cost all code
-    /// something.
-    pub(in crate::cpu) fn sample(&mut self, bus: &mut dyn Bus, header: *const Header) {
-        let Cache { native: Some(_), regions: Some(regions), blocks, .. } = &mut self.code else { return };
-        // SAFETY: the caller's block lives.
-        let number = unsafe { (*header).number };
-        let block = &blocks[number as usize];
-        if block.native.is_some() && !block.asked && !regions.eager && regions.found(number) {
-            self.make_region(bus, header);
-        }
-    }
-
     /// The blocks of a region from `first` on, that one first; none where a region is not worth it.
     fn discover(&mut self, bus: &mut dyn Bus, first: *const Header) -> Vec<Source> {
         let eager = self.code.regions.as_ref().is_some_and(|regions| regions.eager);

@@ -188,7 +188,7 @@ pub(super) unsafe extern "C" fn look_up(cpu: *mut Cpu, linear: u32, site: *mut S
     if linear ^ tag > PAGE - (what & 0xff) {
         return 0;
     }
-    *site = Site { tag: u64::from(tag), addend: entry.addend as u64 };
+    *site = Site { tag: u64::from(tag), addend: (entry.host as u64).wrapping_sub(tag.into()) };
     1
 }
 

@@ -24,16 +24,14 @@ pub(super) fn ea<const INDEX: bool>(cpu: &mut Cpu, op: &Uop) -> u32 {
 #[inline(always)]
 fn readable<T: Unsigned>(cpu: &Cpu, linear: u32) -> Option<*const T> {
     let entry = cpu.tlb.entry(linear);
-    (linear ^ entry.read <= PAGE - T::SIZE)
-        .then(|| ptr::with_exposed_provenance(entry.addend.wrapping_add(linear as usize)))
+    (linear ^ entry.read <= PAGE - T::SIZE).then(|| ptr::with_exposed_provenance(entry.host_of(linear)))
 }
 
 /// Host address of a `T` that can be written at `linear`, where the TLB has it.
 #[inline(always)]
 fn writable<T: Unsigned>(cpu: &Cpu, linear: u32) -> Option<*mut T> {
     let entry = cpu.tlb.entry(linear);
-    (linear ^ entry.write <= PAGE - T::SIZE)
-        .then(|| ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(linear as usize)))
+    (linear ^ entry.write <= PAGE - T::SIZE).then(|| ptr::with_exposed_provenance_mut(entry.host_of(linear)))
 }
 
 /// A memory op: what it does with the host's memory where the TLB has it, and what otherwise.

@@ -120,10 +120,9 @@ fn an_instruction_across_two_pages() {
 fn calls_returns_and_the_stack() {
     // push 7; call f; hlt; f: mov eax, [esp+4]; push eax; pop ebx; xchg eax, ecx; ret 4
     let code = [0x6a, 7, 0xe8, 1, 0, 0, 0, 0xf4, 0x8b, 0x44, 0x24, 4, 0x50, 0x5b, 0x91, 0xc2, 4, 0];
-    for (mut cpu, mut bus) in [
-        flat(&code),
-        real(&[0x6a, 7, 0xe8, 1, 0, 0xf4, 0x55, 0x89, 0xe5, 0x8b, 0x46, 4, 0x5d, 0x50, 0x5b, 0x91, 0xc2, 2, 0]),
-    ] {
+    let real_code = [0x6a, 7, 0xe8, 1, 0, 0xf4, 0x55, 0x89, 0xe5, 0x8b, 0x46, 4, 0x5d, 0x50, 0x5b, 0x91, 0xc2, 2, 0];
+    for protected in [true, false] {
+        let (mut cpu, mut bus) = if protected { flat(&code) } else { real(&real_code) };
         assert_eq!(cpu.run(&mut bus, 100), Exit::Halted);
         assert_eq!((cpu.state.gpr[gpr::RCX], cpu.state.gpr[gpr::RBX]), (7, 7));
         assert_eq!(cpu.state.gpr[gpr::RSP], 0x8000);

@@ -54,8 +54,7 @@ fn enter<const MMX: bool>(cpu: &mut Cpu) {
 fn host<T>(cpu: &Cpu, linear: u32, write: bool) -> Option<*mut T> {
     let entry = cpu.tlb.entry(linear);
     let tag = if write { entry.write } else { entry.read };
-    (linear ^ tag <= PAGE - size_of::<T>() as u32)
-        .then(|| ptr::with_exposed_provenance_mut(entry.addend.wrapping_add(linear as usize)))
+    (linear ^ tag <= PAGE - size_of::<T>() as u32).then(|| ptr::with_exposed_provenance_mut(entry.host_of(linear)))
 }
 
 macro_rules! handlers {

@@ -55,7 +55,7 @@ impl Native {
     }
 
     /// Not called.
-    pub fn translate(&mut self, _: *const Header, _: &[Uop], _: &[u16]) -> Option<(u64, usize)> {
+    pub fn translate(&mut self, _: *const Header, _: &[Uop], _: &[u16], _: bool) -> Option<(u64, usize)> {
         match *self {}
     }
 

@@ -1,5 +1,5 @@
 //! Accesses of a block that share one check: those at constant distances from one register, as locals on a stack or fields of a
-//! structure are. They lie in one page nearly always. The first checks the bytes of all; the others take the addend from its site, and
+//! structure are. They lie in one page nearly always. The first checks the bytes of all; the others take the addend that it has left, and
 //! leave the host's flags. Where the bytes are not in one page, a copy of the ops from the first access to the last stands out of line, in which
 //! each access has a check of its own.
 //!
@@ -8,6 +8,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::emitter::Mem;
 use super::memory::store_of;
 use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Size, Uop, ZERO};
 
@@ -32,8 +33,8 @@ pub(super) struct Group {
     /// The page must be one that can be written.
     pub write: bool,
     count: usize,
-    /// The site, once it was made.
-    pub site: u64,
+    /// Where the addend stands, once there is a check.
+    pub addend: Option<Mem>,
     /// Number of its [`Cold`](super::translator::Cold) entry, while that does not know its end.
     pub open: Option<usize>,
 }
@@ -210,7 +211,18 @@ impl Groups {
         }
         let number = self.all.len();
         let (low, high) = (disp.min(0), (disp + bytes as i32).max(1));
-        self.all.push(Group { base, first: index, last, end: last, low, high, write, count: 1, site: 0, open: None });
+        self.all.push(Group {
+            base,
+            first: index,
+            last,
+            end: last,
+            low,
+            high,
+            write,
+            count: 1,
+            addend: None,
+            open: None,
+        });
         self.of[index] = Some(number as u16);
         *open = Some(Open { number, moved: 0 });
     }

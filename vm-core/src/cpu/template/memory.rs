@@ -1,20 +1,28 @@
 //! Templates of loads, stores and segment checks.
 //!
-//! Each access has a site in the data memory: {tag, addend} of two pages, the last one and the one before. A tag is `generation << 33 | page`, so that one change of the
-//! generation lets all sites miss. The check is `(generation << 33 | address) ^ tag <= 0x1000 - size`: page, generation and an access that
-//! would cross the page in one compare. Generations are even there, so that an address that was not cut to 32 bits matches
-//! none. A miss looks at the other page out of line, then asks the TLB and fills the site; a miss there lets the interpreter execute the op.
+//! An access looks into the TLB, whose bank is at a constant distance from the processor's state: index, tag and the end of the page
+//! in eight instructions, which leave the offset in the page, and the entry has the page's host address. What misses is the interpreter's.
+//!
+//! In code that the clock has found to be hot each access has a site of its own instead, in the data memory: {tag, addend} of two pages,
+//! the last one and the one before. That is half the instructions, and the address is not on the way to the addend; but a site is a line of the
+//! host's cache that nobody else needs, and where code is seldom used twice they are what it waits for. A tag is `generation << 33 | page`,
+//! so that one change of the generation lets all sites miss. The check is `(generation << 33 | address) ^ tag <= 0x1000 - size`: page,
+//! generation and an access that would cross the page in one compare. Generations are even there, so that an address that was not cut to 32
+//! bits matches none. A miss looks at the other page out of line, then asks the TLB and fills the site.
 
 use std::mem::offset_of;
 
-use super::emitter::{Group1, Mem, Reg};
+use super::emitter::{Fixup, Group1, Mem, Reg};
 use super::flags::VALUE;
 use super::group::Group;
-use super::registers::{Place, place, state};
+use super::registers::{Place, exec, place, processor, state};
+use super::run::GROUPS;
 use super::translator::{Cold, Translator};
+use crate::cpu::Cpu;
 use crate::cpu::flags::DF;
+use crate::cpu::interp::Exec;
 use crate::cpu::state::{CpuState, Segment};
-use crate::cpu::tlb::PAGE;
+use crate::cpu::tlb::{BANKS, ENTRIES, PAGE, TlbEntry};
 use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop};
 
 /// A linear address: a register and a displacement. What goes beyond 32 bits misses.
@@ -55,9 +63,15 @@ impl Translator<'_> {
     /// host's memory. The host's flags are gone.
     fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
         let Linear { reg, disp } = linear;
-        if let Some(site) = self.site_of_group() {
-            self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
+        if let Some(addend) = self.addend_of_group() {
+            self.asm.load(Size::Q, Reg::R11, addend);
             return Some(Mem::Index(Reg::R11, reg, 0, disp));
+        }
+        if !self.hot {
+            let miss = self.look_up(linear, bytes, write);
+            self.host_flags_gone();
+            self.cold_op(miss);
+            return Some(Mem::Base(Reg::R11, 0));
         }
         let site = self.site()?;
         self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
@@ -73,25 +87,63 @@ impl Translator<'_> {
         Some(Mem::Index(Reg::R11, reg, 0, disp))
     }
 
-    /// The site of the group that the access at [`Self::index`] belongs to.
-    fn site_of_group(&self) -> Option<u64> {
+    /// The host's address of `bytes` in R11, where the TLB has their page; the jump is for where it has not. Uses R14; the host's flags
+    /// are gone.
+    fn look_up(&mut self, Linear { reg, disp }: Linear, bytes: u32, write: bool) -> Fixup {
+        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
+        if disp == 0 {
+            self.asm.mov(Size::D, Reg::R11, reg);
+        } else {
+            self.asm.lea(Size::D, Reg::R11, Mem::Base(reg, disp));
+        }
+        self.asm.mov(Size::D, Reg::R14, Reg::R11);
+        self.asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
+        self.asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
+        self.asm.alu_load(Size::D, Group1::Xor, Reg::R11, self.entry(tag));
+        self.asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, PAGE - bytes);
+        let miss = self.asm.jcc_forward(Cond::A);
+        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, self.entry(offset_of!(TlbEntry, host)));
+        miss
+    }
+
+    /// A field of the TLB's entry at the distance in R14 from the first one of the bank.
+    fn entry(&self, field: usize) -> Mem {
+        let bank = if self.user { ENTRIES * size_of::<TlbEntry>() } else { 0 };
+        let Mem::Base(base, disp) = processor(offset_of!(Cpu, tlb) + BANKS + bank + field) else { unreachable!() };
+        Mem::Index(base, Reg::R14, 0, disp)
+    }
+
+    /// Where the addend of the group stands that the access at [`Self::index`] belongs to.
+    fn addend_of_group(&self) -> Option<Mem> {
         let number = self.groups.of(self.index).filter(|_| !self.alone)?;
-        Some(self.groups.all[number].site)
+        self.groups.all[number].addend
     }
 
     /// Checks all accesses of a group.
     pub fn begin_group(&mut self, number: usize) {
         let Group { base, first, low, high, write, .. } = self.groups.all[number];
-        let (Some(site), Place::Reg(reg)) = (self.site(), place(base)) else { return };
+        let Place::Reg(reg) = place(base) else { return };
         let bytes = (high - low) as u32;
-        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, low));
-        self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
-        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
-        let miss = self.asm.jcc_forward(Cond::A);
-        self.host_flags_gone();
         let linear = Linear { reg, disp: low };
+        let (addend, site, miss) = if self.hot || number >= GROUPS {
+            let Some(site) = self.site() else { return };
+            self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, low));
+            self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
+            self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
+            (Mem::Near(site + 8), Some(site), self.asm.jcc_forward(Cond::A))
+        } else {
+            let miss = self.look_up(linear, bytes, write);
+            self.asm.alu(Size::Q, Group1::Sub, Reg::R11, reg);
+            if low != 0 {
+                self.asm.lea(Size::Q, Reg::R11, Mem::Base(Reg::R11, -low));
+            }
+            let addend = exec(offset_of!(Exec, native.addends) + 8 * number);
+            self.asm.store(Size::Q, addend, Reg::R11);
+            (addend, None, miss)
+        };
+        self.host_flags_gone();
         let group = &mut self.groups.all[number];
-        (group.site, group.open) = (site, Some(self.cold.len()));
+        (group.addend, group.open) = (Some(addend), Some(self.cold.len()));
         let (start, resume) = (self.known, self.asm.here());
         self.cold.push(Cold::Group { miss, linear, site, bytes, write, resume, first, start, end: None });
     }
@@ -132,7 +184,7 @@ impl Translator<'_> {
         };
         self.asm.lea(Size::Q, Reg::R13, host);
         self.asm.load(size, Reg::R10, Mem::Base(Reg::R13, 0));
-        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+        if let Some(Cold::Miss { aside, .. } | Cold::Op { aside, .. }) = self.cold.get_mut(cold) {
             (aside.last, aside.flags) = (store, true);
         }
         while self.index + 1 < store {
@@ -150,7 +202,7 @@ impl Translator<'_> {
             }
         }
         let here = self.asm.here();
-        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+        if let Some(Cold::Miss { aside, .. } | Cold::Op { aside, .. }) = self.cold.get_mut(cold) {
             aside.after = here;
         }
         // What the interpreter remembers on the other way is another kind of the same.
@@ -158,7 +210,7 @@ impl Translator<'_> {
         if self.known.flags.host != 0 {
             return true;
         }
-        if let Some(Cold::Miss { aside, .. }) = self.cold.get_mut(cold) {
+        if let Some(Cold::Miss { aside, .. } | Cold::Op { aside, .. }) = self.cold.get_mut(cold) {
             aside.flags = false;
         }
         true
@@ -209,7 +261,7 @@ impl Translator<'_> {
             self.cold_ops(odd, last);
         }
         let host = self.check(linear, bytes, write);
-        if let Some(Cold::Miss { aside, .. }) = self.cold.last_mut() {
+        if let Some(Cold::Miss { aside, .. } | Cold::Op { aside, .. }) = self.cold.last_mut() {
             aside.last = last;
         }
         host

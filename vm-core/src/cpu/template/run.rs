@@ -26,6 +26,8 @@ pub(in crate::cpu) struct Run {
     pub generation: u64,
     /// The TLB's bank in use.
     pub bank: *const TlbEntry,
+    /// Host addresses less linear ones, of the groups of accesses in the block that runs, by number.
+    pub addends: [u64; GROUPS],
     /// The TLB's entries of code pages for this privilege level.
     pub code: *const u8,
     /// Whether somebody wants attention.
@@ -72,6 +74,7 @@ impl Default for Run {
         Self {
             generation: 0,
             bank: ptr::null(),
+            addends: [0; GROUPS],
             code: ptr::null(),
             attention: ptr::null(),
             jumps: ptr::null_mut(),
@@ -96,6 +99,9 @@ fn tag(cpu: &Cpu) -> u64 {
 
 /// How many words may hold until CR3 is loaded; where there are more, all are thought untrue.
 const LOCALS: usize = 2048;
+
+/// Groups of a block that look into the TLB; any more have sites.
+pub(super) const GROUPS: usize = 16;
 
 /// What marks a word of the journal as the tag of a site that knows two pages: both are untrue with one of them.
 pub(super) const TWO_PAGES: i32 = 1;

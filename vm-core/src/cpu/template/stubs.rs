@@ -403,7 +403,10 @@ fn look_up(asm: &mut Assembler, bytes: Option<u32>, write: bool) {
     asm.alu(Size::D, Group1::Xor, Reg::Rax, Reg::R13);
     asm.alu(Size::Q, Group1::Or, Reg::Rax, Reg::R12);
     asm.store(Size::Q, Mem::Base(Reg::R11, 0), Reg::Rax);
-    asm.load(Size::Q, Reg::Rax, Mem::Base(Reg::R14, offset_of!(TlbEntry, addend) as i32));
+    asm.mov(Size::D, Reg::Rax, Reg::R13);
+    asm.alu_imm(Size::D, Group1::And, Reg::Rax, !(PAGE - 1));
+    asm.group3(Size::Q, 3, Reg::Rax);
+    asm.alu_load(Size::Q, Group1::Add, Reg::Rax, Mem::Base(Reg::R14, offset_of!(TlbEntry, host) as i32));
     asm.store(Size::Q, Mem::Base(Reg::R11, 8), Reg::Rax);
     asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.pages)));
     let mark = if bytes.is_some() { run::TWO_PAGES } else { 0 };

@@ -38,7 +38,8 @@ pub(super) enum Cold {
         miss: Fixup,
         /// The first byte.
         linear: Linear,
-        site: u64,
+        /// `None`: it looks into the TLB.
+        site: Option<u64>,
         bytes: u32,
         write: bool,
         resume: u64,
@@ -113,6 +114,10 @@ pub(super) struct Translator<'a> {
     pub lives: &'a [FlagLives],
     pub cold: &'a mut Vec<Cold>,
     pub groups: &'a mut Groups,
+    /// Accesses have sites.
+    pub hot: bool,
+    /// Accesses are made with the user's rights.
+    pub user: bool,
     /// No access shares a check: this is a copy of ops.
     pub alone: bool,
     /// The guest's MXCSR is not as the host's can be: this is a copy for that.
@@ -157,6 +162,7 @@ impl<'a> Translator<'a> {
         ops: &'a [Uop],
         lives: &'a [FlagLives],
         offsets: &'a [u16],
+        hot: bool,
     ) -> Option<u64> {
         let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
         cold.clear();
@@ -172,6 +178,8 @@ impl<'a> Translator<'a> {
             lives,
             cold,
             groups,
+            hot,
+            user: Mode::from_key(block.mode).is_user(),
             alone: false,
             strange_floats: false,
             index: 0,
@@ -524,13 +532,15 @@ impl<'a> Translator<'a> {
                 }
                 Cold::Group { miss, linear, site, bytes, write, resume, first, start, end } => {
                     self.asm.bind(miss);
-                    let wraps = self.address_of_miss(linear);
-                    self.asm.store_imm(Size::D, SPAN, PAGE - bytes);
-                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
-                    self.asm.call(self.stubs.span[usize::from(write)]);
-                    self.asm.jcc(Cond::Ae, resume);
-                    if let Some(wraps) = wraps {
-                        self.asm.bind(wraps);
+                    if let Some(site) = site {
+                        let wraps = self.address_of_miss(linear);
+                        self.asm.store_imm(Size::D, SPAN, PAGE - bytes);
+                        self.asm.lea(Size::Q, Reg::R11, Mem::Near(site));
+                        self.asm.call(self.stubs.span[usize::from(write)]);
+                        self.asm.jcc(Cond::Ae, resume);
+                        if let Some(wraps) = wraps {
+                            self.asm.bind(wraps);
+                        }
                     }
                     self.copy_of_group(first, start, end?)?;
                 }

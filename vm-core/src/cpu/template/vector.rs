@@ -160,7 +160,7 @@ impl Translator<'_> {
         let Some(host) = self.vector_access(uop, ea, width.bytes(), false, width == VectorWidth::X, last) else {
             return false;
         };
-        if flags && let Some(Cold::Miss { aside, .. }) = self.cold.last_mut() {
+        if flags && let Some(Cold::Miss { aside, .. } | Cold::Op { aside, .. }) = self.cold.last_mut() {
             aside.flags = true;
         }
         self.index = last;
