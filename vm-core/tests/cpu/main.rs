@@ -1,6 +1,7 @@
 //! The processor against silicon, against the host's processor, against expectations written beside programs, and
 //! against noise. Every test runs on every engine in [`engine::ENGINES`].
 
+mod clock;
 mod engine;
 mod flat_bus;
 mod floats;

@@ -249,6 +249,7 @@ impl Cpu {
         let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, true) else { return };
         // SAFETY: the caller's block lives.
         blocks[unsafe { (*header).number } as usize].lead_to(native, entry);
+        self.code.stats.hot_blocks += 1;
         self.note_native(header, bytes, started);
     }
 

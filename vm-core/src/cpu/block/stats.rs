@@ -68,6 +68,8 @@ pub struct CodeStats {
     pub interrupts: u64,
     /// Blocks that templates were made of,
     pub native_blocks: u64,
+    /// those of them that were made once more because they are hot,
+    pub hot_blocks: u64,
     /// their instructions,
     pub native_instructions: u64,
     /// the bytes of that code,
@@ -109,7 +111,7 @@ pub struct CodeStats {
 impl fmt::Display for CodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { blocks, instructions, killed, aged, parts, flushes, dispatches, faults, interrupts, .. } = self;
-        let Self { native_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
+        let Self { native_blocks, hot_blocks, native_instructions, native_bytes, native_nanos, .. } = self;
         let Self { regions, region_blocks, region_instructions, region_bytes, region_nanos, .. } = self;
         let Self { region_entries, region_executed, .. } = self;
         let Self { native_executed, native_entries, resumed, native_calls, leaves, exits, interpreter, native, .. } =
@@ -119,7 +121,7 @@ impl fmt::Display for CodeStats {
         writeln!(
             f,
             "native: {native_blocks}, with {native_instructions} instructions in {native_bytes} bytes, made in {} ms \
-             ({:.2} µs an instruction)",
+             ({:.2} µs an instruction); {hot_blocks} of them once more, with sites",
             native_nanos / 1_000_000,
             per(*native_nanos, *native_instructions) / 1000.0
         )?;
