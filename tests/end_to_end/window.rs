@@ -253,7 +253,10 @@ fn a_machine_with_a_kernel_is_made_by_clicks_and_comes_to_a_shell() {
         }
         (fields.len() == 6).then_some(fields)
     };
-    let fields = desktop.wait_for_picture("the form", fields);
+    desktop.wait_for_picture("the form", fields);
+    // A form that has just come is still being laid out.
+    desktop.settle();
+    let fields = fields(&desktop.picture()).expect("the form");
     // No file chooser here: that is said, and paths are typed.
     let (x, y) = fields[3];
     let choose = desktop.wait_for_picture("its button", |picture| picture.area_of(BUTTON, (x + 200, y), (20, 4)));
