@@ -170,6 +170,8 @@ pub(super) struct Block {
     pub(super) native: Option<u64>,
     /// and ways of others that lead to that.
     ways: Vec<*mut Way>,
+    /// That was made as of a block which is run very often: accesses have sites.
+    hot: bool,
     /// A region was asked for that has it inside,
     pub(super) asked: bool,
     /// the region that begins with it,

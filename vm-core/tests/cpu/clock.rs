@@ -2,9 +2,9 @@
 
 use vm_core::bus::Bus;
 use vm_core::cpu::Exit;
-use vm_core::cpu::state::{SegReg, Segment, cr0, gpr};
+use vm_core::cpu::state::gpr;
 
-use crate::engine::ENGINES;
+use crate::engine::{ENGINES, set_flat};
 use crate::flat_bus::FlatBus;
 
 /// Turns of the loop.
@@ -37,14 +37,9 @@ fn hot_code_gets_sites_while_it_runs() {
         bus.ram().write(0x1000, PROGRAM);
         bus.forget_code();
         let mut cpu = (engine.make)();
-        let flat = |rights| Segment { base: 0, limit: 0xffff_ffff, rights, selector: 8 };
-        cpu.state.cr[0] |= cr0::PE;
-        cpu.state.seg = [flat(0xc093); 6];
-        cpu.state.seg[SegReg::Cs as usize] = flat(0xc09b);
         cpu.state.gpr[gpr::RCX] = TURNS.into();
         cpu.state.gpr[gpr::RSI] = 0x10_0000;
-        cpu.state.rip = 0x1000;
-        cpu.state_changed();
+        set_flat(&mut cpu, 0x1000);
         let slices = (0..10_000).take_while(|_| cpu.run(&mut bus, 1_000) != Exit::Halted).count();
         assert_eq!(slices as u32, TURNS * 7 / 1_000, "{}: the count of instructions", engine.name);
         assert_eq!(cpu.state.gpr[gpr::RBX], u64::from(sum), "{}", engine.name);

@@ -1,6 +1,7 @@
 //! The engines that execute micro-ops.
 
 use vm_core::cpu::cpuid::CpuModel;
+use vm_core::cpu::state::{SegReg, Segment, cr0};
 use vm_core::cpu::{Compilation, Cpu};
 
 /// One engine.
@@ -25,6 +26,16 @@ pub const ENGINES: &[Engine] = &[
     #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
     Engine { name: "templates and Cranelift", make: both, cost: 20 },
 ];
+
+/// Flat 32-bit code at level 0, from `eip` on.
+pub fn set_flat(cpu: &mut Cpu, eip: u32) {
+    let flat = |rights| Segment { base: 0, limit: 0xffff_ffff, rights, selector: 8 };
+    cpu.state.cr[0] |= cr0::PE;
+    cpu.state.seg = [flat(0xc093); 6];
+    cpu.state.seg[SegReg::Cs as usize] = flat(0xc09b);
+    cpu.state.rip = eip.into();
+    cpu.state_changed();
+}
 
 /// A processor that makes native code of every block at its first entry.
 #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]

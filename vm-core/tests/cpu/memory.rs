@@ -1,9 +1,9 @@
 //! A guest that makes new code for ever: what is translated stays within its bounds, and what is executed stays right.
 
 use vm_core::bus::Bus;
-use vm_core::cpu::state::{SegReg, Segment, cr0, gpr};
+use vm_core::cpu::state::gpr;
 
-use crate::engine::ENGINES;
+use crate::engine::{ENGINES, set_flat};
 use crate::flat_bus::FlatBus;
 
 /// Functions that are made and called.
@@ -35,13 +35,8 @@ fn a_guest_that_makes_code_for_ever_takes_no_more_memory() {
         bus.forget_code();
         let mut cpu = (engine.make)();
         cpu.code.set_limits(8, 1 << 20);
-        let flat = |rights| Segment { base: 0, limit: 0xffff_ffff, rights, selector: 8 };
-        cpu.state.cr[0] |= cr0::PE;
-        cpu.state.seg = [flat(0xc093); 6];
-        cpu.state.seg[SegReg::Cs as usize] = flat(0xc09b);
         cpu.state.gpr[gpr::RSP] = 0x8000;
-        cpu.state.rip = 0x1000;
-        cpu.state_changed();
+        set_flat(&mut cpu, 0x1000);
         let mut most = 0;
         while cpu.state.gpr[gpr::RCX] < CALLS {
             cpu.run(&mut bus, 10_000);

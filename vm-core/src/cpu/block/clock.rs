@@ -33,6 +33,11 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// Forgets all: where the oldest code was dropped, what is still hot is worth a region again.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// How often the block was found, this time included.
     fn found(&mut self, block: u32) -> u32 {
         let seen = &mut self.0[block as usize % PLACES];
@@ -55,7 +60,8 @@ impl Cpu {
             return;
         }
         match clock.found(number) {
-            HOT => self.make_hot(bus, header),
+            // It may have been found before, and another in its place since.
+            HOT if !block.hot => self.make_hot(bus, header),
             REGION if regions.as_ref().is_some_and(|regions| !regions.at_once()) => self.make_region(bus, header),
             _ => {}
         }

@@ -54,6 +54,7 @@ impl Cache {
         self.stats.aged += dying.len() as u64;
         self.forget_dead(bus);
         self.empty_oldest_regions();
+        self.clock.forget();
         let Self { arena, blocks, native, free, careful, .. } = self;
         careful.retain(|_, (header, _)| !arena[part].holds(header.addr()));
         // Links and ways that are no more are not to be cut when what they lead to dies.
@@ -129,6 +130,7 @@ impl Cache {
         if let Some(regions) = &mut self.regions {
             regions.flush();
         }
+        self.clock.forget();
         (self.flush_wanted, self.part_full) = (false, false);
         self.stats.flushes += 1;
     }

@@ -128,6 +128,7 @@ impl Cache {
             incoming: Vec::new(),
             native: None,
             ways: Vec::new(),
+            hot: false,
             asked: false,
             region: None,
             regions: Vec::new(),
@@ -222,7 +223,8 @@ impl Cpu {
         }
         let Some(offsets) = self.lift_again(bus, header) else { return };
         let Cache { native: Some(native), lifted, all_hot, .. } = &mut self.code else { return };
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, *all_hot) else {
+        let hot = *all_hot;
+        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, hot) else {
             // One that does not fit into an empty part never does.
             if !native.part_is_empty() {
                 self.code.want_room();
@@ -231,7 +233,8 @@ impl Cpu {
             }
             return;
         };
-        self.code.blocks[number as usize].native = Some(entry);
+        let block = &mut self.code.blocks[number as usize];
+        (block.native, block.hot) = (Some(entry), hot);
         // SAFETY: as above.
         unsafe { (*opening).code = Op::Native {}.code() };
         self.note_native(header, bytes, started);
@@ -241,14 +244,16 @@ impl Cpu {
     }
 
     /// Makes native code of a block once more, as of one that is run very often.
-    pub(in crate::cpu) fn make_hot(&mut self, bus: &mut dyn Bus, header: *const Header) {
+    pub(super) fn make_hot(&mut self, bus: &mut dyn Bus, header: *const Header) {
         let started = Instant::now();
         let Some(offsets) = self.lift_again(bus, header) else { return };
         let Cache { native: Some(native), lifted, blocks, .. } = &mut self.code else { return };
         // Where there is no room the code that it has does as well.
         let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, true) else { return };
         // SAFETY: the caller's block lives.
-        blocks[unsafe { (*header).number } as usize].lead_to(native, entry);
+        let block = &mut blocks[unsafe { (*header).number } as usize];
+        block.lead_to(native, entry);
+        block.hot = true;
         self.code.stats.hot_blocks += 1;
         self.note_native(header, bytes, started);
     }

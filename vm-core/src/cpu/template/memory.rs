@@ -74,10 +74,7 @@ impl Translator<'_> {
             return Some(Mem::Base(Reg::R11, 0));
         }
         let site = self.site()?;
-        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
-        self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
-        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
-        let miss = self.asm.jcc_forward(Cond::A);
+        let miss = self.check_site(linear, bytes, site);
         let resume = self.asm.here();
         self.asm.load(Size::Q, Reg::R11, Mem::Near(site + 8));
         let loaded = self.asm.here();
@@ -106,6 +103,14 @@ impl Translator<'_> {
         miss
     }
 
+    /// Whether a site knows the page of so many bytes; the jump is for where it does not. Uses R11; the host's flags are gone.
+    pub fn check_site(&mut self, Linear { reg, disp }: Linear, bytes: u32, site: u64) -> Fixup {
+        self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
+        self.asm.alu_load(Size::Q, Group1::Xor, Reg::R11, Mem::Near(site));
+        self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
+        self.asm.jcc_forward(Cond::A)
+    }
+
     /// A field of the TLB's entry at the distance in R14 from the first one of the bank.
     fn entry(&self, field: usize) -> Mem {
         let bank = if self.user { ENTRIES * size_of::<TlbEntry>() } else { 0 };
@@ -127,10 +132,7 @@ impl Translator<'_> {
         let linear = Linear { reg, disp: low };
         let (addend, site, miss) = if self.hot || number >= GROUPS {
             let Some(site) = self.site() else { return };
-            self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, low));
-            self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site));
-            self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
-            (Mem::Near(site + 8), Some(site), self.asm.jcc_forward(Cond::A))
+            (Mem::Near(site + 8), Some(site), self.check_site(linear, bytes, site))
         } else {
             let miss = self.look_up(linear, bytes, write);
             self.asm.alu(Size::Q, Group1::Sub, Reg::R11, reg);

@@ -513,11 +513,7 @@ impl<'a> Translator<'a> {
                 Cold::Miss { miss, linear, site, bytes, write, resume, loaded, aside } => {
                     self.asm.bind(miss);
                     // The other page that the site knows.
-                    let Linear { reg, disp } = linear;
-                    self.asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R12, reg, 0, disp));
-                    self.asm.rm(Size::Q, (Group1::Xor as u32) << 3 | 2, Reg::R11, Mem::Near(site + OTHER));
-                    self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
-                    let neither = self.asm.jcc_forward(Cond::A);
+                    let neither = self.check_site(linear, bytes, site + OTHER);
                     self.asm.load(Size::Q, Reg::R11, Mem::Near(site + OTHER + 8));
                     self.asm.jmp(loaded);
                     self.asm.bind(neither);
