@@ -17,6 +17,7 @@ use std::ptr;
 
 use iced_x86::Instruction;
 
+pub(super) use making::MAX_INSTRUCTIONS;
 pub(super) use stats::SAMPLED;
 pub use stats::{CodeStats, Exits, Leaves, Sample};
 

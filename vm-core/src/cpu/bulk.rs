@@ -39,30 +39,39 @@ pub fn copy(cpu: &Cpu, from: Run, to: Run, width: Width) {
         unsafe { to.host.copy_from(from.host, len) };
         return;
     }
-    let step = width.bytes() as usize;
-    for offset in (0..len / step * step).step_by(step) {
-        let mut element = [0_u8; 8];
-        // SAFETY: `offset + step` is within both runs, and `step` is at most 8.
-        unsafe {
-            element.as_mut_ptr().copy_from_nonoverlapping(from.host.add(offset), step);
-            to.host.add(offset).copy_from_nonoverlapping(element.as_ptr(), step);
-        }
+    match width {
+        Width::Byte => one_by_one::<u8>(from.host, to.host, len),
+        Width::Word => one_by_one::<u16>(from.host, to.host, len),
+        Width::Dword => one_by_one::<u32>(from.host, to.host, len),
+        Width::Qword => one_by_one::<u64>(from.host, to.host, len),
+    }
+}
+
+/// Copies elements, each after the one before has been written.
+fn one_by_one<T>(from: *mut u8, to: *mut u8, len: usize) {
+    let (from, to) = (from.cast::<T>(), to.cast::<T>());
+    for index in 0..len / size_of::<T>() {
+        // SAFETY: the caller's runs are `len` bytes long.
+        unsafe { to.add(index).write_unaligned(from.add(index).read_unaligned()) };
     }
 }
 
 /// Fills a run with an element of `width`. A rest that is shorter than an element stays as it is.
 pub fn fill(cpu: &Cpu, to: Run, width: Width, value: u64) {
     let _ = cpu;
-    let step = width.bytes() as usize;
-    let bytes = value.to_le_bytes();
-    if bytes[..step].iter().all(|byte| *byte == bytes[0]) {
-        // SAFETY: the run lies in a writable guest page that the TLB maps.
-        unsafe { to.host.write_bytes(bytes[0], to.len / step * step) };
-        return;
+    match width {
+        Width::Byte => fill_with(to, value as u8),
+        Width::Word => fill_with(to, value as u16),
+        Width::Dword => fill_with(to, value as u32),
+        Width::Qword => fill_with(to, value),
     }
-    for offset in (0..to.len / step * step).step_by(step) {
-        // SAFETY: `offset + step` is within the run, and `step` is at most 8.
-        unsafe { to.host.add(offset).copy_from_nonoverlapping(bytes.as_ptr(), step) };
+}
+
+fn fill_with<T: Copy>(to: Run, element: T) {
+    let host = to.host.cast::<T>();
+    for index in 0..to.len / size_of::<T>() {
+        // SAFETY: the run lies in a writable guest page that the TLB maps.
+        unsafe { host.add(index).write_unaligned(element) };
     }
 }
 

@@ -19,7 +19,7 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use super::block::{Header, Link, SAMPLED};
+use super::block::{Header, Link, MAX_INSTRUCTIONS, SAMPLED};
 use super::fault::Fault;
 use super::interrupt::TripleFault;
 use super::lift::Mode;
@@ -84,6 +84,8 @@ pub(super) struct Exec {
     pub delivered: u64,
     /// What helpers have counted themselves, and taken off `left`, since the last turn of the dispatcher.
     pub rounds: u64,
+    /// Whether a run ends before a block that is longer than what is left.
+    pub whole_blocks: bool,
 }
 
 // SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
@@ -109,6 +111,7 @@ impl Default for Exec {
             shutdown: false,
             delivered: 0,
             rounds: 0,
+            whole_blocks: false,
         }
     }
 }
@@ -258,7 +261,18 @@ impl Cpu {
     /// Interrupts are looked at between blocks. An exception that is delivered uses up one of the budget, too, so that a
     /// guest that does nothing but fault comes back. With a budget of one exactly one instruction (or one exception) happens.
     pub fn run(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
+        self.run_for(bus, budget, false)
+    }
+
+    /// The same, but ends before a block that is longer than what is left of the budget, a few instructions early: else whoever goes on makes
+    /// a block that begins in the middle of that one. For code that runs long, such blocks would come to be all over it.
+    pub fn run_blocks(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
+        self.run_for(bus, budget, budget > MAX_INSTRUCTIONS as u64)
+    }
+
+    fn run_for(&mut self, bus: &mut dyn Bus, budget: u64, whole_blocks: bool) -> Exit {
         let mut left = budget.min(i64::MAX as u64);
+        self.exec.whole_blocks = whole_blocks;
         self.exec.forget_link();
         if let Some(regions) = &mut self.code.regions {
             regions.begin_slice();
@@ -346,6 +360,9 @@ impl Cpu {
         // SAFETY: `block` returns blocks that live.
         if u64::from(unsafe { (*header).count }) > *left {
             self.sample(bus, header);
+            if self.exec.whole_blocks {
+                return Some(Exit::Budget);
+            }
             mode = mode.single();
             header = match self.block(bus, mode) {
                 Ok(header) => header,

@@ -259,7 +259,7 @@ impl Native {
         hot: bool,
     ) -> Option<(u64, usize)> {
         super::pass::flag_lives(ops, &mut self.lives);
-        self.groups.find(ops);
+        self.groups.find(ops, hot);
         // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
         let entry = match self.translate_with_groups(header, ops, offsets, hot) {
             Some(entry) => entry,

@@ -321,7 +321,7 @@ impl Machine {
         let until = self.board.next_event().map_or(LONGEST_SLICE, |at| at.saturating_sub(now)).min(LONGEST_SLICE);
         let budget = (until * 1000 / self.pace).clamp(SHORTEST_SLICE, MOST_INSTRUCTIONS);
         let before = self.cpu.retired;
-        let exit = self.cpu.run(&mut self.board, budget);
+        let exit = self.cpu.run_blocks(&mut self.board, budget);
         match exit {
             Exit::Budget => {
                 let executed = self.cpu.retired.wrapping_sub(before).max(1);

@@ -13,4 +13,5 @@ mod noise;
 mod programs;
 mod sequences;
 mod silicon_80286;
+mod tables;
 mod vectors;

@@ -15,7 +15,7 @@ use crate::cpu::uop::{Op, Uop};
 use crate::cpu::{Cpu, pass};
 
 /// Instructions in a block, at most.
-const MAX_INSTRUCTIONS: usize = 48;
+pub(in crate::cpu) const MAX_INSTRUCTIONS: usize = 48;
 /// Bytes of code in a block, at most.
 const MAX_BYTES: usize = 400;
 

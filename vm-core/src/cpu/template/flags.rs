@@ -48,8 +48,8 @@ pub(super) enum Origin {
     Compared(Reg, Right),
     /// The result of a logical operation.
     Logic(Reg),
-    /// The result of a shift by so many bits; [`B`], which shifts do not use, keeps what was shifted: it may be asked for more than once.
-    Shifted(Lazy, Reg, u32),
+    /// A shift by so many bits of what stands in [`B`], which shifts do not use.
+    Shifted(Lazy, u32),
 }
 
 /// The right operand of an op.
@@ -84,18 +84,20 @@ impl Origin {
             Self::Sum(reg, right) | Self::Difference(reg, right) | Self::Compared(reg, right) => {
                 bit(reg) | right.registers()
             }
-            Self::Logic(reg) | Self::Shifted(_, reg, _) => bit(reg),
+            Self::Logic(reg) => bit(reg),
+            Self::Shifted(..) => 0,
         }
     }
 
-    /// Whether registers of the guest alone say it all.
+    /// Whether it can be asked for later on, and more than once.
     fn lasts(self) -> bool {
         match self {
             Self::Sum(reg, right) | Self::Difference(reg, right) => {
                 bit(reg) != 0 && right.lasts() && right != Right::Reg(reg)
             }
             Self::Compared(reg, right) => bit(reg) != 0 && right.lasts(),
-            Self::Logic(reg) | Self::Shifted(_, reg, _) => bit(reg) != 0,
+            Self::Logic(reg) => bit(reg) != 0,
+            Self::Shifted(..) => true,
         }
     }
 }
@@ -217,7 +219,7 @@ impl Translator<'_> {
                     self.asm.store(Size::D, RESULT, reg);
                     Lazy::Logic
                 }
-                Origin::Shifted(lazy, reg, count) => {
+                Origin::Shifted(lazy, count) => {
                     let number = match lazy {
                         Lazy::Shl => 4,
                         Lazy::Shr => 5,
@@ -228,7 +230,8 @@ impl Translator<'_> {
                         self.asm.shift_imm(Size::D, number, Reg::R14, count - 1);
                     }
                     self.asm.store(Size::D, A, Reg::R14);
-                    self.asm.store(Size::D, RESULT, reg);
+                    self.asm.shift_imm(Size::D, number, Reg::R14, 1);
+                    self.asm.store(Size::D, RESULT, Reg::R14);
                     lazy
                 }
             };

@@ -3,22 +3,28 @@
 //! leave the host's flags. Where the bytes are not in one page, a copy of the ops from the first access to the last stands out of line, in which
 //! each access has a check of its own.
 //!
+//! In hot code those are a group, too, whose page is known from the code alone: at constant addresses, as variables are, and in tables,
+//! where what was shifted, widened or masked before bounds the index.
+//!
 //! Between the accesses nothing may make a translation untrue: helpers end a group. An op that the interpreter executes may fill the TLB, but
 //! takes nothing from it, and a store that hits the block itself leaves it.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::emitter::Mem;
 use super::memory::store_of;
-use crate::cpu::uop::{Alu, Ea, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Size, Uop, ZERO};
+use crate::cpu::tlb::PAGE;
+use crate::cpu::uop::{Alu, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Shift, Size, Uop, ZERO};
 
 /// How far accesses of a group may lie apart, in bytes.
 const FURTHEST: i32 = 512;
+/// In how many known pages accesses may be grouped at a time.
+const PAGES: usize = 4;
 
 /// Some accesses, and what is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Group {
-    /// The register's slot.
+    /// The register's slot; [`ZERO`] where the page is known.
     pub base: u8,
     /// The first access,
     pub first: usize,
@@ -26,7 +32,7 @@ pub(super) struct Group {
     last: usize,
     /// The last op of the copy: the group's last access, or that of a group which begins before it, and whose check the copy does not make.
     pub end: usize,
-    /// The first byte, as a distance from the register at the first access,
+    /// The first byte, as a distance from the register at the first access (the page, where that is known),
     pub low: i32,
     /// and the one behind the last.
     pub high: i32,
@@ -54,17 +60,71 @@ struct Open {
     moved: i32,
 }
 
-/// What an op does that is an access through a register and a displacement: the register's slot, the displacement, bytes, whether it writes.
-fn access(uop: &Uop) -> Option<(u8, i32, u32, bool)> {
-    let (size, ea, write) = match uop.op() {
-        Op::Load { size, ea } | Op::LoadWiden { from: size, ea, .. } => (size, ea, false),
-        Op::LoadForWrite { size, ea } | Op::Store { size, ea } | Op::StoreImm { size, ea } => (size, ea, true),
-        _ => return None,
-    };
+/// What an op does that is an access: its size, how its address is made, whether it writes.
+fn access(uop: &Uop) -> Option<(Size, Ea, bool)> {
+    match uop.op() {
+        Op::Load { size, ea } | Op::LoadWiden { from: size, ea, .. } => Some((size, ea, false)),
+        Op::LoadForWrite { size, ea } | Op::Store { size, ea } | Op::StoreImm { size, ea } => Some((size, ea, true)),
+        _ => None,
+    }
+    .filter(|(size, ..)| *size != Size::Q)
+}
+
+/// Whether a slot is a whole register of the guest.
+fn is_general(slot: u8) -> bool {
+    slot < 64 && slot.is_multiple_of(8)
+}
+
+/// The displacement of an access through a register that is near it.
+fn near(uop: &Uop, ea: Ea) -> Option<i32> {
+    let disp = uop.imm as i32;
     let plain = ea == Ea::Base || uop.b == ZERO;
-    let general = uop.a < 64 && uop.a.is_multiple_of(8);
-    let near = (-FURTHEST..FURTHEST).contains(&(uop.imm as i32));
-    (plain && general && near && size != Size::Q).then_some((uop.a, uop.imm as i32, size.bytes(), write))
+    (plain && is_general(uop.a) && (-FURTHEST..FURTHEST).contains(&disp)).then_some(disp)
+}
+
+/// How great the registers can be.
+#[derive(Clone, Copy, Debug)]
+struct Bounds([u32; 8]);
+
+impl Bounds {
+    const NONE: Self = Self([u32::MAX; 8]);
+
+    fn of(self, slot: u8) -> u32 {
+        match slot {
+            ZERO => 0,
+            slot if is_general(slot) => self.0[usize::from(slot >> 3)],
+            _ => u32::MAX,
+        }
+    }
+
+    /// Takes an op into account, which changes these registers.
+    fn after(&mut self, uop: &Uop, changes: Option<u8>) {
+        let bound = match uop.op() {
+            Op::MovImm { size: Size::D } => uop.imm,
+            Op::Mov { size: Size::D } => self.of(uop.a),
+            Op::Alu { alu: Alu::And, form: Form::Imm, size: Size::D, .. } => uop.imm.min(self.of(uop.a)),
+            Op::Shift { shift: Shift::Shr, form: Form::Imm, size: Size::D, .. } => self.of(uop.a) >> (uop.imm & 31),
+            Op::Widen { extend: Extend::Zero, from, to: Size::D }
+            | Op::LoadWiden { extend: Extend::Zero, from, to: Size::D, .. } => u32::MAX >> (32 - from.bits()),
+            _ => u32::MAX,
+        };
+        for (number, bound) in self.0.iter_mut().enumerate() {
+            if changes.is_none_or(|registers| registers >> number & 1 != 0) {
+                *bound = u32::MAX;
+            }
+        }
+        if bound != u32::MAX && is_general(uop.d) {
+            self.0[usize::from(uop.d >> 3)] = bound;
+        }
+    }
+
+    /// The page of an access, where it can be only one.
+    fn page(self, uop: &Uop, size: Size, ea: Ea) -> Option<u32> {
+        let index = if ea == Ea::Index { u64::from(self.of(uop.b)) << (uop.x & 3) } else { 0 };
+        let last = u64::from(uop.imm) + u64::from(self.of(uop.a)) + index + u64::from(size.bytes()) - 1;
+        let page = uop.imm & !(PAGE - 1);
+        (last & !u64::from(PAGE - 1) == u64::from(page)).then_some(page)
+    }
 }
 
 /// By how much an op moves a register, where that is all it does.
@@ -136,37 +196,45 @@ impl Groups {
         self.all.clear();
     }
 
-    /// Finds those of a block.
-    pub fn find(&mut self, ops: &[Uop]) {
+    /// Finds those of a block; where it is hot, in known pages as well.
+    pub fn find(&mut self, ops: &[Uop], hot: bool) {
         self.clear();
         self.of.resize(ops.len(), None);
         let mut open: [Option<Open>; 8] = [None; 8];
+        let mut pages: [Option<usize>; PAGES] = [None; PAGES];
+        let mut bounds = Bounds::NONE;
         // Stores that belong to a load, and have no check of their own.
         let mut paired = None;
         for (index, uop) in ops.iter().enumerate() {
-            if let Some((base, disp, bytes, write)) = access(uop).filter(|_| paired != Some(index)) {
+            if let Some((size, ea, write)) = access(uop).filter(|_| paired != Some(index)) {
                 // What changes memory in place is translated in one piece, up to its store.
                 if let Op::LoadForWrite { size, ea } = uop.op() {
                     paired = store_of(ops, index, size, ea);
                 }
                 let last = paired.unwrap_or(index).max(index);
-                self.add(&mut open[usize::from(base >> 3)], index..=last, (base, disp, bytes, write));
+                if let Some(page) = bounds.page(uop, size, ea).filter(|_| hot) {
+                    self.add_in_page(&mut pages, index..=last, page, write);
+                } else if let Some(disp) = near(uop, ea) {
+                    let open = &mut open[usize::from(uop.a >> 3)];
+                    self.add(open, index..=last, (uop.a, disp, size.bytes(), write));
+                }
             }
+            let changes = changes(uop);
+            bounds.after(uop, changes);
             if let Some(by) = moves(uop) {
                 if let Some(group) = &mut open[usize::from(uop.d >> 3 & 7)] {
                     group.moved = group.moved.saturating_add(by);
                 }
                 continue;
             }
-            match changes(uop) {
-                Some(registers) => {
-                    for (number, group) in open.iter_mut().enumerate() {
-                        if registers >> number & 1 != 0 {
-                            *group = None;
-                        }
-                    }
+            let Some(registers) = changes else {
+                (open, pages) = ([None; 8], [None; PAGES]);
+                continue;
+            };
+            for (number, group) in open.iter_mut().enumerate() {
+                if registers >> number & 1 != 0 {
+                    *group = None;
                 }
-                None => open = [None; 8],
             }
         }
         for number in &mut self.of {
@@ -209,22 +277,35 @@ impl Groups {
                 return;
             }
         }
-        let number = self.all.len();
         let (low, high) = (disp.min(0), (disp + bytes as i32).max(1));
-        self.all.push(Group {
-            base,
-            first: index,
-            last,
-            end: last,
-            low,
-            high,
-            write,
-            count: 1,
-            addend: None,
-            open: None,
-        });
-        self.of[index] = Some(number as u16);
-        *open = Some(Open { number, moved: 0 });
+        *open = Some(Open { number: self.open(ops, base, low..high, write), moved: 0 });
+    }
+
+    /// The same in a page that is known.
+    fn add_in_page(&mut self, pages: &mut [Option<usize>], ops: RangeInclusive<usize>, page: u32, write: bool) {
+        let (index, last) = (*ops.start(), *ops.end());
+        for number in pages.iter().flatten() {
+            let group = &mut self.all[*number];
+            if group.low == page as i32 {
+                group.last = last;
+                group.write |= write;
+                group.count += 1;
+                self.of[index] = Some(*number as u16);
+                return;
+            }
+        }
+        pages.rotate_right(1);
+        pages[0] = Some(self.open(ops, ZERO, page as i32..page as i32 + 1, write));
+    }
+
+    /// Opens a group.
+    fn open(&mut self, ops: RangeInclusive<usize>, base: u8, bytes: Range<i32>, write: bool) -> usize {
+        let (first, last) = (*ops.start(), *ops.end());
+        let number = self.all.len();
+        let Range { start: low, end: high } = bytes;
+        self.all.push(Group { base, first, last, end: last, low, high, write, count: 1, addend: None, open: None });
+        self.of[first] = Some(number as u16);
+        number
     }
 
     /// The group of an access.
@@ -253,7 +334,7 @@ mod tests {
 
     fn groups(ops: &[Uop]) -> Vec<(usize, usize, i32, i32, bool)> {
         let mut groups = Groups::default();
-        groups.find(ops);
+        groups.find(ops, true);
         let real = |group: &&Group| group.count > 1;
         groups.all.iter().filter(real).map(|g| (g.first, g.last, g.low, g.high, g.write)).collect()
     }
@@ -276,10 +357,10 @@ mod tests {
     fn the_copy_of_a_group_goes_to_the_end_of_those_that_begin_in_it() {
         let mut groups = Groups::default();
         let ops = [load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBP, 0), load(RSP, 4), load(RBP, 4), load(RBP, 8)];
-        groups.find(&ops);
+        groups.find(&ops, true);
         let ends: Vec<_> = groups.all.iter().map(|group| (group.first, group.last, group.end)).collect();
         assert_eq!(ends, [(0, 2, 6), (1, 4, 6), (3, 6, 6)]);
-        groups.find(&[load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBX, 8)]);
+        groups.find(&[load(RBX, 0), load(RSP, 0), load(RBX, 4), load(RBX, 8)], true);
         assert_eq!(groups.all[0].end, 3, "one access is no group");
     }
 
@@ -303,5 +384,55 @@ mod tests {
         assert_eq!(groups(&[load(RBX, 0), Uop::new(Op::Helper {}), load(RBX, 4)]), []);
         assert_eq!(groups(&[load(RBX, 0), add(RBX, 400), load(RBX, 200)]), []);
         assert_eq!(groups(&[load(RCX, 0), load(RCX, 4)]), [], "the first changes it");
+    }
+
+    fn table(index: u8, scale: u8, at: u32) -> Uop {
+        Uop { x: scale, ..Uop::new(Op::Load { size: Size::D, ea: Ea::Index }).d(RCX).a(ZERO).b(index).imm(at) }
+    }
+
+    /// First and last op, and the page of each group with a known one.
+    fn known_pages(ops: &[Uop], hot: bool) -> Vec<(usize, usize, u32)> {
+        let mut groups = Groups::default();
+        groups.find(ops, hot);
+        let real = |group: &&Group| group.count > 1 && group.base == ZERO;
+        groups.all.iter().filter(real).map(|g| (g.first, g.last, g.low as u32)).collect()
+    }
+
+    #[test]
+    fn accesses_in_a_known_page_are_one_group_in_hot_code() {
+        let variable = Uop::new(Op::Store { size: Size::D, ea: Ea::Base }).d(RCX).a(ZERO).imm(0xc000_1ffc);
+        let other = Uop { imm: 0xc000_1000, ..variable };
+        assert_eq!(known_pages(&[variable, load(RBX, 0), other], true), [(0, 2, 0xc000_1000)]);
+        assert_eq!(known_pages(&[variable, load(RBX, 0), other], false), []);
+        assert_eq!(known_pages(&[variable, Uop::new(Op::Helper {}), other], true), []);
+        let next_page = Uop { imm: 0xc000_1ffd, ..variable };
+        assert_eq!(known_pages(&[variable, next_page, next_page], true), [], "it goes into the next page");
+    }
+
+    #[test]
+    fn what_bounds_an_index_bounds_the_page() {
+        let byte = Uop::new(Op::Widen { extend: Extend::Zero, from: Size::B, to: Size::D }).d(RBX).a(RCX);
+        let signed = Uop::new(Op::Widen { extend: Extend::Sign, from: Size::B, to: Size::D }).d(RBX).a(RCX);
+        let shift = |by: u32| {
+            let op = Op::Shift { shift: Shift::Shr, form: Form::Imm, size: Size::D, flags: Flag::Live };
+            Uop::new(op).d(RBX).a(RBX).imm(by)
+        };
+        let mask = |with: u32| {
+            let op = Op::Alu { alu: Alu::And, form: Form::Imm, size: Size::D, flags: Flag::Live };
+            Uop::new(op).d(RBX).a(RBX).imm(with)
+        };
+        let found = |bound: Uop, at: u32| known_pages(&[bound, table(RBX, 2, at), table(RBX, 2, at)], true).len();
+        for bound in [byte, shift(24), mask(0xff)] {
+            assert_eq!(found(bound, 0x1_2c00), 1, "{bound:?}: the last element ends the page");
+            assert_eq!(found(bound, 0x1_2c01), 0, "{bound:?}: the last element may go into the next page");
+        }
+        for bound in [signed, shift(8), mask(0x8000_00ff), add(RBX, 1), load(RBX, 0)] {
+            assert_eq!(found(bound, 0x1_2000), 0, "{bound:?}");
+        }
+        let moved =
+            [byte, Uop::new(Op::Mov { size: Size::D }).d(RBP).a(RBX), table(RBP, 0, 0x1000), table(RBP, 0, 0x1100)];
+        assert_eq!(known_pages(&moved, true).len(), 1, "a copy has the bound, too");
+        let changed = [byte, table(RBX, 0, 0x1000), add(RBX, 1), table(RBX, 0, 0x1000)];
+        assert_eq!(known_pages(&changed, true).len(), 0, "what is added is not followed");
     }
 }

@@ -23,7 +23,7 @@ use crate::cpu::flags::DF;
 use crate::cpu::interp::Exec;
 use crate::cpu::state::{CpuState, Segment};
 use crate::cpu::tlb::{BANKS, ENTRIES, PAGE, TlbEntry};
-use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop};
+use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop, ZERO};
 
 /// A linear address: a register and a displacement. What goes beyond 32 bits misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,33 @@ impl Translator<'_> {
         }
         self.offset_into(Reg::R13, uop, ea);
         Linear { reg: Reg::R13, disp: 0 }
+    }
+
+    /// Checks an access at an op's address. R11 is then used; the result is the host's memory, and the host's flags are gone where it is
+    /// not one of a group.
+    fn access(&mut self, uop: &Uop, ea: Ea, bytes: u32, write: bool) -> Option<Mem> {
+        if let Some(host) = self.in_known_page(uop, ea) {
+            return Some(host);
+        }
+        let linear = self.linear(uop, ea);
+        self.check(linear, bytes, write)
+    }
+
+    /// The host's memory of an access in a known page that was checked, where the address needs no register of its own: it is not
+    /// greater than a displacement, and nothing in it wraps.
+    fn in_known_page(&mut self, uop: &Uop, ea: Ea) -> Option<Mem> {
+        let addend = self.addend_of_group()?;
+        let group = &self.groups.all[self.groups.of(self.index)?];
+        let disp = i32::try_from(uop.imm).ok().filter(|_| group.base == ZERO)?;
+        let index = if ea == Ea::Index { place(uop.b) } else { Place::Zero };
+        let host = match (place(uop.a), index) {
+            (Place::Zero, Place::Zero) => Mem::Base(Reg::R11, disp),
+            (Place::Reg(base), Place::Zero) => Mem::Index(Reg::R11, base, 0, disp),
+            (Place::Zero, Place::Reg(index)) => Mem::Index(Reg::R11, index, uop.x & 3, disp),
+            _ => return None,
+        };
+        self.asm.load(Size::Q, Reg::R11, addend);
+        Some(host)
     }
 
     /// Checks an access at an op's address: the host's memory, and the linear address.
@@ -127,17 +154,21 @@ impl Translator<'_> {
     /// Checks all accesses of a group.
     pub fn begin_group(&mut self, number: usize) {
         let Group { base, first, low, high, write, .. } = self.groups.all[number];
-        let Place::Reg(reg) = place(base) else { return };
         let bytes = (high - low) as u32;
-        let linear = Linear { reg, disp: low };
+        let linear = if let Place::Reg(reg) = place(base) {
+            Linear { reg, disp: low }
+        } else {
+            self.asm.mov_imm(Size::D, Reg::R13, low as u32);
+            Linear { reg: Reg::R13, disp: 0 }
+        };
         let (addend, site, miss) = if self.hot || number >= GROUPS {
             let Some(site) = self.site() else { return };
             (Mem::Near(site + 8), Some(site), self.check_site(linear, bytes, site))
         } else {
             let miss = self.look_up(linear, bytes, write);
-            self.asm.alu(Size::Q, Group1::Sub, Reg::R11, reg);
-            if low != 0 {
-                self.asm.lea(Size::Q, Reg::R11, Mem::Base(Reg::R11, -low));
+            self.asm.alu(Size::Q, Group1::Sub, Reg::R11, linear.reg);
+            if linear.disp != 0 {
+                self.asm.lea(Size::Q, Reg::R11, Mem::Base(Reg::R11, -linear.disp));
             }
             let addend = exec(offset_of!(Exec, native.addends) + 8 * number);
             self.asm.store(Size::Q, addend, Reg::R11);
@@ -151,8 +182,7 @@ impl Translator<'_> {
     }
 
     pub fn load(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
-        let linear = self.linear(uop, ea);
-        let Some(host) = self.check(linear, size.bytes(), false) else { return false };
+        let Some(host) = self.access(uop, ea, size.bytes(), false) else { return false };
         match place(uop.d) {
             Place::Reg(to) if !to.is_high() => self.asm.load(size, to, host),
             _ => {
@@ -165,8 +195,7 @@ impl Translator<'_> {
 
     pub fn load_widen(&mut self, uop: &Uop, extend: Extend, from: Size, to: Size, ea: Ea) -> bool {
         let Place::Reg(target) = place(uop.d) else { return false };
-        let linear = self.linear(uop, ea);
-        let Some(host) = self.check(linear, from.bytes(), false) else { return false };
+        let Some(host) = self.access(uop, ea, from.bytes(), false) else { return false };
         self.asm.load_widen(extend == Extend::Sign, from, to, target, host);
         true
     }
@@ -177,9 +206,8 @@ impl Translator<'_> {
             return false;
         }
         let store = store_of(self.ops, self.index, size, ea);
-        let linear = self.linear(uop, ea);
         let cold = self.cold.len();
-        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        let Some(host) = self.access(uop, ea, size.bytes(), true) else { return false };
         let Some(store) = store else {
             self.asm.load(size, Reg::R10, host);
             return true;
@@ -219,8 +247,7 @@ impl Translator<'_> {
     }
 
     pub fn store(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
-        let linear = self.linear(uop, ea);
-        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        let Some(host) = self.access(uop, ea, size.bytes(), true) else { return false };
         let from = match place(uop.d) {
             Place::Zero => {
                 self.asm.store_imm(size, host, 0);
@@ -238,8 +265,7 @@ impl Translator<'_> {
     }
 
     pub fn store_imm(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {
-        let linear = self.linear(uop, ea);
-        let Some(host) = self.check(linear, size.bytes(), true) else { return false };
+        let Some(host) = self.access(uop, ea, size.bytes(), true) else { return false };
         self.asm.store_imm(size, host, uop.imm2);
         true
     }

@@ -68,7 +68,7 @@ impl Translator<'_> {
             self.asm.shift_imm(size, number, to, count);
             return;
         };
-        if self.owe(size, Origin::Shifted(lazy, to, count)) {
+        if self.owe(size, Origin::Shifted(lazy, count)) {
             self.asm.store(size, B, to);
             self.asm.shift_imm(size, number, to, count);
             return;
