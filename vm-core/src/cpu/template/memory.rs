@@ -2,6 +2,7 @@
 //!
 //! An access looks into the TLB, whose bank is at a constant distance from the processor's state: index, tag and the end of the page
 //! in eight instructions, which leave the offset in the page, and the entry has the page's host address. What misses is the interpreter's.
+//! They stand once, in a stub that each access calls: code that is not hot waits for the host's caches more than for a call.
 //!
 //! In code that the clock has found to be hot each access has a site of its own instead, in the data memory: {tag, addend} of two pages,
 //! the last one and the one before. That is half the instructions, and the address is not on the way to the addend; but a site is a line of the
@@ -15,14 +16,14 @@ use std::mem::offset_of;
 use super::emitter::{Fixup, Group1, Mem, Reg};
 use super::flags::VALUE;
 use super::group::Group;
-use super::registers::{Place, exec, place, processor, state};
+use super::registers::{Place, exec, place, state};
 use super::run::GROUPS;
+use super::stubs::entry;
 use super::translator::{Cold, Translator};
-use crate::cpu::Cpu;
 use crate::cpu::flags::DF;
 use crate::cpu::interp::Exec;
 use crate::cpu::state::{CpuState, Segment};
-use crate::cpu::tlb::{BANKS, ENTRIES, PAGE, TlbEntry};
+use crate::cpu::tlb::{ENTRIES, PAGE, TlbEntry};
 use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop, ZERO};
 
 /// A linear address: a register and a displacement. What goes beyond 32 bits misses.
@@ -120,13 +121,17 @@ impl Translator<'_> {
         } else {
             self.asm.lea(Size::D, Reg::R11, Mem::Base(reg, disp));
         }
+        if let Some(size) = [1, 2, 4].iter().position(|&size| size == bytes) {
+            self.asm.call(self.stubs.page[usize::from(self.user)][usize::from(write)][size]);
+            return self.asm.jcc_forward(Cond::A);
+        }
         self.asm.mov(Size::D, Reg::R14, Reg::R11);
         self.asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
         self.asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
-        self.asm.alu_load(Size::D, Group1::Xor, Reg::R11, self.entry(tag));
+        self.asm.alu_load(Size::D, Group1::Xor, Reg::R11, entry(self.user, tag));
         self.asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, PAGE - bytes);
         let miss = self.asm.jcc_forward(Cond::A);
-        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, self.entry(offset_of!(TlbEntry, host)));
+        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, entry(self.user, offset_of!(TlbEntry, host)));
         miss
     }
 
@@ -136,13 +141,6 @@ impl Translator<'_> {
         self.asm.alu_load(Size::Q, Group1::Xor, Reg::R11, Mem::Near(site));
         self.asm.alu_imm(Size::Q, Group1::Cmp, Reg::R11, PAGE - bytes);
         self.asm.jcc_forward(Cond::A)
-    }
-
-    /// A field of the TLB's entry at the distance in R14 from the first one of the bank.
-    fn entry(&self, field: usize) -> Mem {
-        let bank = if self.user { ENTRIES * size_of::<TlbEntry>() } else { 0 };
-        let Mem::Base(base, disp) = processor(offset_of!(Cpu, tlb) + BANKS + bank + field) else { unreachable!() };
-        Mem::Index(base, Reg::R14, 0, disp)
     }
 
     /// Where the addend of the group stands that the access at [`Self::index`] belongs to.

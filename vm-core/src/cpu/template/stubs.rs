@@ -12,7 +12,7 @@ use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
 use crate::cpu::flags::{ARITHMETIC, Lazy, OF};
 use crate::cpu::interp::Exec;
-use crate::cpu::tlb::{CODE_ENTRIES, CODE_ENTRY, CODE_ENTRY_BYTES, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
+use crate::cpu::tlb::{BANKS, CODE_ENTRIES, CODE_ENTRY, CODE_ENTRY_BYTES, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
 use crate::cpu::uop::{Cond, Size};
 
 /// Host addresses.
@@ -44,6 +44,9 @@ pub(super) struct Stubs {
     pub lend_x87: u64,
     /// The same for MXCSR.
     pub lend_floats: u64,
+    /// By bank (the user's second), write and size (1 to 4 bytes): makes the address in R11 the host's, where the TLB has its page; the
+    /// host's flags say "above" where it has not. Uses R14.
+    pub page: [[[u64; 3]; 2]; 2],
     /// By size (1 to 16 bytes) and write: fills the site at R11 for the address in R13, or sets CF. Uses R14.
     pub tlb: [[u64; 5]; 2],
     /// By write: the same for the bytes of a group, with the highest difference in [`SPAN`].
@@ -142,6 +145,14 @@ impl Stubs {
         stubs.lend_floats = asm.here();
         lend(asm, run::lend_floats as *const () as u64, false);
 
+        for (user, banks) in [false, true].into_iter().zip(&mut stubs.page) {
+            for (write, row) in [false, true].into_iter().zip(banks) {
+                for (bytes, stub) in [1, 2, 4].into_iter().zip(row) {
+                    *stub = asm.here();
+                    page_of(asm, user, bytes, write);
+                }
+            }
+        }
         for (write, row) in [false, true].into_iter().zip(&mut stubs.tlb) {
             for (bytes, stub) in [1, 2, 4, 8, 16].into_iter().zip(row) {
                 *stub = asm.here();
@@ -372,6 +383,26 @@ fn lend(asm: &mut Assembler, function: u64, loads: bool) {
         asm.x87_mem(5, 4, PICTURE);
         asm.bind(not);
     }
+    asm.ret();
+}
+
+/// A field of the TLB's entry at the distance in R14 from the first one of a bank.
+pub(super) fn entry(user: bool, field: usize) -> Mem {
+    let bank = if user { ENTRIES * size_of::<TlbEntry>() } else { 0 };
+    let Mem::Base(base, disp) = processor(offset_of!(Cpu, tlb) + BANKS + bank + field) else { unreachable!() };
+    Mem::Index(base, Reg::R14, 0, disp)
+}
+
+/// An access of so many bytes: [`Stubs::page`].
+fn page_of(asm: &mut Assembler, user: bool, bytes: u32, write: bool) {
+    let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
+    asm.mov(Size::D, Reg::R14, Reg::R11);
+    asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
+    asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
+    asm.alu_load(Size::D, Group1::Xor, Reg::R11, entry(user, tag));
+    asm.load(Size::Q, Reg::R14, entry(user, offset_of!(TlbEntry, host)));
+    asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, PAGE - bytes);
+    asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R11, Reg::R14, 0, 0));
     asm.ret();
 }
 
