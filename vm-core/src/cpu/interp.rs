@@ -84,8 +84,6 @@ pub(super) struct Exec {
     pub delivered: u64,
     /// What helpers have counted themselves, and taken off `left`, since the last turn of the dispatcher.
     pub rounds: u64,
-    /// Whether a run ends before a block that is longer than what is left.
-    pub whole_blocks: bool,
 }
 
 // SAFETY: the pointers lead into the processor's own block cache and are only followed while it runs.
@@ -111,7 +109,6 @@ impl Default for Exec {
             shutdown: false,
             delivered: 0,
             rounds: 0,
-            whole_blocks: false,
         }
     }
 }
@@ -272,13 +269,12 @@ impl Cpu {
 
     fn run_for(&mut self, bus: &mut dyn Bus, budget: u64, whole_blocks: bool) -> Exit {
         let mut left = budget.min(i64::MAX as u64);
-        self.exec.whole_blocks = whole_blocks;
         self.exec.forget_link();
         if let Some(regions) = &mut self.code.regions {
             regions.begin_slice();
         }
         let exit = loop {
-            if let Some(exit) = self.turn(bus, &mut left) {
+            if let Some(exit) = self.turn(bus, &mut left, whole_blocks) {
                 break exit;
             }
         };
@@ -296,7 +292,7 @@ impl Cpu {
     }
 
     /// One turn of the dispatcher: interrupts, then a chain of blocks.
-    fn turn(&mut self, bus: &mut dyn Bus, left: &mut u64) -> Option<Exit> {
+    fn turn(&mut self, bus: &mut dyn Bus, left: &mut u64, whole_blocks: bool) -> Option<Exit> {
         if bus.signals().raised() {
             return Some(Exit::Attention);
         }
@@ -360,7 +356,7 @@ impl Cpu {
         // SAFETY: `block` returns blocks that live.
         if u64::from(unsafe { (*header).count }) > *left {
             self.sample(bus, header);
-            if self.exec.whole_blocks {
+            if whole_blocks {
                 return Some(Exit::Budget);
             }
             mode = mode.single();

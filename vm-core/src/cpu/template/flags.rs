@@ -3,8 +3,8 @@
 //! An op whose flags live stores its operands or its result, in the kinds of [`Lazy`] that cost least. Conditions use the host's own
 //! flags where nothing has touched them since; else those are made again from what is remembered.
 //!
-//! Many flags live only because an op before the next ones may fault. Those are a [`Debt`]: the registers still say what they are, and they
-//! are written down where it comes to that, out of line.
+//! Many flags live only because an op before the next ones may fault. Those are a [`Debt`]: the registers still say what they are (of a shift,
+//! what it found says it), and they are written down where it comes to that, out of line.
 
 use std::mem::offset_of;
 

@@ -212,7 +212,7 @@ impl Groups {
                     paired = store_of(ops, index, size, ea);
                 }
                 let last = paired.unwrap_or(index).max(index);
-                if let Some(page) = bounds.page(uop, size, ea).filter(|_| hot) {
+                if let Some(page) = hot.then(|| bounds.page(uop, size, ea)).flatten() {
                     self.add_in_page(&mut pages, index..=last, page, write);
                 } else if let Some(disp) = near(uop, ea) {
                     let open = &mut open[usize::from(uop.a >> 3)];
@@ -220,7 +220,9 @@ impl Groups {
                 }
             }
             let changes = changes(uop);
-            bounds.after(uop, changes);
+            if hot {
+                bounds.after(uop, changes);
+            }
             if let Some(by) = moves(uop) {
                 if let Some(group) = &mut open[usize::from(uop.d >> 3 & 7)] {
                     group.moved = group.moved.saturating_add(by);

@@ -18,12 +18,12 @@ use super::flags::VALUE;
 use super::group::Group;
 use super::registers::{Place, exec, place, state};
 use super::run::GROUPS;
-use super::stubs::entry;
+use super::stubs::page_of;
 use super::translator::{Cold, Translator};
 use crate::cpu::flags::DF;
 use crate::cpu::interp::Exec;
 use crate::cpu::state::{CpuState, Segment};
-use crate::cpu::tlb::{ENTRIES, PAGE, TlbEntry};
+use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{AddressSize, Cond, Ea, Extend, Op, Repeated, Size, T0, TA, Uop, ZERO};
 
 /// A linear address: a register and a displacement. What goes beyond 32 bits misses.
@@ -115,24 +115,16 @@ impl Translator<'_> {
     /// The host's address of `bytes` in R11, where the TLB has their page; the jump is for where it has not. Uses R14; the host's flags
     /// are gone.
     fn look_up(&mut self, Linear { reg, disp }: Linear, bytes: u32, write: bool) -> Fixup {
-        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
         if disp == 0 {
             self.asm.mov(Size::D, Reg::R11, reg);
         } else {
             self.asm.lea(Size::D, Reg::R11, Mem::Base(reg, disp));
         }
-        if let Some(size) = [1, 2, 4].iter().position(|&size| size == bytes) {
-            self.asm.call(self.stubs.page[usize::from(self.user)][usize::from(write)][size]);
-            return self.asm.jcc_forward(Cond::A);
+        match [1, 2, 4].iter().position(|&size| size == bytes) {
+            Some(size) => self.asm.call(self.stubs.page[usize::from(self.user)][usize::from(write)][size]),
+            None => page_of(self.asm, self.user, bytes, write),
         }
-        self.asm.mov(Size::D, Reg::R14, Reg::R11);
-        self.asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
-        self.asm.alu_imm(Size::D, Group1::And, Reg::R14, ((ENTRIES - 1) * size_of::<TlbEntry>()) as u32);
-        self.asm.alu_load(Size::D, Group1::Xor, Reg::R11, entry(self.user, tag));
-        self.asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, PAGE - bytes);
-        let miss = self.asm.jcc_forward(Cond::A);
-        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, entry(self.user, offset_of!(TlbEntry, host)));
-        miss
+        self.asm.jcc_forward(Cond::A)
     }
 
     /// Whether a site knows the page of so many bytes; the jump is for where it does not. Uses R11; the host's flags are gone.

@@ -150,6 +150,7 @@ impl Stubs {
                 for (bytes, stub) in [1, 2, 4].into_iter().zip(row) {
                     *stub = asm.here();
                     page_of(asm, user, bytes, write);
+                    asm.ret();
                 }
             }
         }
@@ -387,14 +388,14 @@ fn lend(asm: &mut Assembler, function: u64, loads: bool) {
 }
 
 /// A field of the TLB's entry at the distance in R14 from the first one of a bank.
-pub(super) fn entry(user: bool, field: usize) -> Mem {
+fn entry(user: bool, field: usize) -> Mem {
     let bank = if user { ENTRIES * size_of::<TlbEntry>() } else { 0 };
     let Mem::Base(base, disp) = processor(offset_of!(Cpu, tlb) + BANKS + bank + field) else { unreachable!() };
     Mem::Index(base, Reg::R14, 0, disp)
 }
 
-/// An access of so many bytes: [`Stubs::page`].
-fn page_of(asm: &mut Assembler, user: bool, bytes: u32, write: bool) {
+/// What [`Stubs::page`] does, for an access of so many bytes.
+pub(super) fn page_of(asm: &mut Assembler, user: bool, bytes: u32, write: bool) {
     let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
     asm.mov(Size::D, Reg::R14, Reg::R11);
     asm.shift_imm(Size::D, 5, Reg::R14, 12 - size_of::<TlbEntry>().trailing_zeros());
@@ -403,7 +404,6 @@ fn page_of(asm: &mut Assembler, user: bool, bytes: u32, write: bool) {
     asm.load(Size::Q, Reg::R14, entry(user, offset_of!(TlbEntry, host)));
     asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, PAGE - bytes);
     asm.lea(Size::Q, Reg::R11, Mem::Index(Reg::R11, Reg::R14, 0, 0));
-    asm.ret();
 }
 
 /// A page's bytes without those of a group.
