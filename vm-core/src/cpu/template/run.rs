@@ -108,13 +108,14 @@ pub(super) const TWO_PAGES: i32 = 1;
 
 /// Makes untrue what held until CR3 was loaded, where it was. What is global still holds: all of a kernel, mostly.
 fn forget_locals(cpu: &mut Cpu) {
-    let full = cpu.exec.native.journal == cpu.exec.native.journal_end;
-    if full {
+    let loads = cpu.tlb.loads();
+    if cpu.exec.native.journal == cpu.exec.native.journal_end && cpu.exec.native.journal_of.1 != loads {
+        // There were more than were noted.
         cpu.tlb.distrust_copies();
     }
-    let now = (cpu.tlb.generation(), cpu.tlb.loads());
+    let now = (cpu.tlb.generation(), loads);
     let run = &mut cpu.exec.native;
-    if run.journal_of == now && !full {
+    if run.journal_of == now {
         return;
     }
     if run.locals.is_empty() {

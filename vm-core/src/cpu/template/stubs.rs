@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use super::control::{JUMP_ENTRY, ORIGIN};
-use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
+use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
 use super::memory::OTHER;
 use super::registers::{exec, processor, reload, spill};
@@ -170,8 +170,8 @@ impl Stubs {
 const JOURNAL: Mem = exec(offset_of!(Exec, native.journal));
 
 /// Notes the word at R11, `offset` bytes on, as one that holds only until CR3 is loaded, unless the byte at `global` is not zero.
-/// Where there is no room left it goes to the fixup. Uses `first` and, where there is an offset, R13.
-fn note_local(asm: &mut Assembler, global: Mem, offset: i32, first: Reg) -> Fixup {
+/// Where there is no room left that alone is known. Uses `first` and, where there is an offset, R13.
+fn note_local(asm: &mut Assembler, global: Mem, offset: i32, first: Reg) {
     asm.alu_mem_imm(Size::B, Group1::Cmp, global, 0);
     let lasting = asm.jcc_forward(Cond::Ne);
     asm.load(Size::Q, first, JOURNAL);
@@ -185,8 +185,8 @@ fn note_local(asm: &mut Assembler, global: Mem, offset: i32, first: Reg) -> Fixu
     }
     asm.lea(Size::Q, first, Mem::Base(first, 8));
     asm.store(Size::Q, JOURNAL, first);
+    asm.bind(full);
     asm.bind(lasting);
-    full
 }
 
 /// Goes to `other` unless the TLB has, for the linear address in R13, the physical page that a [`CodePlace`] at an offset from R11 wants.
@@ -215,10 +215,9 @@ fn find_flat(asm: &mut Assembler, find: u64) {
     asm.jcc(Cond::Ne, find);
     asm.mov(Size::D, Reg::R13, Reg::R10);
     same_page(asm, offset_of!(Jump, place), find);
-    let full = note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), offset_of!(Jump, key) as i32, Reg::R14);
+    note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), offset_of!(Jump, key) as i32, Reg::R14);
     asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
     asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32), Reg::R13);
-    asm.bind(full);
     asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
     asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
     asm.jcc(Cond::Ne, find);
@@ -233,11 +232,10 @@ fn moved(asm: &mut Assembler, leave_way: u64) {
     asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
     same_page(asm, offset_of!(Way, place), leave_way);
     let valid = offset_of!(Way, valid) as i32;
-    let full = note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
+    note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
     asm.load(Size::D, Reg::R13, ORIGIN);
     asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
     asm.store(Size::Q, Mem::Base(Reg::R11, valid), Reg::R13);
-    asm.bind(full);
     asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }
 
@@ -442,13 +440,10 @@ fn look_up(asm: &mut Assembler, bytes: Option<u32>, write: bool) {
     asm.alu_load(Size::Q, Group1::Add, Reg::R14, exec(offset_of!(Exec, native.pages)));
     let mark = if bytes.is_some() { run::TWO_PAGES } else { 0 };
     asm.lea(Size::Q, Reg::R11, Mem::Base(Reg::R11, mark));
-    let full = note_local(asm, Mem::Base(Reg::R14, PAGE_GLOBAL as i32), 0, Reg::Rax);
+    note_local(asm, Mem::Base(Reg::R14, PAGE_GLOBAL as i32), 0, Reg::Rax);
     asm.pop(Reg::Rax);
     asm.plain(0xf8);
     asm.ret();
-    // The interpreter does it this time, and then there is room again.
-    asm.bind(full);
-    asm.store_imm(Size::Q, Mem::Base(Reg::R11, -mark), 0);
     asm.bind(miss);
     asm.pop(Reg::Rax);
     asm.plain(0xf9);
