@@ -17,6 +17,7 @@ mod memory;
 mod region;
 mod registers;
 mod resume;
+mod returns;
 mod run;
 mod shift;
 mod stubs;
@@ -149,6 +150,8 @@ impl Sizes {
 struct Table {
     mode: u64,
     jumps: Box<[Jump]>,
+    /// Number of the ring of returns that belongs to it.
+    ring: usize,
 }
 
 /// All native code.
@@ -174,6 +177,8 @@ pub(super) struct Native {
     cold: Vec<Cold>,
     groups: Groups,
     lives: Vec<FlagLives>,
+    /// Places that calls will come back to may be in code that is no more, or of another mode.
+    returns_untrue: bool,
 }
 
 // SAFETY: the pointers lead into the value's own mappings.
@@ -209,6 +214,7 @@ impl Native {
             cold: Vec::new(),
             groups: Groups::default(),
             lives: Vec::new(),
+            returns_untrue: false,
         };
         native.fill(0);
         Ok(native)
@@ -218,6 +224,7 @@ impl Native {
     pub fn fill(&mut self, part: usize) {
         let Sizes { often, rare, data } = self.sizes;
         self.part = part;
+        self.returns_untrue = true;
         self.touched = self.touched.max(part + 1);
         self.used = self.fixed + part * often;
         self.rare = RARE + part * rare;
@@ -313,20 +320,22 @@ impl Native {
         }
     }
 
-    /// The jump table of a mode.
-    fn jump_table(&mut self, mode: u64) -> *mut Jump {
+    /// The jump table of a mode, and the number of its ring of returns.
+    fn jump_table(&mut self, mode: u64) -> (*mut Jump, usize) {
         if let Some(at) = self.tables.iter().position(|table| table.mode == mode) {
             // The last used is found first.
             self.tables.swap(0, at);
         } else if self.tables.len() < TABLES {
-            self.tables.insert(0, Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice() });
+            let ring = self.tables.len();
+            self.tables.insert(0, Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice(), ring });
         } else if let Some(oldest) = self.tables.last_mut() {
             oldest.mode = mode;
             oldest.jumps.fill(NOWHERE);
+            self.returns_untrue = true;
             let last = self.tables.len() - 1;
             self.tables.swap(0, last);
         }
-        self.tables.first_mut().map_or(ptr::null_mut(), |table| table.jumps.as_mut_ptr())
+        self.tables.first_mut().map_or((ptr::null_mut(), 0), |table| (table.jumps.as_mut_ptr(), table.ring))
     }
 
     /// Lets the jump of a way lead to an offset in the code.

@@ -605,6 +605,11 @@ const _: () = {
     assert!(Op::COUNT < 0x1_0000);
 };
 
+/// What `x` of a jump says: it is a call,
+const CALL: u8 = 1;
+/// or a return. It does the same all the same.
+const RETURN: u8 = 2;
+
 /// A micro-op. See the module's table for what the fields mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
@@ -678,6 +683,28 @@ impl Uop {
     #[inline]
     pub const fn imm2(self, imm2: u32) -> Self {
         Self { imm2, ..self }
+    }
+
+    /// A jump that is a call: it comes back to `next`, as a block counts.
+    #[must_use]
+    pub const fn calls(self, next: u32) -> Self {
+        Self { x: CALL, imm2: next, ..self }
+    }
+
+    /// Where a jump that is a call comes back to.
+    pub fn returns_to(self) -> Option<u32> {
+        (self.x == CALL).then_some(self.imm2)
+    }
+
+    /// A jump that is a return.
+    #[must_use]
+    pub const fn returns(self) -> Self {
+        Self { x: RETURN, ..self }
+    }
+
+    /// Whether a jump is a return.
+    pub fn is_return(self) -> bool {
+        self.x == RETURN
     }
 
     /// Whether the next op of the list is a branch that was fused with this one and is only read for its targets.

@@ -11,6 +11,7 @@ mod memory;
 mod moo;
 mod noise;
 mod programs;
+mod returns;
 mod sequences;
 mod silicon_80286;
 mod tables;

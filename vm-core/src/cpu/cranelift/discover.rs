@@ -97,15 +97,16 @@ impl Cpu {
             let block = unsafe { *header };
             let key = Key { physical: block.physical, mode: block.mode, eip: block.eip };
             let lifted = self.lift_block(bus, key, Mode::from_key(block.mode));
-            let Some(lifted) = lifted.filter(|lifted| lifted.count == block.count as usize) else { continue };
+            if lifted.is_none_or(|lifted| lifted.count != block.count as usize) {
+                continue;
+            }
             pass::dead_flags(&mut self.code.lifted.ops);
             if picky && self.code.lifted.ops.iter().any(|uop| is_interpreted(uop.op())) {
                 continue;
             }
             let source = Source { header, block, ops: self.code.lifted.ops.clone(), after_call };
             ops += source.ops.len();
-            let next = block.eip.wrapping_add(lifted.len as u32);
-            for Successor { eip, after_call } in successors(&source, next) {
+            for Successor { eip, after_call } in successors(&source) {
                 let in_page = i64::from(eip) - i64::from(block.eip) + (block.physical & 0xfff) as i64;
                 if !(0..0x1000).contains(&in_page) {
                     continue;
@@ -138,13 +139,15 @@ impl Cpu {
     }
 }
 
-/// Where a block leads that ends before `next`.
-fn successors(source: &Source, next: u32) -> Vec<Successor> {
+/// Where a block leads.
+fn successors(source: &Source) -> Vec<Successor> {
     let Some(last) = source.ops.last() else { return Vec::new() };
     let to = |eip| Successor { eip, after_call: false };
     match last.op() {
-        Op::Jump {} if is_call(&source.ops, next) => vec![to(last.imm), Successor { eip: next, after_call: true }],
-        Op::Jump {} => vec![to(last.imm)],
+        Op::Jump {} => {
+            let after = last.returns_to().map(|eip| Successor { eip, after_call: true });
+            std::iter::once(to(last.imm)).chain(after).collect()
+        }
         Op::JumpIf { .. } | Op::JumpCount { .. } => vec![to(last.imm), to(last.imm2)],
         _ => Vec::new(),
     }
@@ -159,16 +162,6 @@ fn has_loop(blocks: &[Source]) -> bool {
             Op::JumpIf { .. } | Op::JumpCount { .. } => back(last.imm) || back(last.imm2),
             _ => false,
         })
-    })
-}
-
-/// Whether the last instruction of a block pushes the address after it.
-fn is_call(ops: &[Uop], next: u32) -> bool {
-    let Some(last) = ops.last() else { return false };
-    ops.iter().rev().take_while(|uop| uop.y == last.y).any(|uop| match uop.op() {
-        Op::StoreImm { .. } => uop.imm2 == next,
-        Op::PushImm { .. } => uop.imm == next,
-        _ => false,
     })
 }
 

@@ -35,14 +35,16 @@ impl Lifter<'_> {
             Mnemonic::Call if near => {
                 let size = if self.insn.op0_kind() == OpKind::NearBranch16 { Size::W } else { Size::D };
                 self.push_next(size, T0, next);
-                self.emit(Uop::new(Op::Jump {}).imm(target));
+                let jump = Uop::new(Op::Jump {}).imm(target);
+                self.emit(if size == Size::D { jump.calls(next) } else { jump });
             }
             Mnemonic::Call if is_near_indirect(self.insn.code()) => {
                 let size = self.size(0);
                 self.load_target();
                 self.check_target();
                 self.push_next(size, T1, next);
-                self.emit(Uop::new(Op::JumpTo {}).a(T0));
+                let jump = Uop::new(Op::JumpTo {}).a(T0);
+                self.emit(if size == Size::D { jump.calls(next) } else { jump });
             }
             Mnemonic::Ret => {
                 let size = if matches!(self.insn.code(), Code::Retnw | Code::Retnw_imm16) { Size::W } else { Size::D };
@@ -50,7 +52,7 @@ impl Lifter<'_> {
                 self.load_top(size);
                 self.check_target();
                 self.move_stack(RSP, size.bytes() + drop);
-                self.emit(Uop::new(Op::JumpTo {}).a(T0));
+                self.emit(Uop::new(Op::JumpTo {}).a(T0).returns());
             }
             Mnemonic::Loop => self.count_down(Count::NonZero, target, next),
             Mnemonic::Loope => self.count_down(Count::NonZeroAndE, target, next),

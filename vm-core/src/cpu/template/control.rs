@@ -2,8 +2,9 @@
 
 use std::mem::offset_of;
 
-use super::emitter::{Group1, Mem, Reg};
+use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::registers::{Place, exec, place, state};
+use super::stubs::Stubs;
 use super::translator::{Cold, Translator};
 use super::{CodePlace, Jump, Way};
 use crate::cpu::block::Link;
@@ -13,7 +14,7 @@ use crate::cpu::state::CpuState;
 use crate::cpu::uop::{Cond, Count, Size, Uop};
 
 /// Entries of a jump table: those of programs with many functions at like places in pages would put each other out of a smaller one.
-pub(super) const JUMPS: usize = 1 << 15;
+pub(super) const JUMPS: usize = 1 << 17;
 /// Bytes of one.
 pub(super) const JUMP_BYTES: usize = size_of::<Jump>();
 
@@ -24,6 +25,23 @@ pub(super) const ORIGIN: Mem = exec(offset_of!(Exec, origin));
 pub(super) const JUMP_ENTRY: Mem = Mem::Base(Reg::R11, (offset_of!(Jump, place) + offset_of!(CodePlace, entry)) as i32);
 
 const _: () = assert!(JUMP_BYTES.is_power_of_two() && offset_of!(Jump, key) == 0);
+
+/// Goes to the offset in R10, where the mode's jump table has it. In flat code.
+pub(super) fn look_up(asm: &mut Assembler, stubs: &Stubs) {
+    asm.mov(Size::D, Reg::R11, Reg::R10);
+    asm.alu_imm(Size::D, Group1::And, Reg::R11, JUMPS as u32 - 1);
+    asm.shift_imm(Size::D, 4, Reg::R11, JUMP_BYTES.trailing_zeros());
+    asm.alu_load(Size::Q, Group1::Add, Reg::R11, exec(offset_of!(Exec, native.jumps)));
+    asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
+    asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Base(Reg::R11, 0));
+    asm.jcc(Cond::Ne, stubs.find_flat);
+    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
+    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
+    asm.jcc(Cond::Ne, stubs.find);
+    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
+    asm.store(Size::D, ORIGIN, Reg::R10);
+    asm.jmp_mem(JUMP_ENTRY);
+}
 
 impl Translator<'_> {
     /// Goes to `eip`: through a jump that is patched once the block there has native code.
@@ -86,7 +104,8 @@ impl Translator<'_> {
     }
 
     pub fn jump(&mut self, uop: &Uop) -> bool {
-        self.way(uop.imm)
+        let landing = self.note_return(uop);
+        self.way(uop.imm) && self.land(landing)
     }
 
     pub fn jump_if(&mut self, uop: &Uop, cond: Cond) -> bool {
@@ -122,22 +141,17 @@ impl Translator<'_> {
             self.asm.jmp(self.stubs.find);
             return true;
         }
-        self.asm.mov(Size::D, Reg::R11, Reg::R10);
-        self.asm.alu_imm(Size::D, Group1::And, Reg::R11, JUMPS as u32 - 1);
-        self.asm.shift_imm(Size::D, 4, Reg::R11, JUMP_BYTES.trailing_zeros());
-        self.asm.alu_load(Size::Q, Group1::Add, Reg::R11, exec(offset_of!(Exec, native.jumps)));
-        self.asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
-        self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Base(Reg::R11, 0));
-        self.asm.jcc(Cond::Ne, self.stubs.find_flat);
-        self.asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
-        self.asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
-        self.asm.jcc(Cond::Ne, self.stubs.find);
-        if self.relative {
-            self.asm.alu_imm(Size::D, Group1::And, Reg::R10, 0xffff_f000);
-            self.asm.store(Size::D, ORIGIN, Reg::R10);
+        if uop.is_return() {
+            self.go_back();
+            return true;
         }
-        self.asm.jmp_mem(JUMP_ENTRY);
-        true
+        let landing = self.note_return(uop);
+        if self.hot {
+            look_up(self.asm, self.stubs);
+        } else {
+            self.asm.jmp(self.stubs.jump);
+        }
+        self.land(landing)
     }
 
     /// Out, with a look around.

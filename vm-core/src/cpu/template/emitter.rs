@@ -61,7 +61,7 @@ pub(super) enum Mem {
     Near(u64),
 }
 
-/// A jump whose target is not known yet: where its 32-bit displacement stands.
+/// A reference to what is not known yet: where its 32-bit displacement stands.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub(super) struct Fixup(u32);
@@ -340,6 +340,13 @@ impl Assembler {
     /// `to` = an address.
     pub fn lea(&mut self, size: Size, to: Reg, mem: Mem) {
         self.memory(size, 0, 0x8d, to.code(), mem, false, 0);
+    }
+
+    /// `to` = the host address of what is not known yet.
+    pub fn lea_forward(&mut self, to: Reg) -> Fixup {
+        self.opcode(Size::Q, 0, to.code() >> 3 << 2, false, 0x8d);
+        self.byte(5 | (to.code() & 7) << 3);
+        self.open()
     }
 
     /// Arithmetic on two registers.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::control::JUMPS;
 use super::memory::OTHER;
 use super::registers::state_pointer;
+use super::returns::Returns;
 use super::x87;
 use super::{CodePlace, Jump, Way};
 use crate::bus::Bus;
@@ -47,6 +48,8 @@ pub(in crate::cpu) struct Run {
     /// The words (tags of sites, keys of jumps, [`Way`]s' generations) that hold only until CR3 is loaded, made when native code is
     /// entered first.
     locals: Vec<*mut u64>,
+    /// Where calls will come back to.
+    pub(super) returns: Returns,
     /// The way by which code was left, where it was one.
     pub way: *mut Way,
     /// Not zero: the host's XMM8 to XMM15 hold the guest's registers, and the state does not.
@@ -84,6 +87,7 @@ impl Default for Run {
             journal_end: ptr::null_mut(),
             journal_of: (0, 0),
             locals: Vec::new(),
+            returns: Returns::default(),
             way: ptr::null_mut(),
             xmm: 0,
             x87: 0,
@@ -106,8 +110,8 @@ pub(super) const GROUPS: usize = 16;
 /// What marks a word of the journal as the tag of a site that knows two pages: both are untrue with one of them.
 pub(super) const TWO_PAGES: i32 = 1;
 
-/// Makes untrue what held until CR3 was loaded, where it was. What is global still holds: all of a kernel, mostly.
-fn forget_locals(cpu: &mut Cpu) {
+/// Makes untrue what held until CR3 was loaded, where it was; the result is whether any is. What is global still holds: all of a kernel, mostly.
+fn forget_locals(cpu: &mut Cpu) -> bool {
     let loads = cpu.tlb.loads();
     if cpu.exec.native.journal == cpu.exec.native.journal_end && cpu.exec.native.journal_of.1 != loads {
         // There were more than were noted.
@@ -116,7 +120,7 @@ fn forget_locals(cpu: &mut Cpu) {
     let now = (cpu.tlb.generation(), loads);
     let run = &mut cpu.exec.native;
     if run.journal_of == now {
-        return;
+        return false;
     }
     if run.locals.is_empty() {
         run.locals = vec![ptr::null_mut(); LOCALS];
@@ -140,11 +144,15 @@ fn forget_locals(cpu: &mut Cpu) {
     run.journal_of = now;
     run.journal = start;
     run.journal_end = start.wrapping_add(LOCALS);
+    true
 }
 
 /// Takes over what may have changed while Rust code ran.
 pub(super) fn refresh(cpu: &mut Cpu) {
-    forget_locals(cpu);
+    let untrue = cpu.code.native.as_mut().is_some_and(|native| std::mem::take(&mut native.returns_untrue));
+    if forget_locals(cpu) || untrue {
+        cpu.exec.native.returns.forget();
+    }
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
     cpu.exec.native.code = cpu.tlb.code_pointer(cpu.state.cpl == 3);
@@ -345,7 +353,11 @@ impl Cpu {
     pub(super) fn choose_jumps(&mut self, mode: Mode) {
         // Where code is not flat no offset is looked up there.
         self.exec.native.jumps = match &mut self.code.native {
-            Some(native) if mode.flat_code() => native.jump_table(mode.key()),
+            Some(native) if mode.flat_code() => {
+                let (jumps, ring) = native.jump_table(mode.key());
+                self.exec.native.returns.choose(ring);
+                jumps
+            }
             _ => ptr::null_mut(),
         };
     }

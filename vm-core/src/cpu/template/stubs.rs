@@ -2,11 +2,12 @@
 
 use std::mem::offset_of;
 
-use super::control::{JUMP_ENTRY, ORIGIN};
+use super::control::{self, JUMP_ENTRY, ORIGIN};
 use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
 use super::memory::OTHER;
 use super::registers::{exec, processor, reload, spill};
+use super::returns;
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
@@ -28,6 +29,14 @@ pub(super) struct Stubs {
     pub find: u64,
     /// The same where R11 leads to the place in the jump table that is its own.
     pub find_flat: u64,
+    /// The same by a look into the jump table, in flat code.
+    pub jump: u64,
+    /// The same for a return.
+    pub ret: u64,
+    /// The same where the newest place (R14 has its distance) is not that with the key in R13.
+    pub ret_other: u64,
+    /// Notes the return with the key in R11 to the place in R13. Uses R14.
+    pub note: u64,
     /// By the way in R11, if it leads to the same physical page as before; else out.
     pub moved: u64,
     /// Executes the op at R11 of the block in R14 by the interpreter.
@@ -98,6 +107,12 @@ impl Stubs {
 
         stubs.find_flat = asm.here();
         find_flat(asm, stubs.find);
+        stubs.jump = asm.here();
+        control::look_up(asm, &stubs);
+        (stubs.ret, stubs.ret_other) = returns::emit(asm, &stubs);
+        stubs.note = asm.here();
+        returns::note(asm);
+        asm.ret();
         stubs.moved = asm.here();
         moved(asm, stubs.leave_way);
 

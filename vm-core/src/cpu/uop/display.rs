@@ -206,12 +206,19 @@ impl fmt::Display for Uop {
             }
             Op::Helper {} => write!(f, "helper #{imm}"),
             Op::Repeat { string, size } => write!(f, "rep {}.{} #{imm}", name(string), suffix(size)),
-            Op::Jump {} => write!(f, "jump {imm:#x}"),
+            Op::Jump {} => match self.returns_to() {
+                Some(next) => write!(f, "call {imm:#x}, {next:#x}"),
+                None => write!(f, "jump {imm:#x}"),
+            },
             Op::JumpIf { cond } => write!(f, "j{} {imm:#x}, {imm2:#x}", name(cond)),
             Op::JumpCount { count, size } => {
                 write!(f, "jcount.{} {} {}, {imm:#x}, {imm2:#x}", suffix(size), name(count), Slot(a, size))
             }
-            Op::JumpTo {} => write!(f, "jump {}", Slot(a, Size::D)),
+            Op::JumpTo {} if self.is_return() => write!(f, "ret {}", Slot(a, Size::D)),
+            Op::JumpTo {} => match self.returns_to() {
+                Some(next) => write!(f, "call {}, {next:#x}", Slot(a, Size::D)),
+                None => write!(f, "jump {}", Slot(a, Size::D)),
+            },
             Op::Leave {} => write!(f, "leave {imm:#x}"),
             Op::Here {} => write!(f, "here {}, {imm:#x}", Slot(d, Size::D)),
             Op::Spans {} => write!(f, "spans {imm:#x} {:#x}", self.imm2),
