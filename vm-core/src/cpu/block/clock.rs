@@ -11,7 +11,7 @@ use super::{Cache, Header};
 /// Blocks are counted in so many places.
 const PLACES: usize = 256;
 /// How often a block is found before its accesses get sites.
-const HOT: u32 = 2;
+const HOT: u32 = 4;
 /// How often it is before a region is made of it.
 const REGION: u32 = 8;
 

@@ -14,7 +14,7 @@ use crate::cpu::state::CpuState;
 use crate::cpu::uop::{Cond, Count, Size, Uop};
 
 /// Entries of a jump table: those of programs with many functions at like places in pages would put each other out of a smaller one.
-pub(super) const JUMPS: usize = 1 << 17;
+pub(super) const JUMPS: usize = 1 << 15;
 /// Bytes of one.
 pub(super) const JUMP_BYTES: usize = size_of::<Jump>();
 
