@@ -22,7 +22,7 @@ use super::fault::Fault;
 use super::helper;
 use super::helper::operand::{address_bits, segment_of};
 use super::state::SegReg;
-use super::uop::{AddressSize, Ea, Flag, FlagOp, Op, Size, T0, TA, Uop, ZERO};
+use super::uop::{AddressSize, Ea, Flag, FlagOp, Guarded, Op, Size, T0, TA, Uop, ZERO};
 use super::{Cpu, Flow, Helper};
 use crate::bus::Bus;
 
@@ -411,7 +411,7 @@ impl Lifter<'_> {
         if self.x87(helper) {
             return Ends::No;
         }
-        if let Some(op) = self.repeated() {
+        if let Some(op) = self.repeated().or_else(|| self.guarded()) {
             self.call_as(op, helper);
             return Ends::No;
         }
@@ -420,6 +420,19 @@ impl Lifter<'_> {
             return self.leave();
         }
         Ends::No
+    }
+
+    /// The op of an instruction on flags that a system may change, where the stack is flat.
+    fn guarded(&self) -> Option<Op> {
+        let what = match self.insn.code() {
+            Code::Cli => Guarded::Cli,
+            Code::Sti => Guarded::Sti,
+            Code::Pushfd => Guarded::Pushf,
+            Code::Popfd => Guarded::Popf,
+            _ => return None,
+        };
+        let system = self.mode.bits & (Mode::USER | Mode::V86) == 0;
+        (system && self.mode.flat_stack()).then_some(Op::Guarded { what })
     }
 
     fn flags(&mut self) -> bool {

@@ -12,6 +12,7 @@ mod emitter;
 mod flags;
 mod float;
 mod group;
+mod guarded;
 mod host;
 mod memory;
 mod region;

@@ -240,6 +240,16 @@ pub enum Repeated {
     Stos,
 }
 
+/// Instructions whose flags not every program may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the instruction of that name")]
+pub enum Guarded {
+    Cli,
+    Sti,
+    Pushf,
+    Popf,
+}
+
 /// How much of a vector register goes to or comes from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VectorWidth {
@@ -280,6 +290,7 @@ fields! {
     Cond: O No B Ae E Ne Be A S Ns P Np L Ge Le G;
     Count: Zero NonZero NonZeroAndE NonZeroAndNe;
     FlagOp: Clc Stc Cmc Cld Std Lahf Sahf Salc;
+    Guarded: Cli Sti Pushf Popf;
     Unit: Mmx Sse;
     VectorWidth: D Q X U;
     X87: Plain Tests Compares Status;
@@ -497,6 +508,8 @@ ops! {
     Helper {}
     /// The same for a string instruction that ECX repeats, whose segments are flat: elements of `size`.
     Repeat { string: Repeated, size: Size }
+    /// The helper `imm` of a system's CLI, STI, PUSHFD or POPFD, with a flat stack.
+    Guarded { what: Guarded }
     /// Ends the block: goes to `imm`.
     Jump {}
     /// Ends the block: goes to `imm` where the condition holds, else to `imm2`.

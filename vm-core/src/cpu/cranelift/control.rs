@@ -139,7 +139,7 @@ pub(super) fn live_flags(source: &Source, live: &mut Vec<u32>) -> u32 {
 fn written(source: &Source) -> u32 {
     let direct = |uop: &Uop| match uop.op() {
         Op::MulDiv { .. } | Op::CmpXchg { .. } | Op::Xchg { .. } => GPR_BITS,
-        Op::Helper {} | Op::Spans {} | Op::Repeat { .. } => 0,
+        Op::Helper {} | Op::Spans {} | Op::Repeat { .. } | Op::Guarded { .. } => 0,
         _ => variable_of(uop.d).map_or(0, |variable| 1 << variable) | outcome_of_others(uop),
     };
     source.ops.iter().map(direct).fold(0, |all, set| all | set) & GPR_BITS

@@ -83,6 +83,7 @@ macro_rules! untranslated {
             | Op::Spans {}
             | Op::Here {}
             | Op::Repeat { .. }
+            | Op::Guarded { .. }
     };
 }
 

@@ -232,7 +232,7 @@ const fn resolve(op: Op) -> Handler {
         }),
         Op::VectorCross { unit } => either!(is_mmx(unit), MMX => vector::cross::<MMX>),
         Op::X87 { .. } | Op::X87Memory { .. } => control::x87,
-        Op::Helper {} | Op::Repeat { .. } => control::helper,
+        Op::Helper {} | Op::Repeat { .. } | Op::Guarded { .. } => control::helper,
         Op::Jump {} => control::jump,
         Op::JumpIf { cond } => each_cond!(cond, COND => control::jump_if::<COND>),
         Op::JumpCount { count, size } => each!(count, Count [Zero NonZero NonZeroAndE NonZeroAndNe], COUNT => {

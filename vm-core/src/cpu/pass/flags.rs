@@ -4,7 +4,7 @@
 //! rare: [`flag_lives`] also says what somebody looks at for sure.
 
 use crate::cpu::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
-use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, MulDiv, Op, Shift, Uop, X87, interpreters_own};
+use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, Guarded, MulDiv, Op, Shift, Uop, X87, interpreters_own};
 
 /// What an op has to do with the arithmetic flags.
 struct Effect {
@@ -112,7 +112,10 @@ fn effect(uop: &Uop) -> Effect {
         | Op::Float { .. }
         | Op::X87 { kind: X87::Plain | X87::Status }
         | Op::X87Memory { .. }
+        | Op::Guarded { what: Guarded::Cli | Guarded::Sti }
         | Op::Repeat { .. } => FAULTS,
+        Op::Guarded { what: Guarded::Pushf } => OUTSIDE,
+        Op::Guarded { what: Guarded::Popf } => Effect { faults: true, ..ALL },
         Op::JumpCount { count: Count::Zero | Count::NonZero, .. }
         | Op::JumpCount { count: Count::NonZeroAndE | Count::NonZeroAndNe, .. }
         | Op::VectorTest { .. }

@@ -14,7 +14,9 @@ use std::ops::{Range, RangeInclusive};
 use super::emitter::Mem;
 use super::memory::store_of;
 use crate::cpu::tlb::PAGE;
-use crate::cpu::uop::{Alu, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, RAX, RDX, Shift, Size, Uop, ZERO};
+use crate::cpu::uop::{
+    Alu, Ea, Extend, Flag, FlagOp, Form, Guarded, MulDiv, Op, RAX, RDX, RSP, Shift, Size, Uop, ZERO,
+};
 
 /// How far accesses of a group may lie apart, in bytes.
 const FURTHEST: i32 = 512;
@@ -172,6 +174,8 @@ pub(super) fn changes(uop: &Uop) -> Option<u8> {
         Op::CmpXchg { .. } => bit(uop.d) | bit(RAX),
         Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul | MulDiv::Div | MulDiv::Idiv, .. } => bit(RAX) | bit(RDX),
         Op::Flag { what: FlagOp::Lahf | FlagOp::Salc } => bit(RAX),
+        Op::Guarded { what: Guarded::Pushf | Guarded::Popf } => bit(RSP),
+        Op::Guarded { what: Guarded::Cli | Guarded::Sti } => 0,
         Op::Compare { .. }
         | Op::Flag { .. }
         | Op::Store { .. }

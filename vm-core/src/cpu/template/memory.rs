@@ -89,7 +89,7 @@ impl Translator<'_> {
 
     /// Checks an access of `bytes` through a site of its own. R11 then holds what is to be added to the address; the result is the
     /// host's memory. The host's flags are gone.
-    fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
+    pub fn check(&mut self, linear: Linear, bytes: u32, write: bool) -> Option<Mem> {
         let Linear { reg, disp } = linear;
         if let Some(addend) = self.addend_of_group() {
             self.asm.load(Size::Q, Reg::R11, addend);

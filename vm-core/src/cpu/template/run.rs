@@ -307,6 +307,12 @@ unsafe fn rotated(cpu: *mut Cpu, carry: u32, other: u32) {
     unsafe { (*cpu).state.flags.set_carry_overflow(carry != 0, carry != other) };
 }
 
+/// Whether an interrupt waits.
+pub(super) unsafe extern "sysv64" fn interrupt_pending(cpu: *mut Cpu) -> u32 {
+    // SAFETY: native code passes the processor that runs it; the bus is lent to `enter`.
+    unsafe { (*cpu).exec.lent.bus().is_none_or(|bus| (*bus).interrupt_pending()).into() }
+}
+
 /// The arithmetic flags, for the host's own.
 pub(super) unsafe extern "sysv64" fn flags(cpu: *mut Cpu) -> u32 {
     // SAFETY: native code passes the processor that runs it.

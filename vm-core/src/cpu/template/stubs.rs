@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use super::control::{self, JUMP_ENTRY, ORIGIN};
 use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
+use super::guarded;
 use super::memory::OTHER;
 use super::registers::{exec, processor, reload, spill};
 use super::returns;
@@ -47,6 +48,10 @@ pub(super) struct Stubs {
     pub result_form: u64,
     /// By direction (left, right): remembers the flags of a rotate whose result is in R11. Uses R11 and R14.
     pub rotated: [u64; 2],
+    /// Sets IF; the host's flags say "not equal" where that is more than a flag. Uses R14.
+    pub sti: u64,
+    /// The same of POPFD's flags in R10. Uses R11 and R14.
+    pub popf: u64,
     /// Puts the XMM registers into the host's, where they are not.
     pub load_xmm: u64,
     /// Makes the host's x87 the guest's, where it can be: then ZF is clear.
@@ -151,6 +156,11 @@ impl Stubs {
             call_aside(asm, function);
             asm.ret();
         }
+
+        stubs.sti = asm.here();
+        guarded::sti(asm);
+        stubs.popf = asm.here();
+        guarded::popf(asm);
 
         stubs.load_xmm = asm.here();
         load_xmm(asm);
@@ -305,7 +315,7 @@ fn load_flags(asm: &mut Assembler) {
 
 /// Calls a function of the processor and what is in R11, which computes with whole numbers and looks at nothing that stands in host registers.
 /// Its result is in R14; all other registers stay.
-fn call_aside(asm: &mut Assembler, function: u64) {
+pub(super) fn call_aside(asm: &mut Assembler, function: u64) {
     // With the return address and nine registers the stack is aligned. The x87 stays.
     for reg in VOLATILE {
         asm.push(reg);

@@ -14,7 +14,7 @@ use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
 use crate::cpu::pass::FlagLives;
 use crate::cpu::tlb::PAGE;
-use crate::cpu::uop::{Cond, Flag, Form, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
+use crate::cpu::uop::{Cond, Flag, Form, Guarded, MulDiv, Op, Size, Uop, VectorWidth, X87, interpreters_own};
 
 /// What stands out of line.
 #[derive(Clone, Copy, Debug)]
@@ -259,6 +259,11 @@ impl<'a> Translator<'a> {
         Some(way)
     }
 
+    /// Whether the op is one of the block's last instruction.
+    pub fn is_last(&self, uop: &Uop) -> bool {
+        u32::from(uop.y) + 1 >= self.header.count
+    }
+
     /// Whether a way to `eip` stays on the block's page and leads forward.
     pub fn is_way_of_page(&self, eip: u32) -> bool {
         self.header.has_on_page(eip) && !self.header.goes_back(self.header.eip, eip)
@@ -452,6 +457,7 @@ impl<'a> Translator<'a> {
             Op::X87 { kind } => self.x87(uop, kind),
             Op::X87Memory { access, ea } => self.x87_memory(uop, access, ea),
             Op::Repeat { string, size } => self.repeat(string, size),
+            Op::Guarded { what } => self.guarded(uop, what),
             Op::Jump {} => self.jump(uop),
             Op::JumpIf { cond } => self.jump_if(uop, cond),
             Op::JumpCount { count, size } => self.jump_count(uop, count, size),
@@ -636,6 +642,7 @@ fn keeps_flags(op: Op) -> bool {
             | Op::PushImm { .. }
             | Op::Pop { .. }
             | Op::Repeat { .. }
+            | Op::Guarded { what: Guarded::Cli | Guarded::Sti | Guarded::Pushf }
             | Op::CheckTarget {}
             | Op::Here {}
             | Op::Float { .. }

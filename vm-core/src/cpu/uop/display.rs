@@ -206,6 +206,7 @@ impl fmt::Display for Uop {
             }
             Op::Helper {} => write!(f, "helper #{imm}"),
             Op::Repeat { string, size } => write!(f, "rep {}.{} #{imm}", name(string), suffix(size)),
+            Op::Guarded { what } => write!(f, "{} #{imm}", name(what)),
             Op::Jump {} => match self.returns_to() {
                 Some(next) => write!(f, "call {imm:#x}, {next:#x}"),
                 None => write!(f, "jump {imm:#x}"),
