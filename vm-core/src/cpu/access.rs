@@ -302,11 +302,21 @@ impl Cpu {
     #[inline]
     pub fn read_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32) -> u64 {
         if let Some(host) = bus.page(physical & !0xfff).read {
-            let mut bytes = [0; 8];
-            let from = at(host, physical);
-            // SAFETY: so many bytes fit into the buffer and are left in the page that the bus maps.
-            unsafe { bytes.as_mut_ptr().copy_from_nonoverlapping(from, in_page(physical, len)) };
-            return u64::from_le_bytes(bytes);
+            let from: *const u8 = at(host, physical);
+            // SAFETY: so many bytes are left in the page that the bus maps.
+            return unsafe {
+                match in_page(physical, len) {
+                    1 => from.read().into(),
+                    2 => u16::from_le_bytes(from.cast::<[u8; 2]>().read()).into(),
+                    4 => u32::from_le_bytes(from.cast::<[u8; 4]>().read()).into(),
+                    8 => u64::from_le_bytes(from.cast::<[u8; 8]>().read()),
+                    len => {
+                        let mut bytes = [0; 8];
+                        bytes.as_mut_ptr().copy_from_nonoverlapping(from, len);
+                        u64::from_le_bytes(bytes)
+                    }
+                }
+            };
         }
         self.settle_floats();
         let mut value = 0;
@@ -316,12 +326,36 @@ impl Cpu {
         value
     }
 
+    /// Reads bytes of physical memory; what is beyond the page stays as it is.
+    pub(super) fn read_physical_bytes(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {
+        let len = into.len().min(0x1000 - (physical as usize & 0xfff));
+        let into = &mut into[..len];
+        if let Some(host) = bus.page(physical & !0xfff).read {
+            // SAFETY: so many bytes are left in the page that the bus maps, and they are not the processor's.
+            unsafe { into.as_mut_ptr().copy_from_nonoverlapping(at(host, physical), len) };
+            return;
+        }
+        for (index, chunk) in into.chunks_mut(8).enumerate() {
+            let value = self.read_physical(bus, physical + 8 * index as u64, chunk.len() as u32);
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
+        }
+    }
+
     /// Writes `len` (1–8) bytes of physical memory within one page. The A20 gate is not applied again.
     pub fn write_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32, value: u64) {
         if let Some(host) = bus.page(physical & !0xfff).write {
             let bytes = value.to_le_bytes();
+            let to: *mut u8 = at(host, physical);
             // SAFETY: so many bytes are in the buffer and are left in the page that the bus maps.
-            unsafe { at(host, physical).copy_from_nonoverlapping(bytes.as_ptr(), in_page(physical, len)) };
+            unsafe {
+                match in_page(physical, len) {
+                    1 => to.write(value as u8),
+                    2 => to.cast::<[u8; 2]>().write((value as u16).to_le_bytes()),
+                    4 => to.cast::<[u8; 4]>().write((value as u32).to_le_bytes()),
+                    8 => to.cast::<[u8; 8]>().write(bytes),
+                    len => to.copy_from_nonoverlapping(bytes.as_ptr(), len),
+                }
+            };
             if bus.ram().has_code(physical >> 12) {
                 self.invalidate_code(bus, physical, u64::from(len));
             }

@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use crate::bus::signals::Signals;
 
 /// Entries in each bank.
-pub const ENTRIES: usize = 1024;
+pub const ENTRIES: usize = 2048;
 /// Code pages remembered in each bank.
 pub const CODE_ENTRIES: usize = 1024;
 /// Bytes in a page.

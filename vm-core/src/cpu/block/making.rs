@@ -351,8 +351,8 @@ impl Cpu {
         let in_limit = self.bytes_in_limit(key, mode);
         let bytes = &mut bytes[..LONGEST.min(in_limit)];
         let (low, high) = bytes.split_at_mut(in_first);
-        self.read_code(bus, key.physical, low);
-        self.read_code(bus, second, high);
+        self.read_physical_bytes(bus, key.physical, low);
+        self.read_physical_bytes(bus, second, high);
         let mut decoder = Decoder::with_ip(mode.bitness(), bytes, u64::from(key.eip), DecoderOptions::NONE);
         let insn = decoder.decode();
         if insn.is_invalid() || decoder.position() <= in_first {
@@ -372,7 +372,7 @@ impl Cpu {
         let in_page = 0x1000 - (key.physical as usize & 0xfff);
         let available = in_page.min(self.bytes_in_limit(key, mode)).min(MAX_BYTES);
         let bytes = &mut bytes[..available];
-        self.read_code(bus, key.physical, bytes);
+        self.read_physical_bytes(bus, key.physical, bytes);
 
         self.code.lifted.clear();
         let mut decoder = Decoder::with_ip(mode.bitness(), bytes, u64::from(key.eip), DecoderOptions::NONE);
@@ -483,12 +483,5 @@ impl Cpu {
     /// Bytes from where a block begins, on the page that runs, to the limit of CS.
     fn bytes_in_limit(&self, key: Key, mode: Mode) -> usize {
         ((mode.limit - self.exec.absolute(key.eip)) as usize).saturating_add(1)
-    }
-
-    fn read_code(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {
-        for (index, chunk) in into.chunks_mut(8).enumerate() {
-            let value = self.read_physical(bus, physical + 8 * index as u64, chunk.len() as u32);
-            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
-        }
     }
 }
