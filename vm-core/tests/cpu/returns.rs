@@ -1,4 +1,4 @@
-//! Returns to where a call comes from, while that place changes, and returns to other places.
+//! Returns and jumps to places that change meanwhile, and returns to other places.
 
 use vm_core::bus::Bus;
 use vm_core::cpu::Exit;
@@ -71,31 +71,63 @@ fn returns_lead_to_what_is_there_now() {
         ("by a register", LOOP, [to(&[0xba], FUNCTION + 10), vec![0xff, 0xd2, 0xff, 0xd2, 0xc3, 0x40, 0xc3]].concat()),
     ];
     for (name, at, function) in programs {
-        let mut expected = None;
-        for engine in ENGINES {
-            let mut bus = FlatBus::new(3 << 20);
-            bus.quiet = true;
-            bus.ram().write((*at).into(), &caller(*at, 1));
-            bus.ram().write((at - LOOP + OTHER).into(), &caller(*at, 7));
-            bus.ram().write(FUNCTION.into(), function);
-            bus.ram().write(DIRECTORY, &(PAGES as u32 | 3).to_le_bytes());
-            for page in 0..0x400_u32 {
-                bus.ram().write(PAGES + 4 * u64::from(page), &(page << 12 | 3).to_le_bytes());
-            }
-            bus.forget_code();
-            let mut cpu = (engine.make)();
-            cpu.state.gpr[gpr::RCX] = TURNS.into();
-            cpu.state.gpr[gpr::RSP] = 0x7000;
-            // Pages may be global: what is known of others is forgotten one by one where CR3 is loaded.
-            (cpu.state.cr[3], cpu.state.cr[4]) = (DIRECTORY, 0x80);
-            cpu.state.cr[0] |= 0x8001_0000;
-            set_flat(&mut cpu, *at);
-            let exit = (0..10_000).map(|_| cpu.run(&mut bus, 1_000)).find(|exit| *exit != Exit::Budget);
-            assert_eq!(exit, Some(Exit::Halted), "{}: {name}", engine.name);
-            assert_eq!(cpu.state.gpr[gpr::RSI], u64::from(TURNS), "{}: {name}", engine.name);
-            let state = (cpu.state.gpr, cpu.state.rip, cpu.state.flags, cpu.retired);
-            let expected = expected.get_or_insert(state);
-            assert_eq!(&state, expected, "{}: {name}", engine.name);
+        let parts =
+            [(*at, caller(*at, 1)), (at - LOOP + OTHER, caller(*at, 7)), (FUNCTION, function.clone())];
+        same_on_all(name, &parts, *at, TURNS);
+    }
+}
+
+/// Jumps of the chain: more than are noted one by one as untrue once CR3 is loaded.
+const CHAIN: u32 = 2_500;
+/// Where it is: no place in a jump table is shared with LOOP.
+const LINKS: u32 = 0x10_2000;
+
+#[test]
+fn more_jumps_than_are_noted_lead_to_what_is_there_now() {
+    // Each link: mov edx, next; jmp edx. The last leads to LOOP: add eax, by; jmp ebx.
+    let link = |number: u32| {
+        let next = if number + 1 == CHAIN { LOOP } else { LINKS + 8 * (number + 1) };
+        [to(&[0xba], next), vec![0xff, 0xe2, 0x90]].concat()
+    };
+    let chain: Vec<u8> = (0..CHAIN).flat_map(link).collect();
+    let last = |by: u8| vec![0x83, 0xc0, by, 0xff, 0xe3];
+    // again: mov ebx, back; mov edx, LINKS; jmp edx; back: (moves); inc esi; dec ecx; jnz again; hlt
+    let mut moved = moves(&[0x0f, 0x20, 0xda, 0x0f, 0x22, 0xda]);
+    moved.pop();
+    let head = [to(&[0xbb], FUNCTION + 12), to(&[0xba], LINKS), vec![0xff, 0xe2]].concat();
+    let back = (head.len() + moved.len() + 4) as i8;
+    let main = [head, moved, vec![0x46, 0x49, 0x75, -back as u8, 0xf4]].concat();
+    let parts = [(LOOP, last(1)), (OTHER, last(7)), (LINKS, chain), (FUNCTION, main)];
+    same_on_all("a chain of jumps", &parts, FUNCTION, 200);
+}
+
+/// Runs a program from `start` on, with so many turns in ECX, on all engines: they end with the same registers after as many instructions,
+/// and with the turns in ESI.
+fn same_on_all(name: &str, parts: &[(u32, Vec<u8>)], start: u32, turns: u32) {
+    let mut expected = None;
+    for engine in ENGINES {
+        let mut bus = FlatBus::new(3 << 20);
+        bus.quiet = true;
+        for (at, bytes) in parts {
+            bus.ram().write((*at).into(), bytes);
         }
+        bus.ram().write(DIRECTORY, &(PAGES as u32 | 3).to_le_bytes());
+        for page in 0..0x400_u32 {
+            bus.ram().write(PAGES + 4 * u64::from(page), &(page << 12 | 3).to_le_bytes());
+        }
+        bus.forget_code();
+        let mut cpu = (engine.make)();
+        cpu.state.gpr[gpr::RCX] = turns.into();
+        cpu.state.gpr[gpr::RSP] = 0x7000;
+        // Pages may be global: what is known of others is forgotten one by one where CR3 is loaded.
+        (cpu.state.cr[3], cpu.state.cr[4]) = (DIRECTORY, 0x80);
+        cpu.state.cr[0] |= 0x8001_0000;
+        set_flat(&mut cpu, start);
+        let exit = (0..10_000).map(|_| cpu.run(&mut bus, 1_000)).find(|exit| *exit != Exit::Budget);
+        assert_eq!(exit, Some(Exit::Halted), "{}: {name}", engine.name);
+        assert_eq!(cpu.state.gpr[gpr::RSI], u64::from(turns), "{}: {name}", engine.name);
+        let state = (cpu.state.gpr, cpu.state.rip, cpu.state.flags, cpu.retired);
+        let expected = expected.get_or_insert(state);
+        assert_eq!(&state, expected, "{}: {name}", engine.name);
     }
 }
