@@ -71,8 +71,7 @@ fn returns_lead_to_what_is_there_now() {
         ("by a register", LOOP, [to(&[0xba], FUNCTION + 10), vec![0xff, 0xd2, 0xff, 0xd2, 0xc3, 0x40, 0xc3]].concat()),
     ];
     for (name, at, function) in programs {
-        let parts =
-            [(*at, caller(*at, 1)), (at - LOOP + OTHER, caller(*at, 7)), (FUNCTION, function.clone())];
+        let parts = [(*at, caller(*at, 1)), (at - LOOP + OTHER, caller(*at, 7)), (FUNCTION, function.clone())];
         same_on_all(name, &parts, *at, TURNS);
     }
 }
