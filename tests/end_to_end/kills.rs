@@ -294,8 +294,10 @@ fn kill_again_and_again(name: &str, rounds: u32) {
         let moment = &mut moments[kind];
         if whole || saved || had("JOB_STATUS_CHANGE", "concluded") {
             moment.after += 1;
-            // It takes less than was thought.
-            spans[kind] = spans[kind].map(|span| span.min(waited));
+            if !whole {
+                // It takes less than was thought.
+                spans[kind] = spans[kind].map(|span| span.min(waited));
+            }
         } else if had("JOB_STATUS_CHANGE", "running") || action == Action::SaveAndClose && victim.was_saving() {
             moment.inside += 1;
         } else {

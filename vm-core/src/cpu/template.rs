@@ -26,8 +26,6 @@ mod translator;
 mod vector;
 mod x87;
 
-use std::ptr;
-
 pub(super) use run::{Run, enter, left};
 
 use control::JUMPS;
@@ -178,8 +176,6 @@ pub(super) struct Native {
     cold: Vec<Cold>,
     groups: Groups,
     lives: Vec<FlagLives>,
-    /// Places that calls will come back to may be in code that is no more, or of another mode.
-    returns_untrue: bool,
 }
 
 // SAFETY: the pointers lead into the value's own mappings.
@@ -215,7 +211,6 @@ impl Native {
             cold: Vec::new(),
             groups: Groups::default(),
             lives: Vec::new(),
-            returns_untrue: false,
         };
         native.fill(0);
         Ok(native)
@@ -225,7 +220,6 @@ impl Native {
     pub fn fill(&mut self, part: usize) {
         let Sizes { often, rare, data } = self.sizes;
         self.part = part;
-        self.returns_untrue = true;
         self.touched = self.touched.max(part + 1);
         self.used = self.fixed + part * often;
         self.rare = RARE + part * rare;
@@ -321,22 +315,22 @@ impl Native {
         }
     }
 
-    /// The jump table of a mode, and the number of its ring of returns.
-    fn jump_table(&mut self, mode: u64) -> (*mut Jump, usize) {
-        if let Some(at) = self.tables.iter().position(|table| table.mode == mode) {
-            // The last used is found first.
-            self.tables.swap(0, at);
-        } else if self.tables.len() < TABLES {
-            let ring = self.tables.len();
-            self.tables.insert(0, Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice(), ring });
-        } else if let Some(oldest) = self.tables.last_mut() {
-            oldest.mode = mode;
-            oldest.jumps.fill(NOWHERE);
-            self.returns_untrue = true;
-            let last = self.tables.len() - 1;
-            self.tables.swap(0, last);
-        }
-        self.tables.first_mut().map_or((ptr::null_mut(), 0), |table| (table.jumps.as_mut_ptr(), table.ring))
+    /// The jump table of a mode, and whether it was another one's, or none's, until now.
+    fn jump_table(&mut self, mode: u64) -> (&mut Table, bool) {
+        let known = self.tables.iter().position(|table| table.mode == mode);
+        let at = known.unwrap_or_else(|| {
+            if self.tables.len() < TABLES {
+                let ring = self.tables.len();
+                self.tables.push(Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice(), ring });
+            } else if let Some(oldest) = self.tables.last_mut() {
+                oldest.mode = mode;
+                oldest.jumps.fill(NOWHERE);
+            }
+            self.tables.len() - 1
+        });
+        // The last used is found first, and the one that was not for longest is given up first.
+        self.tables[..=at].rotate_right(1);
+        (&mut self.tables[0], known.is_none())
     }
 
     /// Lets the jump of a way lead to an offset in the code.

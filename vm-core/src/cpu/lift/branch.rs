@@ -35,16 +35,14 @@ impl Lifter<'_> {
             Mnemonic::Call if near => {
                 let size = if self.insn.op0_kind() == OpKind::NearBranch16 { Size::W } else { Size::D };
                 self.push_next(size, T0, next);
-                let jump = Uop::new(Op::Jump {}).imm(target);
-                self.emit(if size == Size::D { jump.calls(next) } else { jump });
+                self.emit(Uop::new(Op::Jump {}).imm(target).calls(next));
             }
             Mnemonic::Call if is_near_indirect(self.insn.code()) => {
                 let size = self.size(0);
                 self.load_target();
                 self.check_target();
                 self.push_next(size, T1, next);
-                let jump = Uop::new(Op::JumpTo {}).a(T0);
-                self.emit(if size == Size::D { jump.calls(next) } else { jump });
+                self.emit(Uop::new(Op::JumpTo {}).a(T0).calls(next));
             }
             Mnemonic::Ret => {
                 let size = if matches!(self.insn.code(), Code::Retnw | Code::Retnw_imm16) { Size::W } else { Size::D };

@@ -26,8 +26,18 @@ pub(super) const JUMP_ENTRY: Mem = Mem::Base(Reg::R11, (offset_of!(Jump, place) 
 
 const _: () = assert!(JUMP_BYTES.is_power_of_two() && offset_of!(Jump, key) == 0);
 
+/// Goes to the code of the offset in R10, whose host address stands at `entry`, unless somebody wants attention. Uses R13.
+pub(super) fn go(asm: &mut Assembler, find: u64, entry: Mem) {
+    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
+    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
+    asm.jcc(Cond::Ne, find);
+    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
+    asm.store(Size::D, ORIGIN, Reg::R10);
+    asm.jmp_mem(entry);
+}
+
 /// Goes to the offset in R10, where the mode's jump table has it. In flat code.
-pub(super) fn look_up(asm: &mut Assembler, stubs: &Stubs) {
+pub(super) fn by_table(asm: &mut Assembler, stubs: &Stubs) {
     asm.mov(Size::D, Reg::R11, Reg::R10);
     asm.alu_imm(Size::D, Group1::And, Reg::R11, JUMPS as u32 - 1);
     asm.shift_imm(Size::D, 4, Reg::R11, JUMP_BYTES.trailing_zeros());
@@ -35,12 +45,7 @@ pub(super) fn look_up(asm: &mut Assembler, stubs: &Stubs) {
     asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
     asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Base(Reg::R11, 0));
     asm.jcc(Cond::Ne, stubs.find_flat);
-    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
-    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
-    asm.jcc(Cond::Ne, stubs.find);
-    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
-    asm.store(Size::D, ORIGIN, Reg::R10);
-    asm.jmp_mem(JUMP_ENTRY);
+    go(asm, stubs.find, JUMP_ENTRY);
 }
 
 impl Translator<'_> {
@@ -105,7 +110,9 @@ impl Translator<'_> {
 
     pub fn jump(&mut self, uop: &Uop) -> bool {
         let landing = self.note_return(uop);
-        self.way(uop.imm) && self.land(landing)
+        let goes = self.way(uop.imm);
+        self.land(landing);
+        goes
     }
 
     pub fn jump_if(&mut self, uop: &Uop, cond: Cond) -> bool {
@@ -147,11 +154,12 @@ impl Translator<'_> {
         }
         let landing = self.note_return(uop);
         if self.hot {
-            look_up(self.asm, self.stubs);
+            by_table(self.asm, self.stubs);
         } else {
             self.asm.jmp(self.stubs.jump);
         }
-        self.land(landing)
+        self.land(landing);
+        true
     }
 
     /// Out, with a look around.

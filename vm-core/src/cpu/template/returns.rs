@@ -7,12 +7,12 @@
 
 use std::mem::offset_of;
 
-use super::TABLES;
-use super::control::{ORIGIN, look_up};
+use super::control::{by_table, go};
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
 use super::registers::exec;
 use super::stubs::Stubs;
 use super::translator::Translator;
+use super::{TABLES, Way};
 use crate::cpu::interp::Exec;
 use crate::cpu::uop::{Cond, Size, Uop};
 
@@ -87,17 +87,12 @@ fn compare(asm: &mut Assembler) {
     asm.alu_load(Size::Q, Group1::Cmp, Reg::R13, place(offset_of!(Return, key)));
 }
 
-/// Goes to the place at R14, where nobody wants attention, and forgets it with those that are newer.
-fn go(asm: &mut Assembler, find: u64) {
+/// Goes to the place at R14, and forgets it with those that are newer.
+fn go_to_place(asm: &mut Assembler, find: u64) {
     asm.mov(Size::D, Reg::R11, Reg::R14);
     asm.alu_imm(Size::B, Group1::Sub, Reg::R11, BYTES);
     asm.store(Size::D, TOP, Reg::R11);
-    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
-    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
-    asm.jcc(Cond::Ne, find);
-    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
-    asm.store(Size::D, ORIGIN, Reg::R10);
-    asm.jmp_mem(place(offset_of!(Return, entry)));
+    go(asm, find, place(offset_of!(Return, entry)));
 }
 
 /// The stubs: a return to the offset in R10; and the same once the newest place was found to be another one.
@@ -106,26 +101,28 @@ pub(super) fn emit(asm: &mut Assembler, stubs: &Stubs) -> (u64, u64) {
     compare(asm);
     let other = asm.jcc_forward(Cond::Ne);
     let here = asm.here();
-    go(asm, stubs.find);
+    go_to_place(asm, stubs.find);
     asm.bind(other);
     let ret_other = asm.here();
     // Perhaps the interpreter made the newest call's return.
     asm.alu_imm(Size::B, Group1::Sub, Reg::R14, BYTES);
     asm.alu_load(Size::Q, Group1::Cmp, Reg::R13, place(offset_of!(Return, key)));
     asm.jcc(Cond::E, here);
-    look_up(asm, stubs);
+    by_table(asm, stubs);
     (ret, ret_other)
 }
 
 impl Translator<'_> {
     /// Notes where a call comes back to; the result is for [`Self::land`].
-    pub fn note_return(&mut self, uop: &Uop) -> Option<(Fixup, u32)> {
+    pub fn note_return(&mut self, uop: &Uop) -> Option<(Fixup, *mut Way)> {
         let next = uop.returns_to().filter(|_| self.flat_code)?;
+        let way = self.new_way(next)?;
         // What it would find on the next page only the TLB knows.
-        let landing = if self.is_way_of_page(next) {
+        // SAFETY: `new_way` gives ways in the data memory.
+        let landing = if unsafe { (*way).kind } == 0 {
             self.absolute(Reg::R11, next);
             self.asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R12);
-            Some((self.asm.lea_forward(Reg::R13), next))
+            Some((self.asm.lea_forward(Reg::R13), way))
         } else {
             self.asm.mov_imm(Size::D, Reg::R11, 0);
             None
@@ -139,13 +136,11 @@ impl Translator<'_> {
     }
 
     /// The place that [`Self::note_return`] noted: a way to what follows the call.
-    pub fn land(&mut self, landing: Option<(Fixup, u32)>) -> bool {
-        let Some((place, next)) = landing else { return true };
-        let Some(way) = self.new_way(next) else { return false };
+    pub fn land(&mut self, landing: Option<(Fixup, *mut Way)>) {
+        let Some((place, way)) = landing else { return };
         self.asm.bind(place);
         let jump = self.asm.jmp_forward();
         self.tie_later(way, jump);
-        true
     }
 
     /// Returns to the offset in R10, in flat code.
@@ -156,6 +151,6 @@ impl Translator<'_> {
         }
         compare(self.asm);
         self.asm.jcc(Cond::Ne, self.stubs.ret_other);
-        go(self.asm, self.stubs.find);
+        go_to_place(self.asm, self.stubs.find);
     }
 }

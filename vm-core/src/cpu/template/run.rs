@@ -110,8 +110,8 @@ pub(super) const GROUPS: usize = 16;
 /// What marks a word of the journal as the tag of a site that knows two pages: both are untrue with one of them.
 pub(super) const TWO_PAGES: i32 = 1;
 
-/// Makes untrue what held until CR3 was loaded, where it was; the result is whether any is. What is global still holds: all of a kernel, mostly.
-fn forget_locals(cpu: &mut Cpu) -> bool {
+/// Makes untrue what held until CR3 was loaded, where it was. What is global still holds: all of a kernel, mostly.
+fn forget_locals(cpu: &mut Cpu) {
     let loads = cpu.tlb.loads();
     if cpu.exec.native.journal == cpu.exec.native.journal_end && cpu.exec.native.journal_of.1 != loads {
         // There were more than were noted.
@@ -120,8 +120,9 @@ fn forget_locals(cpu: &mut Cpu) -> bool {
     let now = (cpu.tlb.generation(), loads);
     let run = &mut cpu.exec.native;
     if run.journal_of == now {
-        return false;
+        return;
     }
+    run.returns.forget();
     if run.locals.is_empty() {
         run.locals = vec![ptr::null_mut(); LOCALS];
     }
@@ -144,15 +145,11 @@ fn forget_locals(cpu: &mut Cpu) -> bool {
     run.journal_of = now;
     run.journal = start;
     run.journal_end = start.wrapping_add(LOCALS);
-    true
 }
 
 /// Takes over what may have changed while Rust code ran.
 pub(super) fn refresh(cpu: &mut Cpu) {
-    let untrue = cpu.code.native.as_mut().is_some_and(|native| std::mem::take(&mut native.returns_untrue));
-    if forget_locals(cpu) || untrue {
-        cpu.exec.native.returns.forget();
-    }
+    forget_locals(cpu);
     cpu.exec.native.generation = tag(cpu);
     cpu.exec.native.bank = cpu.tlb.bank_pointer();
     cpu.exec.native.code = cpu.tlb.code_pointer(cpu.state.cpl == 3);
@@ -360,9 +357,12 @@ impl Cpu {
         // Where code is not flat no offset is looked up there.
         self.exec.native.jumps = match &mut self.code.native {
             Some(native) if mode.flat_code() => {
-                let (jumps, ring) = native.jump_table(mode.key());
-                self.exec.native.returns.choose(ring);
-                jumps
+                let (table, is_new) = native.jump_table(mode.key());
+                if is_new {
+                    self.exec.native.returns.forget();
+                }
+                self.exec.native.returns.choose(table.ring);
+                table.jumps.as_mut_ptr()
             }
             _ => ptr::null_mut(),
         };

@@ -113,7 +113,7 @@ impl Stubs {
         stubs.find_flat = asm.here();
         find_flat(asm, stubs.find);
         stubs.jump = asm.here();
-        control::look_up(asm, &stubs);
+        control::by_table(asm, &stubs);
         (stubs.ret, stubs.ret_other) = returns::emit(asm, &stubs);
         stubs.note = asm.here();
         returns::note(asm);
@@ -243,12 +243,7 @@ fn find_flat(asm: &mut Assembler, find: u64) {
     note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), offset_of!(Jump, key) as i32, Reg::R14);
     asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
     asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32), Reg::R13);
-    asm.load(Size::Q, Reg::R13, exec(offset_of!(Exec, native.attention)));
-    asm.alu_mem_imm(Size::D, Group1::Cmp, Mem::Base(Reg::R13, 0), 0);
-    asm.jcc(Cond::Ne, find);
-    asm.alu_load(Size::D, Group1::And, Reg::R10, exec(offset_of!(Exec, origin_bits)));
-    asm.store(Size::D, ORIGIN, Reg::R10);
-    asm.jmp_mem(JUMP_ENTRY);
+    control::go(asm, find, JUMP_ENTRY);
 }
 
 /// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.

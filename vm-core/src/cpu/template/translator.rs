@@ -264,11 +264,6 @@ impl<'a> Translator<'a> {
         u32::from(uop.y) + 1 >= self.header.count
     }
 
-    /// Whether a way to `eip` stays on the block's page and leads forward.
-    pub fn is_way_of_page(&self, eip: u32) -> bool {
-        self.header.has_on_page(eip) && !self.header.goes_back(self.header.eip, eip)
-    }
-
     /// The interpreter executes the op that is translated, where `jump` comes from.
     pub fn cold_op(&mut self, jump: Fixup) {
         self.cold_ops(jump, self.index);
