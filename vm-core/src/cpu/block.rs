@@ -1,7 +1,7 @@
 //! The block cache: translated code by where it lies in physical memory. `making` makes blocks, `dropping` is their end.
 //!
-//! A block is a header and its micro-ops in one piece of an arena; after a branch stand its `Link`s to the blocks
-//! that follow. Blocks die when their bytes are written: links to them are cut, and where a block that is running
+//! A block is a header and its micro-ops in one piece of an arena: as the interpreter runs them, with a branch's `Link`s to the blocks
+//! that follow behind it, and then as they were lifted, where native code may be made of them. Blocks die when their bytes are written: links to them are cut, and where a block that is running
 //! dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale). Memory comes back by age: it has [`PARTS`], of which one
 //! is filled, and where that is full the oldest is emptied and filled next, which happens between blocks only.
 
@@ -13,7 +13,7 @@ mod stats;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ptr;
+use std::{ptr, slice};
 
 use iced_x86::Instruction;
 
@@ -74,12 +74,14 @@ pub(super) struct Header {
     /// Number in [`Cache::blocks`].
     pub number: u32,
     /// Not zero: no link may be tied to it, for its bytes are compared each time.
-    loose: u32,
+    loose: u16,
+    /// Slots from the header to the ops as they were lifted; 0: they are not there.
+    pub lifted: u16,
 }
 
 impl Header {
     /// Matches no block.
-    const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, loose: 0 };
+    const NONE: Self = Self { physical: u64::MAX, mode: 0, eip: 0, count: 0, number: 0, loose: 0, lifted: 0 };
 
     /// The first micro-op of the block whose header is at `header`.
     #[inline(always)]
@@ -103,7 +105,7 @@ impl Header {
     #[cfg(test)]
     #[allow(dead_code, reason = "not every build compiles regions")]
     pub fn for_test(physical: u64, mode: u64, eip: u32, count: u32, number: u32) -> Self {
-        Self { physical, mode, eip, count, number, loose: 0 }
+        Self { physical, mode, eip, count, number, loose: 0, lifted: 0 }
     }
 }
 
@@ -164,6 +166,8 @@ pub(super) struct Block {
     /// The physical page of its last bytes, where that is another one: see [`Op::Spans`](super::uop::Op::Spans).
     second: Option<u64>,
     places: Vec<Place>,
+    /// Ops as they were lifted, where they are kept.
+    ops: u16,
     helpers: Vec<(Helper, Instruction)>,
     /// Links of other blocks that lead here.
     incoming: Vec<*mut Link>,
@@ -188,6 +192,25 @@ impl Block {
         self.alive = false;
         (self.places, self.helpers, self.incoming) = (Vec::new(), Vec::new(), Vec::new());
         (self.ways, self.regions) = (Vec::new(), Vec::new());
+    }
+
+    /// The ops as they were lifted, none where they are not kept.
+    ///
+    /// # Safety
+    /// The block is in memory, and stays there as long as the result.
+    unsafe fn lifted<'a>(&self) -> &'a [Uop] {
+        let header = self.header.cast_const();
+        // SAFETY: the caller's promise; `assemble` has put so many ops there.
+        unsafe { slice::from_raw_parts(header.cast::<Uop>().add(usize::from((*header).lifted)), usize::from(self.ops)) }
+    }
+
+    /// Bytes from its start to each of its instructions.
+    fn offsets(&self) -> [u16; MAX_INSTRUCTIONS] {
+        let mut offsets = [0; MAX_INSTRUCTIONS];
+        for (offset, place) in offsets.iter_mut().zip(&self.places) {
+            *offset = place.offset;
+        }
+        offsets
     }
 
     /// From now on whatever leads to the block leads to this code, and what is tied to other code of it is cut.

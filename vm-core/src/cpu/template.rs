@@ -1,7 +1,7 @@
 //! Native code for x86-64 hosts: each micro-op becomes a few host instructions, block by block.
 //!
 //! ```text
-//! block, entered often ─▶ lifted again ─ pass ─▶ translator: templates ─▶ code memory ◀─ ways patched, sites filled
+//! block, entered often ─▶ its ops as lifted ─▶ translator: templates ─▶ code memory ◀─ ways patched, sites filled
 //! ```
 //! The interpreter stays the reference and the way out: an op without a template, a miss of the TLB, a fault, a device are all its
 //! work, an op at a time. A block begins in the interpreter; native code is entered from there and from other native code.
@@ -117,15 +117,6 @@ impl Data {
             self.seldom = seldom;
         }
         Some(self.start.wrapping_add(at))
-    }
-
-    /// A copy of ops; its host address.
-    fn copy_ops(&mut self, ops: &[Uop]) -> Option<u64> {
-        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
-        let at = self.allocate(size_of_val(ops), false)?.cast::<Uop>();
-        // SAFETY: the room is free, and aligned.
-        unsafe { at.copy_from_nonoverlapping(ops.as_ptr(), ops.len()) };
-        Some(at.addr() as u64)
     }
 }
 

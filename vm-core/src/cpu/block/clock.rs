@@ -61,7 +61,7 @@ impl Cpu {
         }
         match clock.found(number) {
             // It may have been found before, and another in its place since.
-            HOT if !block.hot => self.make_hot(bus, header),
+            HOT if !block.hot => self.make_hot(header),
             REGION if regions.as_ref().is_some_and(|regions| !regions.at_once()) => self.make_region(bus, header),
             _ => {}
         }

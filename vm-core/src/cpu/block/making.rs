@@ -60,11 +60,14 @@ impl Cache {
         if opened {
             self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
         }
-        let slots = 2 + self.fused.len() + links;
+        let lifted = 2 + self.fused.len() + links;
+        let kept = if opened { self.lifted.ops.len() } else { 0 };
+        let slots = lifted + kept;
         let number = self.free.pop().unwrap_or(self.blocks.len() as u32);
         self.arena[self.part].blocks += 1;
         let Key { physical, mode, eip } = key;
-        let known = Header { physical, mode, eip, count: offsets.len() as u32, number, loose: u32::from(loose) };
+        let count = offsets.len() as u32;
+        let known = Header { physical, mode, eip, count, number, loose: u16::from(loose), lifted: lifted as u16 };
         let base = self.allocate(slots);
         let header = base.cast::<Header>();
         let mut places: Vec<Place> = offsets.iter().map(|&offset| Place { slot: u16::MAX, offset }).collect();
@@ -113,8 +116,12 @@ impl Cache {
             }
             following = place.slot;
         }
-        // SAFETY: the first two slots are the header's.
-        unsafe { header.write(known) };
+        // SAFETY: the first two slots are the header's, and the last ones are as many as the ops.
+        unsafe {
+            header.write(known);
+            let ops = base.cast::<Uop>().add(lifted);
+            ops.copy_from_nonoverlapping(self.lifted.ops.as_ptr(), kept);
+        }
         let helpers = self.lifted.helpers.clone();
         let block = Block {
             header,
@@ -124,6 +131,7 @@ impl Cache {
             len,
             second,
             places,
+            ops: kept as u16,
             helpers,
             incoming: Vec::new(),
             native: None,
@@ -221,10 +229,11 @@ impl Cpu {
         if !live {
             return;
         }
-        let Some(offsets) = self.lift_again(bus, header) else { return };
-        let Cache { native: Some(native), lifted, all_hot, .. } = &mut self.code else { return };
-        let hot = *all_hot;
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, hot) else {
+        let Cache { native: Some(native), blocks, all_hot, .. } = &mut self.code else { return };
+        let (block, hot) = (&mut blocks[number as usize], *all_hot);
+        // SAFETY: as above.
+        let ops = unsafe { block.lifted() };
+        let Some((entry, bytes)) = native.translate(header, ops, &block.offsets(), hot) else {
             // One that does not fit into an empty part never does.
             if !native.part_is_empty() {
                 self.code.want_room();
@@ -233,7 +242,6 @@ impl Cpu {
             }
             return;
         };
-        let block = &mut self.code.blocks[number as usize];
         (block.native, block.hot) = (Some(entry), hot);
         // SAFETY: as above.
         unsafe { (*opening).code = Op::Native {}.code() };
@@ -244,33 +252,21 @@ impl Cpu {
     }
 
     /// Makes native code of a block once more, as of one that is run very often.
-    pub(super) fn make_hot(&mut self, bus: &mut dyn Bus, header: *const Header) {
+    pub(super) fn make_hot(&mut self, header: *const Header) {
         let started = Instant::now();
-        let Some(offsets) = self.lift_again(bus, header) else { return };
-        let Cache { native: Some(native), lifted, blocks, .. } = &mut self.code else { return };
-        // Where there is no room the code that it has does as well.
-        let Some((entry, bytes)) = native.translate(header, &lifted.ops, &offsets, true) else { return };
+        let Cache { native: Some(native), blocks, .. } = &mut self.code else { return };
         // SAFETY: the caller's block lives.
-        let block = &mut blocks[unsafe { (*header).number } as usize];
+        let (block, ops) = unsafe {
+            let block = &mut blocks[(*header).number as usize];
+            let ops = block.lifted();
+            (block, ops)
+        };
+        // Where there is no room the code that it has does as well.
+        let Some((entry, bytes)) = native.translate(header, ops, &block.offsets(), true) else { return };
         block.lead_to(native, entry);
         block.hot = true;
         self.code.stats.hot_blocks += 1;
         self.note_native(header, bytes, started);
-    }
-
-    /// Lifts a block once more, for templates: the offsets of its instructions. `None`: there is something else now.
-    fn lift_again(&mut self, bus: &mut dyn Bus, header: *const Header) -> Option<[u16; MAX_INSTRUCTIONS]> {
-        // SAFETY: the caller's block is in memory.
-        let Header { physical, mode, eip, count, number, .. } = unsafe { *header };
-        let mode = Mode::from_key(mode);
-        let key = Key { physical, mode: mode.key(), eip };
-        let lifted = match self.code.blocks[number as usize].second {
-            Some(second) => self.lift_spanning(bus, key, mode, second),
-            None => self.lift_block(bus, key, mode),
-        };
-        let LiftedBlock { offsets, .. } = lifted.filter(|lifted| lifted.count == count as usize)?;
-        pass::dead_flags(&mut self.code.lifted.ops);
-        Some(offsets)
     }
 
     /// Writes down that a block has native code since just now.

@@ -85,6 +85,24 @@ const CAPACITY: usize = 64 << 10;
 /// Room for any single template.
 pub(super) const SLACK: usize = 1 << 10;
 
+/// Up to eight bytes of an instruction: prefixes, opcode and what says where its operands are never are more. Above them stand zeros, or
+/// what is written over.
+#[derive(Clone, Copy)]
+struct Bytes {
+    value: u64,
+    bits: u32,
+}
+
+impl Bytes {
+    const NONE: Self = Self { value: 0, bits: 0 };
+
+    /// One more.
+    #[inline]
+    fn then(self, byte: u8) -> Self {
+        Self { value: self.value | u64::from(byte) << self.bits, bits: self.bits + 8 }
+    }
+}
+
 /// The writer.
 pub(super) struct Assembler {
     bytes: Box<[u8; CAPACITY]>,
@@ -154,58 +172,39 @@ impl Assembler {
 
     #[inline]
     fn byte(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.at) {
-            *place = byte;
-            self.at += 1;
-        }
+        self.put(Bytes::NONE.then(byte));
     }
 
     #[inline]
     fn dword(&mut self, value: u32) {
-        if let Some(place) = self.bytes.get_mut(self.at..self.at + 4) {
+        self.put(Bytes { value: u64::from(value), bits: 32 });
+    }
+
+    /// Writes bytes, by one store.
+    #[inline]
+    fn put(&mut self, Bytes { value, bits }: Bytes) {
+        if let Some(place) = self.bytes.get_mut(self.at..self.at + 8) {
             place.copy_from_slice(&value.to_le_bytes());
-            self.at += 4;
+            self.at += bits as usize / 8;
         }
     }
 
     /// An immediate of a size: at most 32 bits, which the processor sign-extends for a quadword.
+    #[inline]
     fn immediate(&mut self, size: Size, value: u32) {
-        match size {
-            Size::B => self.byte(value as u8),
-            Size::W => {
-                self.byte(value as u8);
-                self.byte((value >> 8) as u8);
-            }
-            Size::D | Size::Q => self.dword(value),
-        }
+        self.put(Bytes { value: u64::from(value), bits: 8 * size.bytes().min(4) });
     }
 
-    /// Prefixes and opcode. Opcodes above 0xff are those of the 0F map.
+    /// An instruction that is nothing but its opcode.
     fn opcode(&mut self, size: Size, prefix: u8, rex: u8, force: bool, op: u32) {
-        if size == Size::W {
-            self.byte(0x66);
-        }
-        if prefix != 0 {
-            self.byte(prefix);
-        }
-        let rex = rex | if size == Size::Q { 8 } else { 0 };
-        if rex != 0 || force {
-            self.byte(0x40 | rex);
-        }
-        if op > 0xffff {
-            self.byte(0x0f);
-            self.byte((op >> 8) as u8);
-        } else if op > 0xff {
-            self.byte(0x0f);
-        }
-        self.byte(op as u8);
+        self.put(opcode(size, prefix, rex, force, op));
     }
 
     /// An instruction on two registers.
     fn registers(&mut self, size: Size, prefix: u8, op: u32, reg: u8, rm: Reg, force: bool) {
         debug_assert!(!(rm.is_high() && (force || reg >= 8)), "no REX with AH");
-        self.opcode(size, prefix, reg >> 3 << 2 | rm.code() >> 3, force, op);
-        self.byte(0xc0 | (reg & 7) << 3 | rm.code() & 7);
+        let start = opcode(size, prefix, reg >> 3 << 2 | rm.code() >> 3, force, op);
+        self.put(start.then(0xc0 | (reg & 7) << 3 | rm.code() & 7));
     }
 
     /// An instruction on a register and memory; `after` bytes of immediate follow.
@@ -215,47 +214,28 @@ impl Assembler {
         let high = reg >> 3 << 2;
         match mem {
             Mem::Base(base, disp) => {
-                self.opcode(size, prefix, high | base.code() >> 3, force, op);
-                let small = i8::try_from(disp).is_ok();
-                let none = disp == 0 && base.code() & 7 != 5;
-                let mode = if none {
-                    0
-                } else if small {
-                    0x40
-                } else {
-                    0x80
-                };
-                self.byte(mode | field | base.code() & 7);
-                if base.code() & 7 == 4 {
-                    self.byte(0x24);
-                }
+                let start = opcode(size, prefix, high | base.code() >> 3, force, op);
+                let mode = displacement_mode(base, disp);
+                let rm = base.code() & 7;
+                let start = start.then(mode | field | rm);
+                self.put(if rm == 4 { start.then(0x24) } else { start });
                 self.displacement(mode, disp);
             }
             Mem::Index(base, index, scale, disp) => {
                 debug_assert!(index != Reg::Rsp);
-                self.opcode(size, prefix, high | index.code() >> 3 << 1 | base.code() >> 3, force, op);
-                let small = i8::try_from(disp).is_ok();
-                let none = disp == 0 && base.code() & 7 != 5;
-                let mode = if none {
-                    0
-                } else if small {
-                    0x40
-                } else {
-                    0x80
-                };
-                self.byte(mode | field | 4);
-                self.byte(scale << 6 | (index.code() & 7) << 3 | base.code() & 7);
+                let start = opcode(size, prefix, high | index.code() >> 3 << 1 | base.code() >> 3, force, op);
+                let mode = displacement_mode(base, disp);
+                let sib = scale << 6 | (index.code() & 7) << 3 | base.code() & 7;
+                self.put(start.then(mode | field | 4).then(sib));
                 self.displacement(mode, disp);
             }
             Mem::Scaled(index, scale, disp) => {
-                self.opcode(size, prefix, high | index.code() >> 3 << 1, force, op);
-                self.byte(field | 4);
-                self.byte(scale << 6 | (index.code() & 7) << 3 | 5);
+                let start = opcode(size, prefix, high | index.code() >> 3 << 1, force, op);
+                self.put(start.then(field | 4).then(scale << 6 | (index.code() & 7) << 3 | 5));
                 self.dword(disp as u32);
             }
             Mem::Near(address) => {
-                self.opcode(size, prefix, high, force, op);
-                self.byte(field | 5);
+                self.put(opcode(size, prefix, high, force, op).then(field | 5));
                 let next = self.here() + 4 + after;
                 self.dword(address.wrapping_sub(next) as u32);
             }
@@ -263,11 +243,12 @@ impl Assembler {
     }
 
     fn displacement(&mut self, mode: u8, disp: i32) {
-        match mode {
-            0x40 => self.byte(disp as u8),
-            0x80 => self.dword(disp as u32),
-            _ => {}
-        }
+        let bits = match mode {
+            0x40 => 8,
+            0x80 => 32,
+            _ => return,
+        };
+        self.put(Bytes { value: u64::from(disp as u32), bits });
     }
 
     /// An instruction of the kind `op r/m, r` (opcode of the byte form).
@@ -344,9 +325,7 @@ impl Assembler {
 
     /// `to` = the host address of what is not known yet.
     pub fn lea_forward(&mut self, to: Reg) -> Fixup {
-        self.opcode(Size::Q, 0, to.code() >> 3 << 2, false, 0x8d);
-        self.byte(5 | (to.code() & 7) << 3);
-        self.open()
+        self.open(opcode(Size::Q, 0, to.code() >> 3 << 2, false, 0x8d).then(5 | (to.code() & 7) << 3))
     }
 
     /// Arithmetic on two registers.
@@ -557,9 +536,7 @@ impl Assembler {
 
     /// A call of code within 2 GiB.
     pub fn call(&mut self, target: u64) {
-        self.byte(0xe8);
-        let next = self.here() + 4;
-        self.dword(target.wrapping_sub(next) as u32);
+        self.branch(Bytes::NONE.then(0xe8), target);
     }
 
     /// A call through a register.
@@ -569,9 +546,7 @@ impl Assembler {
 
     /// A jump to code within 2 GiB.
     pub fn jmp(&mut self, target: u64) {
-        self.byte(0xe9);
-        let next = self.here() + 4;
-        self.dword(target.wrapping_sub(next) as u32);
+        self.branch(Bytes::NONE.then(0xe9), target);
     }
 
     /// A jump through a register.
@@ -586,35 +561,35 @@ impl Assembler {
 
     /// A conditional jump to code within 2 GiB.
     pub fn jcc(&mut self, cond: Cond, target: u64) {
-        self.byte(0x0f);
-        self.byte(0x80 | cond as u8);
-        let next = self.here() + 4;
-        self.dword(target.wrapping_sub(next) as u32);
+        self.branch(Bytes::NONE.then(0x0f).then(0x80 | cond as u8), target);
     }
 
     /// A conditional jump forward.
     pub fn jcc_forward(&mut self, cond: Cond) -> Fixup {
-        self.byte(0x0f);
-        self.byte(0x80 | cond as u8);
-        self.open()
+        self.open(Bytes::NONE.then(0x0f).then(0x80 | cond as u8))
     }
 
     /// A jump forward.
     pub fn jmp_forward(&mut self) -> Fixup {
-        self.byte(0xe9);
-        self.open()
+        self.open(Bytes::NONE.then(0xe9))
     }
 
     /// Calls what is not known yet.
     pub fn call_forward(&mut self) -> Fixup {
-        self.byte(0xe8);
-        self.open()
+        self.open(Bytes::NONE.then(0xe8))
     }
 
-    fn open(&mut self) -> Fixup {
-        let fixup = Fixup(self.at as u32);
-        self.dword(0);
-        fixup
+    /// An instruction that ends in a displacement to code within 2 GiB.
+    fn branch(&mut self, start: Bytes, target: u64) {
+        let next = self.here() + u64::from(start.bits / 8) + 4;
+        let distance = u64::from(target.wrapping_sub(next) as u32);
+        self.put(Bytes { value: start.value | distance << start.bits, bits: start.bits + 32 });
+    }
+
+    /// An instruction that ends in a displacement to what is not known yet.
+    fn open(&mut self, start: Bytes) -> Fixup {
+        self.put(Bytes { bits: start.bits + 32, ..start });
+        Fixup((self.at - 4) as u32)
     }
 
     /// Here is where that jump leads.
@@ -629,6 +604,40 @@ impl Assembler {
     /// Host address of that jump's displacement.
     pub fn address_of(&self, fixup: Fixup) -> u64 {
         self.address(fixup.0 as usize)
+    }
+}
+
+/// Prefixes and opcode. Opcodes above 0xff are those of the 0F map.
+#[inline]
+fn opcode(size: Size, prefix: u8, rex: u8, force: bool, op: u32) -> Bytes {
+    let mut bytes = Bytes::NONE;
+    if size == Size::W {
+        bytes = bytes.then(0x66);
+    }
+    if prefix != 0 {
+        bytes = bytes.then(prefix);
+    }
+    let rex = rex | if size == Size::Q { 8 } else { 0 };
+    if rex != 0 || force {
+        bytes = bytes.then(0x40 | rex);
+    }
+    if op > 0xffff {
+        bytes = bytes.then(0x0f).then((op >> 8) as u8);
+    } else if op > 0xff {
+        bytes = bytes.then(0x0f);
+    }
+    bytes.then(op as u8)
+}
+
+/// The mode field for a displacement: none, of a byte, of a doubleword.
+#[inline]
+fn displacement_mode(base: Reg, disp: i32) -> u8 {
+    if disp == 0 && base.code() & 7 != 5 {
+        0
+    } else if i8::try_from(disp).is_ok() {
+        0x40
+    } else {
+        0x80
     }
 }
 

@@ -7,15 +7,17 @@ use super::emitter::{Assembler, Group1, Mem, Reg};
 use super::flags::{A, B, KIND, RESULT, VALUE, kind, operands_to_result};
 use super::guarded;
 use super::memory::OTHER;
-use super::registers::{exec, processor, reload, spill};
+use super::registers::{exec, processor, reload, spill, state};
 use super::returns;
 use super::vector::{LOAD_X, STORE_X, register};
 use super::{CodePlace, Jump, Way, run, x87};
 use crate::cpu::Cpu;
+use crate::cpu::block::Header;
 use crate::cpu::flags::{ARITHMETIC, Lazy, OF};
 use crate::cpu::interp::Exec;
+use crate::cpu::state::CpuState;
 use crate::cpu::tlb::{BANKS, CODE_ENTRIES, CODE_ENTRY, CODE_ENTRY_BYTES, ENTRIES, PAGE, PAGE_GLOBAL, TlbEntry};
-use crate::cpu::uop::{Cond, Size};
+use crate::cpu::uop::{Cond, Size, Uop};
 
 /// Host addresses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +42,7 @@ pub(super) struct Stubs {
     pub note: u64,
     /// By the way in R11, if it leads to the same physical page as before; else out.
     pub moved: u64,
-    /// Executes the op at R11 of the block in R14 by the interpreter.
+    /// Executes the op number R11 of the block in R14 by the interpreter; [`USED_UP`]: leaves before the block, which was not to be entered.
     pub fallback: u64,
     /// Makes the host's arithmetic flags the guest's. Uses R14.
     pub load_flags: u64,
@@ -66,6 +68,9 @@ pub(super) struct Stubs {
     /// By write: the same for the bytes of a group, with the highest difference in [`SPAN`].
     pub span: [u64; 2],
 }
+
+/// Number of no op.
+pub(super) const USED_UP: u32 = u32::MAX;
 
 const SAVED: [Reg; 6] = [Reg::Rbx, Reg::Rbp, Reg::R12, Reg::R13, Reg::R14, Reg::R15];
 /// What a System V function may change, but for R11, R14 and what we do not keep anything in.
@@ -122,10 +127,15 @@ impl Stubs {
         moved(asm, stubs.leave_way);
 
         stubs.fallback = asm.here();
+        asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, USED_UP);
+        let used_up = asm.jcc_forward(Cond::E);
         spill(asm);
         store_vectors(asm);
         asm.store(Size::Q, exec(offset_of!(Exec, block)), Reg::R14);
-        asm.mov(Size::Q, Reg::Rsi, Reg::R11);
+        asm.load_widen(false, Size::W, Size::D, Reg::Rsi, Mem::Base(Reg::R14, offset_of!(Header, lifted) as i32));
+        asm.alu(Size::Q, Group1::Add, Reg::Rsi, Reg::R11);
+        asm.shift_imm(Size::Q, 4, Reg::Rsi, size_of::<Uop>().trailing_zeros());
+        asm.alu(Size::Q, Group1::Add, Reg::Rsi, Reg::R14);
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, -8));
         call(asm, run::execute_op as *const () as u64);
         asm.lea(Size::Q, Reg::Rsp, Mem::Base(Reg::Rsp, 8));
@@ -140,6 +150,8 @@ impl Stubs {
         asm.jcc(Cond::B, spilled);
         reload(asm);
         asm.jmp_reg(Reg::R11);
+        asm.bind(used_up);
+        leave_before(asm, stubs.leave);
 
         stubs.load_flags = asm.here();
         load_flags(asm);
@@ -244,6 +256,16 @@ fn find_flat(asm: &mut Assembler, find: u64) {
     asm.lea(Size::Q, Reg::R13, Mem::Index(Reg::R12, Reg::R10, 0, 0));
     asm.store(Size::Q, Mem::Base(Reg::R11, offset_of!(Jump, key) as i32), Reg::R13);
     control::go(asm, find, JUMP_ENTRY);
+}
+
+/// Out before the block in R14, whose instructions have been counted. Uses R11.
+fn leave_before(asm: &mut Assembler, leave: u64) {
+    asm.load(Size::D, Reg::R11, Mem::Base(Reg::R14, offset_of!(Header, count) as i32));
+    asm.alu(Size::Q, Group1::Add, Reg::R15, Reg::R11);
+    asm.load(Size::D, Reg::R11, Mem::Base(Reg::R14, offset_of!(Header, eip) as i32));
+    asm.alu_load(Size::D, Group1::Add, Reg::R11, ORIGIN);
+    asm.store(Size::Q, state(offset_of!(CpuState, rip)), Reg::R11);
+    asm.jmp(leave);
 }
 
 /// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.

@@ -7,7 +7,7 @@ use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
 use super::flags::{Debt, FlagState};
 use super::group::Groups;
 use super::memory::{Linear, OTHER, SITE_BYTES};
-use super::stubs::{SPAN, Stubs};
+use super::stubs::{SPAN, Stubs, USED_UP};
 use super::{CodePlace, Data, Way};
 use crate::cpu::block::{Header, Link};
 use crate::cpu::flags::ARITHMETIC;
@@ -166,7 +166,6 @@ impl<'a> Translator<'a> {
     ) -> Option<u64> {
         let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
         cold.clear();
-        let shadow = data.copy_ops(ops)?;
         // SAFETY: the block cache passes a block that lives.
         let block = unsafe { *header };
         let entry = asm.here();
@@ -203,19 +202,14 @@ impl<'a> Translator<'a> {
             this.index += 1;
         }
         this.asm.start_rare(rare);
+        this.asm.bind(used_up);
+        this.asm.mov_imm(Size::D, Reg::R11, USED_UP);
         this.thunk = this.asm.here();
         for call in std::mem::take(&mut this.calls) {
             this.asm.bind(call);
         }
-        this.asm.shift_imm(Size::D, 4, Reg::R11, size_of::<Uop>().trailing_zeros());
-        this.asm.lea(Size::Q, Reg::R14, Mem::Near(shadow));
-        this.asm.alu(Size::Q, Group1::Add, Reg::R11, Reg::R14);
         this.asm.mov_wide(Reg::R14, header.addr() as u64);
         this.asm.jmp(stubs.fallback);
-        this.asm.bind(used_up);
-        this.asm.alu_imm(Size::Q, Group1::Add, Reg::R15, block.count);
-        this.set_rip(block.eip);
-        this.asm.jmp(stubs.leave);
         this.cold_part()?;
         (!this.failed).then_some(entry)
     }
