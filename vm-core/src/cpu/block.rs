@@ -137,11 +137,11 @@ type Slot = u128;
 
 /// An instruction of a block.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(super) struct Place {
     /// First slot of its code.
     slot: u16,
     /// Bytes from the start of the block.
-    offset: u16,
+    pub offset: u16,
 }
 
 /// A part of the arena.
@@ -202,15 +202,6 @@ impl Block {
         let header = self.header.cast_const();
         // SAFETY: the caller's promise; `assemble` has put so many ops there.
         unsafe { slice::from_raw_parts(header.cast::<Uop>().add(usize::from((*header).lifted)), usize::from(self.ops)) }
-    }
-
-    /// Bytes from its start to each of its instructions.
-    fn offsets(&self) -> [u16; MAX_INSTRUCTIONS] {
-        let mut offsets = [0; MAX_INSTRUCTIONS];
-        for (offset, place) in offsets.iter_mut().zip(&self.places) {
-            *offset = place.offset;
-        }
-        offsets
     }
 
     /// From now on whatever leads to the block leads to this code, and what is tied to other code of it is cut.
@@ -469,6 +460,12 @@ impl Cache {
     /// The oldest part is to be emptied before the next block runs: native code or regions have no room, or a test says so.
     pub fn want_room(&mut self) {
         self.part_full = true;
+    }
+
+    /// Whether a block that is in memory can still be found.
+    fn alive(&self, header: *const Header) -> bool {
+        // SAFETY: it is in memory.
+        self.blocks[unsafe { (*header).number } as usize].alive
     }
 
     /// The block at a physical address, where there is one.

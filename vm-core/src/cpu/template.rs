@@ -35,7 +35,7 @@ use host::{CODE_BYTES, CodeMemory, DATA_BYTES};
 use stubs::Stubs;
 use translator::{Cold, Parts, Translator};
 
-use super::block::{Header, Link, PARTS};
+use super::block::{Header, Link, PARTS, Place};
 use super::lift::Mode;
 use super::pass::FlagLives;
 use super::uop::Uop;
@@ -242,23 +242,23 @@ impl Native {
         self.fixed + self.touched * (often + rare + data)
     }
 
-    /// Translates a block whose instructions are at these offsets; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
+    /// Translates a block whose instructions are at these places; the result is the host address to enter it at, and the bytes of code. `None`: there is no more room.
     /// `hot`: code that is run very often, whose accesses get sites.
     pub fn translate(
         &mut self,
         header: *const Header,
         ops: &[Uop],
-        offsets: &[u16],
+        places: &[Place],
         hot: bool,
     ) -> Option<(u64, usize)> {
         super::pass::flag_lives(ops, &mut self.lives);
         self.groups.find(ops, hot);
         // Where a block with all its copies of groups is too long, or they are not worth it, it is made without.
-        let entry = match self.translate_with_groups(header, ops, offsets, hot) {
+        let entry = match self.translate_with_groups(header, ops, places, hot) {
             Some(entry) => entry,
             None if !self.groups.all.is_empty() => {
                 self.groups.clear();
-                self.translate_with_groups(header, ops, offsets, hot)?
+                self.translate_with_groups(header, ops, places, hot)?
             }
             None => return None,
         };
@@ -278,16 +278,20 @@ impl Native {
         self.memory.write(self.rare, seldom);
         self.used = (self.used + often.len() + 15) & !15;
         self.rare += seldom.len();
+        self.memory.filled_to(self.used);
+        self.memory.filled_to(self.rare);
+        self.memory.filled_to(CODE_BYTES + self.data.used);
+        self.memory.filled_down_to(CODE_BYTES + self.data.seldom);
         Some(())
     }
 
-    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], offsets: &[u16], hot: bool) -> Option<u64> {
+    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], places: &[Place], hot: bool) -> Option<u64> {
         let code = self.memory.code();
         self.asm.start(code + self.used as u64);
         let rare = code + self.rare as u64;
         let Self { asm, data, stubs, cold, groups, lives, .. } = self;
         let parts = Parts { asm, data, stubs, cold, groups, code, rare };
-        Translator::translate(parts, header, ops, lives, offsets, hot)
+        Translator::translate(parts, header, ops, lives, places, hot)
     }
 
     /// The code that was translated last, and where it stands: what is run often, and what is rare.

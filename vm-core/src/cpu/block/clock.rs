@@ -61,7 +61,8 @@ impl Cpu {
         }
         match clock.found(number) {
             // It may have been found before, and another in its place since.
-            HOT if !block.hot => self.make_hot(header),
+            // Where there is no room the code that it has does as well.
+            HOT if !block.hot => self.code.stats.hot_blocks += u64::from(self.give_native(header, true)),
             REGION if regions.as_ref().is_some_and(|regions| !regions.at_once()) => self.make_region(bus, header),
             _ => {}
         }

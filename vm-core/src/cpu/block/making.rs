@@ -16,6 +16,8 @@ use crate::cpu::{Cpu, pass};
 
 /// Instructions in a block, at most.
 pub(in crate::cpu) const MAX_INSTRUCTIONS: usize = 48;
+/// Blocks that are made native code of at a time, at most.
+const FOLLOWERS: usize = 8;
 /// Bytes of code in a block, at most.
 const MAX_BYTES: usize = 400;
 
@@ -160,6 +162,47 @@ impl Cache {
         header
     }
 
+    /// A block that lives, and some that it leads to and that are half as often entered: what makes native code of one is warm in the
+    /// host's caches for the next. None where it does not live.
+    fn with_followers(&self, header: *const Header) -> Vec<*const Header> {
+        let mut found = Vec::with_capacity(FOLLOWERS);
+        if self.alive(header) {
+            found.push(header);
+        }
+        let mut next = 0;
+        while next < found.len() && found.len() < FOLLOWERS {
+            let mut slot = 0;
+            // SAFETY: a block that lives is in memory, with its links, which lead to blocks that live.
+            unsafe {
+                let header = found[next];
+                let code = Header::code(header);
+                while slot + 2 < usize::from((*header).lifted) {
+                    let links = link_count((*code.add(slot)).op());
+                    for link in slot + 1..=slot + links {
+                        let target = (*code.add(link).cast::<Link>()).target;
+                        if !target.is_null() && self.is_warm(target) && !found.contains(&target) {
+                            found.push(target);
+                        }
+                    }
+                    slot += 1 + links;
+                }
+            }
+            next += 1;
+        }
+        found.truncate(FOLLOWERS);
+        found
+    }
+
+    /// Whether a block that lives has no native code, and is half way there.
+    ///
+    /// # Safety
+    /// The block is in memory.
+    unsafe fn is_warm(&self, header: *const Header) -> bool {
+        // SAFETY: the caller's promise.
+        let opening = unsafe { *Header::code(header) };
+        opening.op() == Op::Enter {} && opening.imm <= self.threshold / 2
+    }
+
     fn lift_one(&mut self, insn: &Instruction, mode: Mode, model: CpuModel, number: usize, too_long: bool) -> Ends {
         let from = self.lifted.ops.len();
         let ends = if too_long {
@@ -217,56 +260,44 @@ impl Cpu {
             self.make_region(bus, header);
             return;
         }
-        let started = Instant::now();
-        // SAFETY: the block that ran is in memory until its part is emptied, which happens later.
-        let Header { physical, mode, eip, number, .. } = unsafe { *header };
-        let key = Key { physical, mode: Mode::from_key(mode).key(), eip };
-        let live = self.code.map.get(&key) == Some(&number);
-        // Where the block has died since it is interpreted on.
         let opening = Header::code(header).cast_mut();
-        // SAFETY: it is the block's first op.
+        // Where the block has died since it is interpreted on.
+        // SAFETY: the block that ran is in memory until its part is emptied, which happens later.
         unsafe { (*opening).imm = u32::MAX };
-        if !live {
-            return;
-        }
-        let Cache { native: Some(native), blocks, all_hot, .. } = &mut self.code else { return };
-        let (block, hot) = (&mut blocks[number as usize], *all_hot);
-        // SAFETY: as above.
-        let ops = unsafe { block.lifted() };
-        let Some((entry, bytes)) = native.translate(header, ops, &block.offsets(), hot) else {
-            // One that does not fit into an empty part never does.
-            if !native.part_is_empty() {
-                self.code.want_room();
-                // SAFETY: as above.
-                unsafe { (*opening).imm = 0 };
+        for header in self.code.with_followers(header) {
+            if !self.give_native(header, self.code.all_hot) {
+                // One that does not fit into an empty part never does.
+                if self.code.native.as_ref().is_some_and(|native| !native.part_is_empty()) {
+                    self.code.want_room();
+                    // SAFETY: as above.
+                    unsafe { (*opening).imm = 0 };
+                }
+                break;
             }
-            return;
-        };
-        (block.native, block.hot) = (Some(entry), hot);
-        // SAFETY: as above.
-        unsafe { (*opening).code = Op::Native {}.code() };
-        self.note_native(header, bytes, started);
+        }
         if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
             self.make_region(bus, header);
         }
     }
 
-    /// Makes native code of a block once more, as of one that is run very often.
-    pub(super) fn make_hot(&mut self, header: *const Header) {
+    /// Makes native code of a block, or makes it once more where it has some. `hot`: as of one that is run very often. `false`: there is no
+    /// room.
+    pub(super) fn give_native(&mut self, header: *const Header, hot: bool) -> bool {
         let started = Instant::now();
-        let Cache { native: Some(native), blocks, .. } = &mut self.code else { return };
+        let Cache { native: Some(native), blocks, .. } = &mut self.code else { return false };
         // SAFETY: the caller's block lives.
         let (block, ops) = unsafe {
             let block = &mut blocks[(*header).number as usize];
             let ops = block.lifted();
             (block, ops)
         };
-        // Where there is no room the code that it has does as well.
-        let Some((entry, bytes)) = native.translate(header, ops, &block.offsets(), true) else { return };
+        let Some((entry, bytes)) = native.translate(header, ops, &block.places, hot) else { return false };
         block.lead_to(native, entry);
-        block.hot = true;
-        self.code.stats.hot_blocks += 1;
+        block.hot = hot;
+        // SAFETY: it is the block's first op.
+        unsafe { (*Header::code(header).cast_mut()).code = Op::Native {}.code() };
         self.note_native(header, bytes, started);
+        true
     }
 
     /// Writes down that a block has native code since just now.

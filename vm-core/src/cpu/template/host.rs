@@ -3,10 +3,13 @@
 //! Behind the code, within reach of its displacements, lies plain data. Pages cost nothing until they are used.
 //!
 //! Both are in huge pages where the host can do that: a compiler's code comes to tens of megabytes, and the host's TLB for code has room
-//! for a few hundred small pages.
+//! for a few hundred small pages. To clear one takes the host milliseconds where it has never had that memory before, so a thread of its
+//! own does it, before the page is reached.
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -20,7 +23,10 @@ pub(super) const DATA_BYTES: usize = 256 << 20;
 const DATA: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
-const _: () = assert!(CODE_BYTES / HUGE <= u64::BITS as usize);
+/// Huge pages of code and data.
+const PAGES: usize = (CODE_BYTES + DATA_BYTES) / HUGE;
+/// What is made of a few bytes needs no huge page.
+const FEW: usize = 64 << 10;
 
 /// The mappings.
 pub(super) struct CodeMemory {
@@ -28,8 +34,24 @@ pub(super) struct CodeMemory {
     base: *mut u8,
     /// The code's other address.
     write: *mut u8,
-    /// Which huge pages' worth of code memory have been written to.
-    touched: u64,
+    /// Which huge pages have been asked for,
+    asked: [bool; PAGES],
+    /// and who is.
+    helper: Option<Helper>,
+}
+
+/// Who makes huge pages.
+struct Helper {
+    wanted: Sender<Wanted>,
+    thread: JoinHandle<()>,
+}
+
+/// A huge page that will be needed.
+struct Wanted {
+    /// The host address at which it is written.
+    start: usize,
+    /// It is shared memory.
+    shared: bool,
 }
 
 // SAFETY: the mappings belong to this value alone.
@@ -47,7 +69,7 @@ impl CodeMemory {
         // SAFETY: new mappings, inside of others that nobody uses yet.
         unsafe {
             let base = map_aligned(CODE_BYTES + DATA_BYTES).map_err(refused)?;
-            let mut memory = Self { base: base.cast(), write: ptr::null_mut(), touched: 0 };
+            let mut memory = Self { base: base.cast(), write: ptr::null_mut(), asked: [false; PAGES], helper: None };
             let code = ProtFlags::READ | ProtFlags::EXEC;
             mmap(base, CODE_BYTES, code, MapFlags::SHARED | MapFlags::FIXED, &file, 0).map_err(refused)?;
             let write = map_aligned(CODE_BYTES).map_err(refused)?;
@@ -73,23 +95,54 @@ impl CodeMemory {
         let len = code.len().min(CODE_BYTES.saturating_sub(offset));
         // SAFETY: so many bytes are left in the writable mapping.
         unsafe { self.write.add(offset.min(CODE_BYTES)).copy_from_nonoverlapping(code.as_ptr(), len) };
-        if len > 0 {
-            self.touch(offset / HUGE);
-            self.touch((offset + len - 1) / HUGE);
+    }
+
+    /// Code (from 0) and data (behind it) is filled up to this offset: the huge page there and the next one will be needed.
+    pub fn filled_to(&mut self, offset: usize) {
+        if offset % HUGE >= FEW {
+            self.want(offset / HUGE);
+            self.want(offset / HUGE + 1);
         }
     }
 
-    /// Makes one huge page of many small ones when the first of them has just been written to: Linux (from 6.1 on) gives shared memory
-    /// none otherwise, as it is mostly set up.
-    fn touch(&mut self, page: usize) {
-        let bit = 1 << page;
-        if self.touched & bit != 0 {
-            return;
+    /// The same where it is filled downwards.
+    pub fn filled_down_to(&mut self, offset: usize) {
+        if offset % HUGE <= HUGE - FEW {
+            self.want(offset / HUGE);
+            self.want((offset / HUGE).saturating_sub(1));
         }
-        self.touched |= bit;
-        for mapping in [self.write, self.base] {
-            // SAFETY: the page lies in the mapping.
-            unsafe { advise(mapping.add(page * HUGE), HUGE, libc::MADV_COLLAPSE) };
+    }
+
+    /// Asks for a huge page. Where nobody can be asked all works, slower.
+    fn want(&mut self, page: usize) {
+        let Some(asked) = self.asked.get_mut(page).filter(|asked| !**asked) else { return };
+        *asked = true;
+        let shared = page < CODE_BYTES / HUGE;
+        let start = if shared { self.write } else { self.base }.wrapping_add(page * HUGE).addr();
+        if self.helper.is_none() {
+            let (wanted, orders) = channel();
+            let thread = Builder::new().name("hako code".into()).spawn(move || prepare(&orders));
+            self.helper = thread.ok().map(|thread| Helper { wanted, thread });
+        }
+        if let Some(Helper { wanted, .. }) = &self.helper {
+            let _ = wanted.send(Wanted { start, shared });
+        }
+    }
+}
+
+/// Makes huge pages until nobody will want any.
+fn prepare(orders: &Receiver<Wanted>) {
+    for Wanted { start, shared } in orders {
+        let start = ptr::without_provenance_mut(start);
+        // SAFETY: the mappings stay until this thread has ended, and what they hold stays as it is.
+        unsafe {
+            if shared {
+                // Linux (from 6.1 on) makes one of small pages that are there; as it is mostly set up shared memory has none otherwise.
+                advise(start, 1, libc::MADV_POPULATE_WRITE);
+                advise(start, HUGE, libc::MADV_COLLAPSE);
+            } else {
+                advise(start, HUGE, libc::MADV_POPULATE_WRITE);
+            }
         }
     }
 }
@@ -122,6 +175,10 @@ unsafe fn advise(start: *mut u8, bytes: usize, advice: libc::c_int) {
 
 impl Drop for CodeMemory {
     fn drop(&mut self) {
+        if let Some(Helper { wanted, thread }) = self.helper.take() {
+            drop(wanted);
+            let _ = thread.join();
+        }
         // SAFETY: the mappings were made by `new` with these lengths, and code that runs borrows the processor that owns them.
         unsafe {
             let _ = munmap(self.base.cast::<c_void>(), CODE_BYTES + DATA_BYTES);

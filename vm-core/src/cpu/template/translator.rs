@@ -9,7 +9,7 @@ use super::group::Groups;
 use super::memory::{Linear, OTHER, SITE_BYTES};
 use super::stubs::{SPAN, Stubs, USED_UP};
 use super::{CodePlace, Data, Way};
-use crate::cpu::block::{Header, Link};
+use crate::cpu::block::{Header, Link, Place};
 use crate::cpu::flags::ARITHMETIC;
 use crate::cpu::lift::Mode;
 use crate::cpu::pass::FlagLives;
@@ -125,8 +125,8 @@ pub(super) struct Translator<'a> {
     /// The op that is translated.
     pub index: usize,
     pub known: Known,
-    /// Offsets of the instructions from the start of the block.
-    offsets: &'a [u16],
+    /// Of the instructions.
+    places: &'a [Place],
     /// Where code memory begins.
     pub code: u64,
     /// Code is flat: an offset is a linear address.
@@ -161,7 +161,7 @@ impl<'a> Translator<'a> {
         header: *const Header,
         ops: &'a [Uop],
         lives: &'a [FlagLives],
-        offsets: &'a [u16],
+        places: &'a [Place],
         hot: bool,
     ) -> Option<u64> {
         let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
@@ -183,7 +183,7 @@ impl<'a> Translator<'a> {
             strange_floats: false,
             index: 0,
             known: Known::default(),
-            offsets,
+            places,
             code,
             flat_code: Mode::from_key(block.mode).flat_code(),
             relative: Mode::from_key(block.mode).is_relative(),
@@ -277,7 +277,7 @@ impl<'a> Translator<'a> {
 
     /// Offset in CS of an op's instruction, less the origin.
     pub fn eip_of(&self, uop: &Uop) -> u32 {
-        let offset = self.offsets.get(usize::from(uop.y)).copied().unwrap_or_default();
+        let offset = self.places.get(usize::from(uop.y)).map_or(0, |place| place.offset);
         self.header.eip.wrapping_add(u32::from(offset))
     }
 
