@@ -29,7 +29,7 @@ mod x87;
 pub(super) use run::{Run, enter, left};
 
 use control::JUMPS;
-use emitter::Assembler;
+use emitter::{Assembler, Fixup};
 use group::Groups;
 use host::{CODE_BYTES, CodeMemory, DATA_BYTES};
 use stubs::Stubs;
@@ -165,6 +165,7 @@ pub(super) struct Native {
     data: Data,
     tables: Vec<Table>,
     cold: Vec<Cold>,
+    calls: Vec<Fixup>,
     groups: Groups,
     lives: Vec<FlagLives>,
 }
@@ -200,6 +201,7 @@ impl Native {
             data,
             tables: Vec::new(),
             cold: Vec::new(),
+            calls: Vec::new(),
             groups: Groups::default(),
             lives: Vec::new(),
         };
@@ -285,12 +287,18 @@ impl Native {
         Some(())
     }
 
-    fn translate_with_groups(&mut self, header: *const Header, ops: &[Uop], places: &[Place], hot: bool) -> Option<u64> {
+    fn translate_with_groups(
+        &mut self,
+        header: *const Header,
+        ops: &[Uop],
+        places: &[Place],
+        hot: bool,
+    ) -> Option<u64> {
         let code = self.memory.code();
         self.asm.start(code + self.used as u64);
         let rare = code + self.rare as u64;
-        let Self { asm, data, stubs, cold, groups, lives, .. } = self;
-        let parts = Parts { asm, data, stubs, cold, groups, code, rare };
+        let Self { asm, data, stubs, cold, calls, groups, lives, .. } = self;
+        let parts = Parts { asm, data, stubs, cold, calls, groups, code, rare };
         Translator::translate(parts, header, ops, lives, places, hot)
     }
 

@@ -61,8 +61,7 @@ impl Cpu {
         }
         match clock.found(number) {
             // It may have been found before, and another in its place since.
-            // Where there is no room the code that it has does as well.
-            HOT if !block.hot => self.code.stats.hot_blocks += u64::from(self.give_native(header, true)),
+            HOT if !block.hot => self.make_hot(header),
             REGION if regions.as_ref().is_some_and(|regions| !regions.at_once()) => self.make_region(bus, header),
             _ => {}
         }

@@ -18,6 +18,8 @@ use crate::cpu::{Cpu, pass};
 pub(in crate::cpu) const MAX_INSTRUCTIONS: usize = 48;
 /// Blocks that are made native code of at a time, at most.
 const FOLLOWERS: usize = 8;
+/// Slots that a header takes.
+const HEADER_SLOTS: usize = size_of::<Header>() / size_of::<Slot>();
 /// Bytes of code in a block, at most.
 const MAX_BYTES: usize = 400;
 
@@ -26,6 +28,12 @@ enum Outcome {
     Done(*const Header),
     /// The first instruction crosses the page, or is too long, or beyond the limit of CS.
     Careful,
+}
+
+/// A block, and its offset in CS.
+struct Found {
+    header: *const Header,
+    eip: u32,
 }
 
 /// What is known of a block whose ops were just lifted.
@@ -62,7 +70,7 @@ impl Cache {
         if opened {
             self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
         }
-        let lifted = 2 + self.fused.len() + links;
+        let lifted = HEADER_SLOTS + self.fused.len() + links;
         let kept = if opened { self.lifted.ops.len() } else { 0 };
         let slots = lifted + kept;
         let number = self.free.pop().unwrap_or(self.blocks.len() as u32);
@@ -162,26 +170,27 @@ impl Cache {
         header
     }
 
-    /// A block that lives, and some that it leads to and that are half as often entered: what makes native code of one is warm in the
-    /// host's caches for the next. None where it does not live.
-    fn with_followers(&self, header: *const Header) -> Vec<*const Header> {
+    /// A block that lives, at `eip` in CS, and some that it leads to and that are entered at least half as often: what makes native code of
+    /// one is warm in the host's caches for the next.
+    fn with_followers(&self, header: *const Header, eip: u32) -> Vec<Found> {
         let mut found = Vec::with_capacity(FOLLOWERS);
-        if self.alive(header) {
-            found.push(header);
-        }
+        found.push(Found { header, eip });
         let mut next = 0;
-        while next < found.len() && found.len() < FOLLOWERS {
+        while next < found.len() {
+            let Found { header, eip } = found[next];
             let mut slot = 0;
             // SAFETY: a block that lives is in memory, with its links, which lead to blocks that live.
             unsafe {
-                let header = found[next];
                 let code = Header::code(header);
-                while slot + 2 < usize::from((*header).lifted) {
+                let origin = eip.wrapping_sub((*header).eip);
+                while slot + HEADER_SLOTS < usize::from((*header).lifted) {
                     let links = link_count((*code.add(slot)).op());
                     for link in slot + 1..=slot + links {
-                        let target = (*code.add(link).cast::<Link>()).target;
-                        if !target.is_null() && self.is_warm(target) && !found.contains(&target) {
-                            found.push(target);
+                        let Link { target, eip, .. } = *code.add(link).cast::<Link>();
+                        let new =
+                            !target.is_null() && self.is_warm(target) && !found.iter().any(|one| one.header == target);
+                        if new && found.len() < FOLLOWERS {
+                            found.push(Found { header: target, eip: origin.wrapping_add(eip) });
                         }
                     }
                     slot += 1 + links;
@@ -189,7 +198,6 @@ impl Cache {
             }
             next += 1;
         }
-        found.truncate(FOLLOWERS);
         found
     }
 
@@ -262,10 +270,17 @@ impl Cpu {
         }
         let opening = Header::code(header).cast_mut();
         // Where the block has died since it is interpreted on.
-        // SAFETY: the block that ran is in memory until its part is emptied, which happens later.
-        unsafe { (*opening).imm = u32::MAX };
-        for header in self.code.with_followers(header) {
-            if !self.give_native(header, self.code.all_hot) {
+        // SAFETY: the block that ran is in memory until its part is emptied, which happens later; its first op opens it.
+        let eip = unsafe {
+            (*opening).imm = u32::MAX;
+            (*header).eip
+        };
+        if !self.code.alive(header) {
+            return;
+        }
+        let started = Instant::now();
+        for Found { header, eip } in self.code.with_followers(header, self.exec.absolute(eip)) {
+            if !self.give_native(header, eip, self.code.all_hot) {
                 // One that does not fit into an empty part never does.
                 if self.code.native.as_ref().is_some_and(|native| !native.part_is_empty()) {
                     self.code.want_room();
@@ -275,47 +290,45 @@ impl Cpu {
                 break;
             }
         }
+        self.code.stats.native_nanos += started.elapsed().as_nanos() as u64;
         if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
             self.make_region(bus, header);
         }
     }
 
-    /// Makes native code of a block, or makes it once more where it has some. `hot`: as of one that is run very often. `false`: there is no
-    /// room.
-    pub(super) fn give_native(&mut self, header: *const Header, hot: bool) -> bool {
+    /// Makes native code once more of the block that is to run next, as of one that is run very often.
+    pub(super) fn make_hot(&mut self, header: *const Header) {
         let started = Instant::now();
-        let Cache { native: Some(native), blocks, .. } = &mut self.code else { return false };
         // SAFETY: the caller's block lives.
-        let (block, ops) = unsafe {
-            let block = &mut blocks[(*header).number as usize];
-            let ops = block.lifted();
-            (block, ops)
-        };
-        let Some((entry, bytes)) = native.translate(header, ops, &block.places, hot) else { return false };
-        block.lead_to(native, entry);
-        block.hot = hot;
-        // SAFETY: it is the block's first op.
-        unsafe { (*Header::code(header).cast_mut()).code = Op::Native {}.code() };
-        self.note_native(header, bytes, started);
-        true
+        let eip = self.exec.absolute(unsafe { (*header).eip });
+        // Where there is no room the code that it has does as well.
+        self.code.stats.hot_blocks += u64::from(self.give_native(header, eip, true));
+        self.code.stats.native_nanos += started.elapsed().as_nanos() as u64;
     }
 
-    /// Writes down that a block has native code since just now.
-    fn note_native(&mut self, header: *const Header, bytes: usize, started: Instant) {
-        // SAFETY: the caller's block is in memory.
-        let Header { eip, count, number, .. } = unsafe { *header };
-        let eip = self.exec.absolute(eip);
-        let Cache { native: Some(native), blocks, log, stats, part, .. } = &mut self.code else { return };
+    /// Makes native code of a block that lives, or makes it once more; `false`: there is no room. `hot`: as of one that is run very often.
+    fn give_native(&mut self, header: *const Header, eip: u32, hot: bool) -> bool {
+        let Cache { native: Some(native), blocks, log, stats, part, .. } = &mut self.code else { return false };
+        // SAFETY: the caller's block lives.
+        let Header { count, number, .. } = unsafe { *header };
+        let block = &mut blocks[number as usize];
+        // SAFETY: as above.
+        let ops = unsafe { block.lifted() };
+        let Some((entry, bytes)) = native.translate(header, ops, &block.places, hot) else { return false };
         if log.wants(eip) {
             for (at, code) in native.last_code() {
                 log.native(eip, at, code);
             }
         }
-        blocks[number as usize].parts |= 1 << *part;
+        block.lead_to(native, entry);
+        block.hot = hot;
+        block.parts |= 1 << *part;
+        // SAFETY: the block's first op opens it.
+        unsafe { (*Header::code(header).cast_mut()).code = Op::Native {}.code() };
         stats.native_blocks += 1;
         stats.native_instructions += u64::from(count);
         stats.native_bytes += bytes as u64;
-        stats.native_nanos += started.elapsed().as_nanos() as u64;
+        true
     }
 
     /// The block at `rip` in this mode.

@@ -594,8 +594,13 @@ impl Assembler {
 
     /// Here is where that jump leads.
     pub fn bind(&mut self, fixup: Fixup) {
+        self.bind_to(fixup, self.here());
+    }
+
+    /// That jump leads to a host address within 2 GiB.
+    pub fn bind_to(&mut self, fixup: Fixup, target: u64) {
         let at = fixup.0 as usize;
-        let distance = self.here().wrapping_sub(self.address_of(fixup) + 4) as u32;
+        let distance = target.wrapping_sub(self.address_of(fixup) + 4) as u32;
         if let Some(place) = self.bytes.get_mut(at..at + 4) {
             place.copy_from_slice(&distance.to_le_bytes());
         }

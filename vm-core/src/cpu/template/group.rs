@@ -13,6 +13,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::emitter::Mem;
 use super::memory::store_of;
+use super::translator::{Finish, Known};
 use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{
     Alu, Ea, Extend, Flag, FlagOp, Form, Guarded, MulDiv, Op, RAX, RDX, RSP, Shift, Size, Uop, ZERO,
@@ -24,7 +25,7 @@ const FURTHEST: i32 = 512;
 const PAGES: usize = 4;
 
 /// Some accesses, and what is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
     /// The register's slot; [`ZERO`] where the page is known.
     pub base: u8,
@@ -43,8 +44,10 @@ pub(super) struct Group {
     count: usize,
     /// Where the addend stands, once there is a check.
     pub addend: Option<Mem>,
-    /// Number of its [`Cold`](super::translator::Cold) entry, while that does not know its end.
-    pub open: Option<usize>,
+    /// What is known at the first access,
+    pub start: Known,
+    /// and where the last op has been translated.
+    pub finish: Option<Finish>,
 }
 
 /// The groups of a block.
@@ -53,6 +56,8 @@ pub(super) struct Groups {
     /// Those of the ops, by number.
     of: Vec<Option<u16>>,
     pub all: Vec<Group>,
+    /// The numbers that they have in the end; one access is no group.
+    numbers: Vec<Option<u16>>,
 }
 
 /// A group that may go on, and how far its register has moved since its first access.
@@ -206,6 +211,7 @@ impl Groups {
         self.of.resize(ops.len(), None);
         let mut open: [Option<Open>; 8] = [None; 8];
         let mut pages: [Option<usize>; PAGES] = [None; PAGES];
+        let mut any = false;
         let mut bounds = Bounds::NONE;
         // Stores that belong to a load, and have no check of their own.
         let mut paired = None;
@@ -221,7 +227,12 @@ impl Groups {
                 } else if let Some(disp) = near(uop, ea) {
                     let open = &mut open[usize::from(uop.a >> 3)];
                     self.add(open, index..=last, (uop.a, disp, size.bytes(), write));
+                    any = true;
                 }
+            }
+            // Nothing of what an op does matters to a group that is not open.
+            if !any && !hot {
+                continue;
             }
             let changes = changes(uop);
             if hot {
@@ -234,7 +245,7 @@ impl Groups {
                 continue;
             }
             let Some(registers) = changes else {
-                (open, pages) = ([None; 8], [None; PAGES]);
+                (open, pages, any) = ([None; 8], [None; PAGES], false);
                 continue;
             };
             for (number, group) in open.iter_mut().enumerate() {
@@ -243,21 +254,32 @@ impl Groups {
                 }
             }
         }
-        for number in &mut self.of {
-            if number.is_some_and(|number| self.all[usize::from(number)].count < 2) {
-                *number = None;
-            }
-        }
+        self.drop_single();
         // They stand in the order of their first accesses.
         for number in 0..self.all.len() {
             let mut end = self.all[number].last;
             for later in &self.all[number + 1..] {
-                if later.first <= end && later.count > 1 {
+                if later.first <= end {
                     end = end.max(later.last);
                 }
             }
             self.all[number].end = end;
         }
+    }
+
+    /// Drops those of one access.
+    fn drop_single(&mut self) {
+        self.numbers.clear();
+        let mut left = 0;
+        for group in &self.all {
+            let stays = group.count > 1;
+            self.numbers.push(stays.then_some(left));
+            left += u16::from(stays);
+        }
+        for number in &mut self.of {
+            *number = number.and_then(|number| self.numbers[usize::from(number)]);
+        }
+        self.all.retain(|group| group.count > 1);
     }
 
     /// Adds an access, made by these ops, to the group that is open for it, or opens one.
@@ -309,7 +331,19 @@ impl Groups {
         let (first, last) = (*ops.start(), *ops.end());
         let number = self.all.len();
         let Range { start: low, end: high } = bytes;
-        self.all.push(Group { base, first, last, end: last, low, high, write, count: 1, addend: None, open: None });
+        self.all.push(Group {
+            base,
+            first,
+            last,
+            end: last,
+            low,
+            high,
+            write,
+            count: 1,
+            addend: None,
+            start: Known::default(),
+            finish: None,
+        });
         self.of[first] = Some(number as u16);
         number
     }

@@ -143,7 +143,7 @@ impl Translator<'_> {
 
     /// Checks all accesses of a group.
     pub fn begin_group(&mut self, number: usize) {
-        let Group { base, first, low, high, write, .. } = self.groups.all[number];
+        let Group { base, low, high, write, .. } = self.groups.all[number];
         let bytes = (high - low) as u32;
         let linear = if let Place::Reg(reg) = place(base) {
             Linear { reg, disp: low }
@@ -166,9 +166,9 @@ impl Translator<'_> {
         };
         self.host_flags_gone();
         let group = &mut self.groups.all[number];
-        (group.addend, group.open) = (Some(addend), Some(self.cold.len()));
-        let (start, resume) = (self.known, self.asm.here());
-        self.cold.push(Cold::Group { miss, linear, site, bytes, write, resume, first, start, end: None });
+        (group.addend, group.start) = (Some(addend), self.known);
+        let resume = self.asm.here();
+        self.cold.push(Cold::Group { miss, linear, site, bytes, write, resume, number });
     }
 
     pub fn load(&mut self, uop: &Uop, size: Size, ea: Ea) -> bool {

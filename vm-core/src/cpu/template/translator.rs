@@ -5,7 +5,7 @@
 
 use super::emitter::{Assembler, Fixup, Group1, Mem, Reg, SLACK};
 use super::flags::{Debt, FlagState};
-use super::group::Groups;
+use super::group::{Group, Groups};
 use super::memory::{Linear, OTHER, SITE_BYTES};
 use super::stubs::{SPAN, Stubs, USED_UP};
 use super::{CodePlace, Data, Way};
@@ -43,10 +43,7 @@ pub(super) enum Cold {
         bytes: u32,
         write: bool,
         resume: u64,
-        /// Where its ops begin, and what is known there;
-        first: usize,
-        start: Known,
-        end: Option<End>,
+        number: usize,
     },
     /// What a string instruction reads or writes is not in the page that its site knows. R14 has the bytes, a page at most.
     Run { miss: Fixup, index: Reg, site: u64, write: bool, again: u64, aside: Aside },
@@ -86,9 +83,9 @@ pub(super) struct Aside {
     pub floats: bool,
 }
 
-/// The end of a group: its last op, where it goes on, and what is known there.
+/// Where the ops of a group, and of those that begin in it, are done: the last one, where it goes on, and what is known there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
+pub(super) struct Finish {
     last: usize,
     after: u64,
     known: Known,
@@ -136,7 +133,7 @@ pub(super) struct Translator<'a> {
     /// Calls the interpreter for the op whose number is in R11; it stands with what is rare, and until that begins
     thunk: u64,
     /// these are its calls.
-    calls: Vec<Fixup>,
+    calls: &'a mut Vec<Fixup>,
     header: Header,
     failed: bool,
 }
@@ -147,6 +144,7 @@ pub(super) struct Parts<'a> {
     pub data: &'a mut Data,
     pub stubs: &'a Stubs,
     pub cold: &'a mut Vec<Cold>,
+    pub calls: &'a mut Vec<Fixup>,
     pub groups: &'a mut Groups,
     /// Where code memory begins.
     pub code: u64,
@@ -164,8 +162,9 @@ impl<'a> Translator<'a> {
         places: &'a [Place],
         hot: bool,
     ) -> Option<u64> {
-        let Parts { asm, data, stubs, cold, groups, code, rare } = parts;
+        let Parts { asm, data, stubs, cold, calls, groups, code, rare } = parts;
         cold.clear();
+        calls.clear();
         // SAFETY: the block cache passes a block that lives.
         let block = unsafe { *header };
         let entry = asm.here();
@@ -188,7 +187,7 @@ impl<'a> Translator<'a> {
             flat_code: Mode::from_key(block.mode).flat_code(),
             relative: Mode::from_key(block.mode).is_relative(),
             thunk: 0,
-            calls: Vec::new(),
+            calls,
             header: block,
             failed: false,
         };
@@ -205,7 +204,7 @@ impl<'a> Translator<'a> {
         this.asm.bind(used_up);
         this.asm.mov_imm(Size::D, Reg::R11, USED_UP);
         this.thunk = this.asm.here();
-        for call in std::mem::take(&mut this.calls) {
+        for call in this.calls.drain(..) {
             this.asm.bind(call);
         }
         this.asm.mov_wide(Reg::R14, header.addr() as u64);
@@ -330,15 +329,12 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Writes down where groups end whose last op has been translated.
+    /// Writes down where groups are done whose last op has been translated.
     fn end_groups(&mut self) {
-        let (last, after, known) = (self.index, self.asm.here(), self.known);
+        let (last, known) = (self.index, self.known);
         for group in &mut self.groups.all {
-            if group.end <= last
-                && let Some(cold) = group.open.take()
-                && let Some(Cold::Group { end, .. }) = self.cold.get_mut(cold)
-            {
-                *end = Some(End { last, after, known });
+            if group.addend.is_some() && group.finish.is_none() && group.end <= last {
+                group.finish = Some(Finish { last, after: self.asm.here(), known });
             }
         }
     }
@@ -369,9 +365,10 @@ impl<'a> Translator<'a> {
     }
 
     /// The ops of a group, with a check for each access.
-    fn copy_of_group(&mut self, first: usize, start: Known, end: End) -> Option<()> {
-        self.copy(first, end.last, start)?;
-        let Known { flags, xmm, floats } = end.known;
+    fn copy_of_group(&mut self, number: usize) -> Option<()> {
+        let Group { first, start, finish, .. } = self.groups.all[number];
+        let Finish { last, after, known: Known { flags, xmm, floats } } = finish?;
+        self.copy(first, last, start)?;
         if floats && !self.known.floats {
             self.lend_again();
         }
@@ -387,7 +384,7 @@ impl<'a> Translator<'a> {
             self.failed |= flags.debt.is_none() && self.known.flags.debt.is_some();
         }
         self.failed |= flags.known.is_some() && flags.known != self.known.flags.known;
-        self.asm.jmp(end.after);
+        self.asm.jmp(after);
         Some(())
     }
 
@@ -526,7 +523,7 @@ impl<'a> Translator<'a> {
                     }
                     self.interpreted(aside);
                 }
-                Cold::Group { miss, linear, site, bytes, write, resume, first, start, end } => {
+                Cold::Group { miss, linear, site, bytes, write, resume, number } => {
                     self.asm.bind(miss);
                     if let Some(site) = site {
                         let wraps = self.address_of_miss(linear);
@@ -538,7 +535,7 @@ impl<'a> Translator<'a> {
                             self.asm.bind(wraps);
                         }
                     }
-                    self.copy_of_group(first, start, end?)?;
+                    self.copy_of_group(number)?;
                 }
                 Cold::Run { miss, index, site, write, again, aside } => {
                     self.asm.bind(miss);
@@ -591,9 +588,14 @@ impl<'a> Translator<'a> {
                     self.asm.jmp(self.stubs.moved);
                 }
                 Cold::Leave { jump, way } => {
-                    self.asm.bind(jump);
                     // SAFETY: `new_way` gives ways in the data memory.
-                    unsafe { (*way).stub = (self.asm.here() - self.code) as u32 };
+                    let stub = unsafe { &mut (*way).stub };
+                    if *stub != 0 {
+                        self.asm.bind_to(jump, self.code + u64::from(*stub));
+                        continue;
+                    }
+                    self.asm.bind(jump);
+                    *stub = (self.asm.here() - self.code) as u32;
                     self.asm.lea(Size::Q, Reg::R11, Mem::Near(way.addr() as u64));
                     self.asm.jmp(self.stubs.leave_way);
                 }
