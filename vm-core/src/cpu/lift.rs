@@ -21,7 +21,7 @@ use super::cpuid::CpuModel;
 use super::fault::Fault;
 use super::helper;
 use super::helper::operand::{address_bits, segment_of};
-use super::state::SegReg;
+use super::state::{SegReg, Segment};
 use super::uop::{AddressSize, Ea, Flag, FlagOp, Guarded, Op, Size, T0, TA, Uop, ZERO};
 use super::{Cpu, Flow, Helper};
 use crate::bus::Bus;
@@ -56,22 +56,10 @@ impl Mode {
     /// The mode of a processor now.
     #[inline]
     pub fn of(cpu: &Cpu) -> Self {
-        /// Rights of a segment that can be written: present, data, grows up, writable (DPL, accessed, AVL, G and B don't care).
-        const MASK: u16 = 0b1001_1110;
-        const DATA: u16 = 0b1001_0010;
-        const CODE_MASK: u16 = 0b1001_1010;
-        const READABLE_CODE: u16 = 0b1001_1010;
         let state = &cpu.state;
         let mut bits = 0;
         for seg in SegReg::ALL {
-            let segment = state.segment(seg);
-            let kind = if seg == SegReg::Cs {
-                segment.rights & CODE_MASK == READABLE_CODE
-            } else {
-                segment.rights & MASK == DATA
-            };
-            let flat = segment.base == 0 && segment.limit == u32::MAX && kind;
-            bits |= u32::from(flat) << seg as u32;
+            bits |= u32::from(is_flat(state.segment(seg), seg)) << seg as u32;
         }
         let set = |yes: bool, bit: u32| if yes { bit } else { 0 };
         let code = state.segment(SegReg::Cs);
@@ -146,6 +134,19 @@ impl Mode {
     fn flat_stack(self) -> bool {
         self.stack() == Size::D && self.flat(SegReg::Ss, true)
     }
+}
+
+/// Whether an access through a segment register that holds this needs no check and no base.
+#[inline]
+pub(super) fn is_flat(segment: &Segment, seg: SegReg) -> bool {
+    /// Rights of a segment that can be written: present, data, grows up, writable (DPL, accessed, AVL, G and B don't care).
+    const MASK: u16 = 0b1001_1110;
+    const DATA: u16 = 0b1001_0010;
+    const CODE_MASK: u16 = 0b1001_1010;
+    const READABLE_CODE: u16 = 0b1001_1010;
+    let kind =
+        if seg == SegReg::Cs { segment.rights & CODE_MASK == READABLE_CODE } else { segment.rights & MASK == DATA };
+    segment.base == 0 && segment.limit == u32::MAX && kind
 }
 
 /// Whether more instructions may follow in the block.

@@ -8,6 +8,7 @@ use crate::bus::{Bus, Width};
 use crate::cpu::fault::{Fault, Vector};
 use crate::cpu::flags;
 use crate::cpu::interrupt::{Event, Frame, Source};
+use crate::cpu::lift::is_flat;
 use crate::cpu::segment::{Descriptor, is_null, selector_error, system};
 use crate::cpu::state::{SegReg, Segment, cr4, gpr};
 use crate::cpu::task::Cause;
@@ -617,12 +618,11 @@ fn pop_all(cpu: &mut Cpu, bus: &mut dyn Bus, insn: &Instruction) -> Outcome {
     Ok(Flow::Next)
 }
 
-/// Loads a segment register other than CS; leaves the block where more than the base has changed.
+/// Loads a segment register other than CS; leaves the block where its mode has changed.
 fn load(cpu: &mut Cpu, bus: &mut dyn Bus, seg: SegReg, selector: u16) -> Outcome {
-    let before = *cpu.state.segment(seg);
+    let before = is_flat(cpu.state.segment(seg), seg);
     cpu.load_segment(bus, seg, selector)?;
-    let after = cpu.state.segment(seg);
-    let same = (before.limit, before.rights, before.base == 0) == (after.limit, after.rights, after.base == 0);
+    let same = before == is_flat(cpu.state.segment(seg), seg);
     Ok(if same && seg != SegReg::Ss { Flow::Next } else { Flow::Resync })
 }
 
