@@ -1,5 +1,6 @@
 //! From bytes to blocks: decoding, lifting, and putting the ops into memory; and native code of what runs often.
 
+use std::cmp::Reverse;
 use std::ptr;
 use std::time::Instant;
 
@@ -31,6 +32,7 @@ enum Outcome {
 }
 
 /// A block, and its offset in CS.
+#[derive(Clone, Copy)]
 struct Found {
     header: *const Header,
     eip: u32,
@@ -171,34 +173,44 @@ impl Cache {
     }
 
     /// A block that lives, at `eip` in CS, and some that it leads to and that are entered at least half as often: what makes native code of
-    /// one is warm in the host's caches for the next.
+    /// one is warm in the host's caches for the next, and what runs together stands together. Behind each comes what it leads to most often.
     fn with_followers(&self, header: *const Header, eip: u32) -> Vec<Found> {
-        let mut found = Vec::with_capacity(FOLLOWERS);
-        found.push(Found { header, eip });
-        let mut next = 0;
-        while next < found.len() {
-            let Found { header, eip } = found[next];
-            let mut slot = 0;
-            // SAFETY: a block that lives is in memory, with its links, which lead to blocks that live.
-            unsafe {
-                let code = Header::code(header);
-                let origin = eip.wrapping_sub((*header).eip);
-                while slot + HEADER_SLOTS < usize::from((*header).lifted) {
-                    let links = link_count((*code.add(slot)).op());
-                    for link in slot + 1..=slot + links {
-                        let Link { target, eip, .. } = *code.add(link).cast::<Link>();
-                        let new =
-                            !target.is_null() && self.is_warm(target) && !found.iter().any(|one| one.header == target);
-                        if new && found.len() < FOLLOWERS {
-                            found.push(Found { header: target, eip: origin.wrapping_add(eip) });
-                        }
-                    }
-                    slot += 1 + links;
-                }
+        let mut found: Vec<Found> = Vec::with_capacity(FOLLOWERS);
+        let mut open = vec![Found { header, eip }];
+        while let Some(one) = open.pop() {
+            if found.iter().any(|other| other.header == one.header) {
+                continue;
             }
-            next += 1;
+            found.push(one);
+            if found.len() == FOLLOWERS {
+                break;
+            }
+            let first = open.len();
+            self.add_followers(one, &mut open);
+            // SAFETY: blocks that live are in memory.
+            open[first..].sort_by_key(|one| Reverse(unsafe { (*Header::code(one.header)).imm }));
         }
         found
+    }
+
+    /// Adds the blocks that one which lives leads to, and that are half way to native code.
+    fn add_followers(&self, Found { header, eip }: Found, found: &mut Vec<Found>) {
+        let mut slot = 0;
+        // SAFETY: a block that lives is in memory, with its links, which lead to blocks that live.
+        unsafe {
+            let code = Header::code(header);
+            let origin = eip.wrapping_sub((*header).eip);
+            while slot + HEADER_SLOTS < usize::from((*header).lifted) {
+                let links = link_count((*code.add(slot)).op());
+                for link in slot + 1..=slot + links {
+                    let Link { target, eip, .. } = *code.add(link).cast::<Link>();
+                    if !target.is_null() && self.is_warm(target) {
+                        found.push(Found { header: target, eip: origin.wrapping_add(eip) });
+                    }
+                }
+                slot += 1 + links;
+            }
+        }
     }
 
     /// Whether a block that lives has no native code, and is half way there.
