@@ -73,7 +73,7 @@ impl Cache {
             self.fused.insert(0, Uop::new(Op::Enter {}).imm(self.threshold));
         }
         let lifted = HEADER_SLOTS + self.fused.len() + links;
-        let kept = if opened { self.lifted.ops.len() } else { 0 };
+        let kept = if opened && self.native.is_some() { self.lifted.ops.len() } else { 0 };
         let slots = lifted + kept;
         let number = self.free.pop().unwrap_or(self.blocks.len() as u32);
         self.arena[self.part].blocks += 1;
