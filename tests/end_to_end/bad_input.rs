@@ -35,6 +35,8 @@ fn a_second_machine_is_refused_a_disk_that_is_in_use() {
     let folder = Folder::new("twice");
     let image = folder.write("disk.img", &vec![0; 1 << 20]);
     let mut guest = Guest::start_in(folder, &["-m", "16", "-hda", word(&image)]);
+    // On a busy host the second process may be the first to look at the disk.
+    guest.wait_for("SeaBIOS");
     let (code, _, errors) = run_to_end(&["run", "-display", "none", "-m", "16", "-hda", word(&image)]);
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains(word(&image)), "{errors}");
