@@ -55,6 +55,8 @@ else
     echo "== lints: not checked, there is no clippy"
 fi
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+step "without windows and native code" \
+    cargo check --release --locked --package hako --no-default-features --bin hako
 # Tests of guests share two processors with nobody; more than two at once only make each other late.
 if [ -n "$long" ]; then
     HAKO_LONG=1
@@ -62,8 +64,6 @@ if [ -n "$long" ]; then
 fi
 step "tests" cargo test --release --locked --workspace --no-fail-fast -- --test-threads 2
 if [ -n "$long" ]; then
-    step "without windows and native code" \
-        cargo check --release --locked --package hako --no-default-features --bin hako
     step "tests of the processor on aarch64" "$here/test-aarch64.sh"
 fi
 

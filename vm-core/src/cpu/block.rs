@@ -1,14 +1,17 @@
-//! The block cache: translated code by where it lies in physical memory. `making` makes blocks, `dropping` is their end.
+//! The block cache: translated code by where it lies in physical memory. `making` makes blocks, `native` gives them native code,
+//! `dropping` is their end.
 //!
 //! A block is a header and its micro-ops in one piece of an arena: as the interpreter runs them, with a branch's `Link`s to the blocks
-//! that follow behind it, and then as they were lifted, where native code may be made of them. Blocks die when their bytes are written: links to them are cut, and where a block that is running
-//! dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale). Memory comes back by age: it has [`PARTS`], of which one
-//! is filled, and where that is full the oldest is emptied and filled next, which happens between blocks only.
+//! that follow behind it, and then as they were lifted, where native code may be made of them. Blocks die when their bytes are written:
+//! links to them are cut, and where a block that is running dies, its next instruction becomes [`Op::Stale`](super::uop::Op::Stale).
+//! Memory comes back by age: it has [`PARTS`], of which one is filled, and where that is full the oldest is emptied and filled next,
+//! which happens between blocks only.
 
 mod clock;
 mod dropping;
 pub mod log;
 mod making;
+mod native;
 mod stats;
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 #![allow(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "it looks like what it stands in for")]
 
 use super::Cpu;
-use super::block::Header;
+use super::block::{Header, Place};
 use super::uop::Uop;
 use crate::bus::Bus;
 
@@ -55,7 +55,7 @@ impl Native {
     }
 
     /// Not called.
-    pub fn translate(&mut self, _: *const Header, _: &[Uop], _: &[u16], _: bool) -> Option<(u64, usize)> {
+    pub fn translate(&mut self, _: *const Header, _: &[Uop], _: &[Place], _: bool) -> Option<(u64, usize)> {
         match *self {}
     }
 
