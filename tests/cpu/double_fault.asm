@@ -11,8 +11,7 @@ start:
     mov byte [IDT + 13 * 8 + 5], 0x0e   ; #GP's gate is absent: #NP on the way makes #DF
     xor eax, eax
     mov es, ax
-    mov dword [resume], .a
-    mov dword [site], .a0
+    fault_at .a0, .a
     mov dword [IDT + 8 * 8], CODE0 << 16 | (double - $$ + 0x8000)
 .a0:
     mov eax, [es:0]
@@ -30,8 +29,7 @@ start:
     mov byte [IDT + 13 * 8 + 5], 0x8e
     mov word [IDT + 13 * 8 + 4], 0x8e00
     mov word [IDT + 6 * 8 + 2], 0x68
-    mov dword [resume], .c
-    mov dword [site], .c0
+    fault_at .c0, .c
 .c0:
     ud2                                 ; its gate leads to a selector beyond the GDT
 .c:

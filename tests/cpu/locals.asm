@@ -103,8 +103,7 @@ start:
     mov dword [0x31000], 0
     mov esp, 0x31008
     mov eax, 0x55
-    mov dword [resume], .after
-    mov dword [site], .third
+    fault_at .third, .after
     push eax
     push eax
 .third:

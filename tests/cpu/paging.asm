@@ -81,8 +81,7 @@ start:
     mov ecx, esp
     mov dword [TABLE + 0x2f * 4], 0
     invlpg [0x2f000]
-    mov dword [resume], .popped
-    mov dword [site], .push
+    fault_at .push, .popped
     ; The handler needs a stack that is there: let level 3 push.
     user
     mov esp, 0x30000

@@ -22,8 +22,7 @@ start:
     mov ebp, esp
     print "push: "
     mov esp, 0x40000
-    mov dword [resume], .a
-    mov dword [site], .a0
+    fault_at .a0, .a
 .a0:
     push eax
 .a:
@@ -33,8 +32,7 @@ start:
     print "pop: "
     mov dword [0x20000], 0x77
     mov ebx, esp
-    mov dword [resume], .b
-    mov dword [site], .b0
+    fault_at .b0, .b
     mov esp, 0x20000
 .b0:
     pop dword [0x30000]
@@ -66,8 +64,7 @@ start:
     line
     print "call: "
     mov ebx, esp
-    mov dword [resume], .c
-    mov dword [site], .c0
+    fault_at .c0, .c
     mov esp, 0x40000
 .c0:
     call .c
@@ -76,8 +73,7 @@ start:
     line
     print "pusha: "
     mov ebx, esp
-    mov dword [resume], .d
-    mov dword [site], .d0
+    fault_at .d0, .d
     mov esp, 0x40010
 .d0:
     pushad
@@ -88,8 +84,7 @@ start:
     print "enter: "
     mov ebx, esp
     mov ebp, 0x11111111
-    mov dword [resume], .e
-    mov dword [site], .e0
+    fault_at .e0, .e
     mov esp, 0x40000
 .e0:
     enter 8, 0
@@ -101,8 +96,7 @@ start:
     print "leave: "
     mov ebx, esp
     mov ebp, 0x30000
-    mov dword [resume], .f
-    mov dword [site], .f0
+    fault_at .f0, .f
     mov esp, 0x50000
 .f0:
     leave

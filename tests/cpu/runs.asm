@@ -124,8 +124,7 @@ start:
     mov esi, 0x20000
     mov edi, 0x40fec
     mov ecx, 8
-    mov dword [resume], .faulted
-    mov dword [site], .move
+    fault_at .move, .faulted
 .move:
     rep movsd
 .faulted:

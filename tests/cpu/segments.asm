@@ -27,8 +27,7 @@
 %%again:
     mov eax, %2
     mov edx, %3
-    mov dword [resume], %%after
-    mov dword [site], %%here
+    fault_at %%here, %%after
     jmp %%now
 %%now:
     mov es, ax

@@ -78,7 +78,7 @@ pub(super) struct Header {
     pub number: u32,
     /// Not zero: no link may be tied to it, for its bytes are compared each time.
     loose: u16,
-    /// Slots from the header to the ops as they were lifted; 0: they are not there.
+    /// Slots from the header to the end of its code, where the ops as they were lifted stand, if they are kept.
     pub lifted: u16,
 }
 

@@ -23,8 +23,8 @@ struct Found {
 }
 
 impl Cache {
-    /// A block that lives, at `eip` in CS, and some that it leads to and that are entered at least half as often: what makes native code of
-    /// one is warm in the host's caches for the next, and what runs together stands together. Behind each comes what it leads to most often.
+    /// A block that lives, at `eip` in CS, and some that it leads to and that are half way to native code; behind each comes what it leads to
+    /// most often.
     fn with_followers(&self, header: *const Header, eip: u32) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::with_capacity(FOLLOWERS);
         let mut open = vec![Found { header, eip }];
