@@ -36,8 +36,10 @@ pub(super) const PARTS: usize = 8;
 const CHUNK: usize = 1 << 16;
 /// Entries of the quick table.
 const QUICK: usize = 1 << 15;
-/// How often a block is interpreted before it becomes native code.
-const HOT: u32 = 24;
+/// How often a block is interpreted before it waits for native code: it is warm.
+const WARM: u32 = 24;
+/// How often one that waits is interpreted before it is hot, and all that wait get native code.
+const PATIENCE: u32 = 72;
 /// How often it is before a region is made of it: compiling costs a hundred times as much.
 pub(super) const HOT_REGION: u32 = 1000;
 /// The longest instruction.
@@ -282,12 +284,16 @@ pub struct Cache {
     pub(super) log: log::CodeLog,
     /// Compiled regions, where the processor makes some.
     pub(super) regions: Option<Box<Regions>>,
+    /// Blocks that wait for native code.
+    waiting: Vec<native::Waiting>,
     /// What the clock finds running in native code.
     clock: clock::Clock,
     /// All native code is made as for blocks that are run very often.
     all_hot: bool,
-    /// How often the interpreter enters a block before that.
+    /// How often the interpreter enters a block before that waits for native code, or becomes a region,
     pub(super) threshold: u32,
+    /// and how often while it waits.
+    patience: u32,
     /// Counts.
     pub stats: CodeStats,
 }
@@ -319,9 +325,11 @@ impl Default for Cache {
             native: None,
             log: log::CodeLog::default(),
             regions: None,
+            waiting: Vec::new(),
             clock: clock::Clock::default(),
             all_hot: false,
-            threshold: HOT,
+            threshold: WARM,
+            patience: PATIENCE,
             stats: CodeStats::default(),
         }
     }
@@ -430,10 +438,10 @@ impl Cache {
         self.blocks[unsafe { (*header).number } as usize].native
     }
 
-    /// Sets how often a block is interpreted before native code is made of it, where any is made. For tests; what is in the
-    /// cache already keeps its count.
-    pub fn set_threshold(&mut self, entries: u32) {
-        self.threshold = entries;
+    /// Sets how often a block is interpreted before it waits for native code or a region is made of it, and how often while it waits. For
+    /// tests; what is in the cache already keeps its count.
+    pub fn set_threshold(&mut self, entries: u32, patience: u32) {
+        (self.threshold, self.patience) = (entries, patience);
     }
 
     /// Lets all native code be made as for blocks that are run very often. For tests, before anything runs.

@@ -162,6 +162,8 @@ pub(super) struct Native {
     used: usize,
     /// and what is rare of it, which stands behind all the rest: so what is not lies close together.
     rare: usize,
+    /// Counts blocks: memory is looked after each time that it begins anew.
+    kept: u8,
     data: Data,
     tables: Vec<Table>,
     cold: Vec<Cold>,
@@ -198,6 +200,7 @@ impl Native {
             touched: 0,
             used: 0,
             rare: 0,
+            kept: 0,
             data,
             tables: Vec::new(),
             cold: Vec::new(),
@@ -280,10 +283,13 @@ impl Native {
         self.memory.write(self.rare, seldom);
         self.used = (self.used + often.len() + 15) & !15;
         self.rare += seldom.len();
-        self.memory.filled_to(self.used);
-        self.memory.filled_to(self.rare);
-        self.memory.filled_to(CODE_BYTES + self.data.used);
-        self.memory.filled_down_to(CODE_BYTES + self.data.seldom);
+        self.kept = self.kept.wrapping_add(1);
+        if self.kept == 0 {
+            self.memory.filled_to(self.used);
+            self.memory.filled_to(self.rare);
+            self.memory.filled_to(CODE_BYTES + self.data.used);
+            self.memory.filled_down_to(CODE_BYTES + self.data.seldom);
+        }
         Some(())
     }
 

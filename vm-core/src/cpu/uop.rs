@@ -562,7 +562,8 @@ ops! {
     Here {}
     /// Not the work of the lifter: this block is no longer true; look it up again.
     Stale {}
-    /// Opens a block that native code can be made of: counts in `imm` how often it may still be entered before that.
+    /// Opens a block that native code can be made of: counts in `imm` how often it may still be entered before it waits for that, or has
+    /// waited long enough (`imm2` is not 0).
     Enter {}
     /// Opens a block that there is native code of.
     Native {}

@@ -42,7 +42,7 @@ pub fn set_flat(cpu: &mut Cpu, eip: u32) {
 fn templates() -> Cpu {
     let mut cpu = Cpu::new(CpuModel::PentiumM);
     cpu.use_native_code().expect("memory for native code");
-    cpu.code.set_threshold(0);
+    cpu.code.set_threshold(0, 0);
     cpu
 }
 
@@ -54,13 +54,13 @@ fn hot_templates() -> Cpu {
     cpu
 }
 
-/// A processor that makes native code of every block at its third entry, and a region that begins with it.
+/// A processor that makes native code of every block at its third entry, or sooner with others, and a region that begins with it.
 #[cfg(all(feature = "jit", target_arch = "x86_64", target_os = "linux"))]
 fn both() -> Cpu {
     let mut cpu = Cpu::new(CpuModel::PentiumM);
     cpu.use_native_code().expect("memory for native code");
     cpu.use_regions(Compilation::AtOnce).expect("memory for compiled code");
-    cpu.code.set_threshold(2);
+    cpu.code.set_threshold(1, 1);
     cpu
 }
 
@@ -69,6 +69,6 @@ fn both() -> Cpu {
 fn regions() -> Cpu {
     let mut cpu = Cpu::new(CpuModel::PentiumM);
     cpu.use_regions(Compilation::AtOnce).expect("memory for compiled code");
-    cpu.code.set_threshold(2);
+    cpu.code.set_threshold(2, 0);
     cpu
 }

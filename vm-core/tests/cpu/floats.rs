@@ -184,7 +184,7 @@ fn engines_agree_on_floating_point() {
             let mut cpu = (engine.make)();
             cpu.model = CpuModel::Max;
             // Each run is written anew, so that none is entered twice.
-            cpu.code.set_threshold(0);
+            cpu.code.set_threshold(0, 0);
             let mut bus = FlatBus::new(MEMORY);
             bus.quiet = true;
             prepare(&mut cpu, &mut bus, &[0xf4], 1);

@@ -16,3 +16,4 @@ mod sequences;
 mod silicon_80286;
 mod tables;
 mod vectors;
+mod waiting;

@@ -55,6 +55,7 @@ impl Cache {
         self.forget_dead(bus);
         self.empty_oldest_regions();
         self.clock.forget();
+        self.waiting.clear();
         let Self { arena, blocks, native, free, careful, .. } = self;
         careful.retain(|_, (header, _)| !arena[part].holds(header.addr()));
         // Links and ways that are no more are not to be cut when what they lead to dies.
@@ -131,6 +132,7 @@ impl Cache {
             regions.flush();
         }
         self.clock.forget();
+        self.waiting.clear();
         (self.flush_wanted, self.part_full) = (false, false);
         self.stats.flushes += 1;
     }

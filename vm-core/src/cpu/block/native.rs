@@ -1,82 +1,52 @@
 //! Native code of blocks that run often.
 //!
-//! With a block come those that it leads to: what makes native code is then warm in the host's caches, and what runs together stands
-//! together.
+//! Blocks that have become warm wait, and get native code together, once one of them is hot: what makes native code is not in the host's
+//! caches when it is wanted, and to get it there costs more than a block.
 
-use std::cmp::Reverse;
 use std::time::Instant;
 
-use super::making::{HEADER_SLOTS, link_count};
-use super::{Cache, Header, Link};
+use super::{Cache, Header};
 use crate::bus::Bus;
 use crate::cpu::Cpu;
-use crate::cpu::uop::Op;
+use crate::cpu::uop::{Op, Uop};
 
-/// Blocks that are made native code of at a time, at most.
-const FOLLOWERS: usize = 8;
+/// How many blocks wait at most. Making native code of so many takes a millisecond, in which nothing else happens to the guest.
+const MOST_WAITING: usize = 512;
 
-/// A block, and its offset in CS.
+/// A block that waits for native code, and its offset in CS.
 #[derive(Clone, Copy)]
-struct Found {
+pub(super) struct Waiting {
     header: *const Header,
     eip: u32,
 }
 
 impl Cache {
-    /// A block that lives, at `eip` in CS, and some that it leads to and that are half way to native code; behind each comes what it leads to
-    /// most often.
-    fn with_followers(&self, header: *const Header, eip: u32) -> Vec<Found> {
-        let mut found: Vec<Found> = Vec::with_capacity(FOLLOWERS);
-        let mut open = vec![Found { header, eip }];
-        while let Some(one) = open.pop() {
-            if found.iter().any(|other| other.header == one.header) {
-                continue;
-            }
-            found.push(one);
-            if found.len() == FOLLOWERS {
-                break;
-            }
-            let first = open.len();
-            self.add_followers(one, &mut open);
-            // SAFETY: blocks that live are in memory.
-            open[first..].sort_by_key(|one| Reverse(unsafe { (*Header::code(one.header)).imm }));
-        }
-        found
-    }
-
-    /// Adds the blocks that one which lives leads to, and that are half way to native code.
-    fn add_followers(&self, Found { header, eip }: Found, found: &mut Vec<Found>) {
-        let mut slot = 0;
-        // SAFETY: a block that lives is in memory, with its links, which lead to blocks that live.
-        unsafe {
-            let code = Header::code(header);
-            let origin = eip.wrapping_sub((*header).eip);
-            while slot + HEADER_SLOTS < usize::from((*header).lifted) {
-                let links = link_count((*code.add(slot)).op());
-                for link in slot + 1..=slot + links {
-                    let Link { target, eip, .. } = *code.add(link).cast::<Link>();
-                    if !target.is_null() && self.is_warm(target) {
-                        found.push(Found { header: target, eip: origin.wrapping_add(eip) });
-                    }
-                }
-                slot += 1 + links;
-            }
-        }
-    }
-
-    /// Whether a block that lives has no native code, and is half way there.
-    ///
-    /// # Safety
-    /// The block is in memory.
-    unsafe fn is_warm(&self, header: *const Header) -> bool {
-        // SAFETY: the caller's promise.
-        let opening = unsafe { *Header::code(header) };
-        opening.op() == Op::Enter {} && opening.imm <= self.threshold / 2
+    /// Whether a block that waited lives and its entries are still counted: it has no native code.
+    fn is_counted(&self, header: *const Header) -> bool {
+        // SAFETY: a part that is emptied leaves nobody waiting, so the block is in memory.
+        self.alive(header) && unsafe { *Header::code(header) }.op() == Op::Enter {}
     }
 }
 
 impl Cpu {
-    /// Makes native code of the block that runs: it was entered often enough.
+    /// Lets the block that runs wait for native code: it has become warm. `false`: it is to have that now.
+    #[cold]
+    pub(in crate::cpu) fn wait_for_native(&mut self) -> bool {
+        let header = self.exec.block;
+        let opening = Header::code(header).cast_mut();
+        let Cache { native, waiting, patience, .. } = &mut self.code;
+        // SAFETY: the first op of the block that runs opens it.
+        unsafe {
+            if native.is_none() || *patience == 0 || (*opening).imm2 != 0 || waiting.len() >= MOST_WAITING {
+                return false;
+            }
+            *opening = Uop { imm: *patience - 1, imm2: 1, ..*opening };
+            waiting.push(Waiting { header, eip: self.exec.absolute((*header).eip) });
+        }
+        true
+    }
+
+    /// Makes native code of the block that runs, and of those that wait: it was entered often enough.
     pub(in crate::cpu) fn make_native(&mut self, bus: &mut dyn Bus) {
         let header = self.exec.block;
         if self.code.native.is_none() {
@@ -94,17 +64,27 @@ impl Cpu {
             return;
         }
         let started = Instant::now();
-        for Found { header, eip } in self.code.with_followers(header, self.exec.absolute(eip)) {
+        let mut waiting = std::mem::take(&mut self.code.waiting);
+        if !waiting.iter().any(|one| one.header == header) {
+            waiting.push(Waiting { header, eip: self.exec.absolute(eip) });
+        }
+        for Waiting { header, eip } in waiting.drain(..) {
+            if !self.code.is_counted(header) {
+                continue;
+            }
             if !self.give_native(header, eip, self.code.all_hot) {
                 // One that does not fit into an empty part never does.
                 if self.code.native.as_ref().is_some_and(|native| !native.part_is_empty()) {
                     self.code.want_room();
                     // SAFETY: as above.
                     unsafe { (*opening).imm = 0 };
+                    break;
                 }
-                break;
+                // SAFETY: the block lives, and is one that opens.
+                unsafe { (*Header::code(header).cast_mut()).imm = u32::MAX };
             }
         }
+        self.code.waiting = waiting;
         self.code.stats.native_nanos += started.elapsed().as_nanos() as u64;
         if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
             self.make_region(bus, header);

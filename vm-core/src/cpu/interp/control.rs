@@ -328,11 +328,11 @@ control! {
 
     /// Opens a block that may become native code.
     fn enter(cpu, bus, op) {
-        let left = (*op).imm;
-        if left == 0 {
-            return hot(cpu);
+        match (*op).imm.checked_sub(1) {
+            Some(left) => (*op.cast_mut()).imm = left,
+            None if cpu.wait_for_native() => {}
+            None => return hot(cpu),
         }
-        (*op.cast_mut()).imm = left - 1;
         next(cpu, bus, op)
     }
 

@@ -7,6 +7,7 @@ use crate::cpu::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
 use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, Guarded, MulDiv, Op, Shift, Uop, X87, interpreters_own};
 
 /// What an op has to do with the arithmetic flags.
+#[derive(Clone, Copy)]
 struct Effect {
     reads: u32,
     /// Flags whose old value is surely gone.
@@ -17,7 +18,7 @@ struct Effect {
 
 impl Effect {
     /// The flags that may be looked at before, given those after.
-    fn live_before(&self, after: u32) -> u32 {
+    fn live_before(self, after: u32) -> u32 {
         let shown = if self.faults { ARITHMETIC } else { 0 };
         after & !self.writes | self.reads | shown
     }
@@ -46,8 +47,23 @@ pub const fn tested(cond: Cond) -> u32 {
     }
 }
 
+/// What ops have to do with the flags, by their codes: each op of each block is asked for several times.
+static EFFECTS: [Effect; Op::COUNT] = {
+    let mut effects = [NOTHING; Op::COUNT];
+    let mut code = 0;
+    while code < Op::COUNT {
+        effects[code] = effect_of_op(Op::from_code(code as u16));
+        code += 1;
+    }
+    effects
+};
+
 fn effect(uop: &Uop) -> Effect {
-    match uop.op() {
+    EFFECTS[usize::from(uop.code)]
+}
+
+const fn effect_of_op(op: Op) -> Effect {
+    match op {
         Op::Mov { .. }
         | Op::MovImm { .. }
         | Op::Xchg { .. }

@@ -183,8 +183,8 @@ impl Assembler {
     /// Writes bytes, by one store.
     #[inline]
     fn put(&mut self, Bytes { value, bits }: Bytes) {
-        if let Some(place) = self.bytes.get_mut(self.at..self.at + 8) {
-            place.copy_from_slice(&value.to_le_bytes());
+        if let Some(place) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = value.to_le_bytes();
             self.at += bits as usize / 8;
         }
     }
@@ -601,8 +601,8 @@ impl Assembler {
     pub fn bind_to(&mut self, fixup: Fixup, target: u64) {
         let at = fixup.0 as usize;
         let distance = target.wrapping_sub(self.address_of(fixup) + 4) as u32;
-        if let Some(place) = self.bytes.get_mut(at..at + 4) {
-            place.copy_from_slice(&distance.to_le_bytes());
+        if let Some(place) = self.bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = distance.to_le_bytes();
         }
     }
 

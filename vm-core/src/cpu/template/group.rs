@@ -67,14 +67,50 @@ struct Open {
     moved: i32,
 }
 
-/// What an op does that is an access: its size, how its address is made, whether it writes.
-fn access(uop: &Uop) -> Option<(Size, Ea, bool)> {
-    match uop.op() {
-        Op::Load { size, ea } | Op::LoadWiden { from: size, ea, .. } => Some((size, ea, false)),
-        Op::LoadForWrite { size, ea } | Op::Store { size, ea } | Op::StoreImm { size, ea } => Some((size, ea, true)),
-        _ => None,
+/// What is known of an op by its code alone.
+#[derive(Clone, Copy)]
+struct Facts {
+    access: Option<Access>,
+    changes: Option<Changes>,
+}
+
+/// An access: its size, how its address is made, whether it writes.
+type Access = (Size, Ea, bool);
+
+/// The registers that an op changes.
+#[derive(Clone, Copy)]
+struct Changes {
+    /// These, a bit each,
+    always: u8,
+    /// and those that its slots name.
+    d: bool,
+    a: bool,
+}
+
+/// Facts by codes: each op of each block is asked for.
+static FACTS: [Facts; Op::COUNT] = {
+    let mut facts = [Facts { access: None, changes: None }; Op::COUNT];
+    let mut code = 0;
+    while code < Op::COUNT {
+        let op = Op::from_code(code as u16);
+        facts[code] = Facts { access: access_of(op), changes: changes_of(op) };
+        code += 1;
     }
-    .filter(|(size, ..)| *size != Size::Q)
+    facts
+};
+
+/// What an op does that is an access.
+fn access(uop: &Uop) -> Option<Access> {
+    FACTS[usize::from(uop.code)].access
+}
+
+const fn access_of(op: Op) -> Option<Access> {
+    let (size, ea, write) = match op {
+        Op::Load { size, ea } | Op::LoadWiden { from: size, ea, .. } => (size, ea, false),
+        Op::LoadForWrite { size, ea } | Op::Store { size, ea } | Op::StoreImm { size, ea } => (size, ea, true),
+        _ => return None,
+    };
+    if matches!(size, Size::Q) { None } else { Some((size, ea, write)) }
 }
 
 /// Whether a slot is a whole register of the guest.
@@ -87,6 +123,18 @@ fn near(uop: &Uop, ea: Ea) -> Option<i32> {
     let disp = uop.imm as i32;
     let plain = ea == Ea::Base || uop.b == ZERO;
     (plain && is_general(uop.a) && (-FURTHEST..FURTHEST).contains(&disp)).then_some(disp)
+}
+
+/// Whether two accesses are near the same register: most blocks have none such.
+fn uses_one_twice(ops: &[Uop]) -> bool {
+    let mut used = 0;
+    ops.iter().any(|uop| {
+        let near = access(uop).and_then(|(_, ea, _)| near(uop, ea));
+        let register = if near.is_some() { 1u8 << (uop.a >> 3) } else { 0 };
+        let again = used & register != 0;
+        used |= register;
+        again
+    })
 }
 
 /// How great the registers can be.
@@ -147,8 +195,18 @@ fn moves(uop: &Uop) -> Option<i32> {
 
 /// Whether groups may go on behind an op, and the registers that it changes, a bit each.
 pub(super) fn changes(uop: &Uop) -> Option<u8> {
-    let bit = |slot: u8| if slot < 64 { 1 << (slot >> 3) } else { 0 };
-    Some(match uop.op() {
+    let bit = |names: bool, slot: u8| if names && slot < 64 { 1 << (slot >> 3) } else { 0 };
+    let Changes { always, d, a } = FACTS[usize::from(uop.code)].changes?;
+    Some(always | bit(d, uop.d) | bit(a, uop.a))
+}
+
+const fn changes_of(op: Op) -> Option<Changes> {
+    const fn only(slot: u8) -> u8 {
+        1 << (slot >> 3)
+    }
+    let none = Changes { always: 0, d: false, a: false };
+    let d = Changes { d: true, ..none };
+    Some(match op {
         Op::Mov { .. }
         | Op::MovImm { .. }
         | Op::Here {}
@@ -174,13 +232,15 @@ pub(super) fn changes(uop: &Uop) -> Option<u8> {
         | Op::Segment { .. }
         | Op::Selector {}
         | Op::Advance { .. }
-        | Op::VectorGet { .. } => bit(uop.d),
-        Op::Xchg { .. } => bit(uop.d) | bit(uop.a),
-        Op::CmpXchg { .. } => bit(uop.d) | bit(RAX),
-        Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul | MulDiv::Div | MulDiv::Idiv, .. } => bit(RAX) | bit(RDX),
-        Op::Flag { what: FlagOp::Lahf | FlagOp::Salc } => bit(RAX),
-        Op::Guarded { what: Guarded::Pushf | Guarded::Popf } => bit(RSP),
-        Op::Guarded { what: Guarded::Cli | Guarded::Sti } => 0,
+        | Op::VectorGet { .. } => d,
+        Op::Xchg { .. } => Changes { a: true, ..d },
+        Op::CmpXchg { .. } => Changes { always: only(RAX), ..d },
+        Op::MulDiv { kind: MulDiv::Mul | MulDiv::Imul | MulDiv::Div | MulDiv::Idiv, .. } => {
+            Changes { always: only(RAX) | only(RDX), ..none }
+        }
+        Op::Flag { what: FlagOp::Lahf | FlagOp::Salc } => Changes { always: only(RAX), ..none },
+        Op::Guarded { what: Guarded::Pushf | Guarded::Popf } => Changes { always: only(RSP), ..none },
+        Op::Guarded { what: Guarded::Cli | Guarded::Sti } => none,
         Op::Compare { .. }
         | Op::Flag { .. }
         | Op::Store { .. }
@@ -193,7 +253,7 @@ pub(super) fn changes(uop: &Uop) -> Option<u8> {
         | Op::VectorSet { .. }
         | Op::VectorCross { .. }
         | Op::Float { .. }
-        | Op::VectorTest { .. } => 0,
+        | Op::VectorTest { .. } => none,
         _ => return None,
     })
 }
@@ -208,6 +268,9 @@ impl Groups {
     /// Finds those of a block; where it is hot, in known pages as well.
     pub fn find(&mut self, ops: &[Uop], hot: bool) {
         self.clear();
+        if !hot && !uses_one_twice(ops) {
+            return;
+        }
         self.of.resize(ops.len(), None);
         let mut open: [Option<Open>; 8] = [None; 8];
         let mut pages: [Option<usize>; PAGES] = [None; PAGES];
