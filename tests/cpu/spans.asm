@@ -1,6 +1,7 @@
 ; Instructions across pages that run often: the second page is mapped elsewhere, taken away, and written by another address.
 ;> warm: 44332211 44332211
 ;> moved: 88776611 44332211
+;> reloaded: 88776611 44332211
 ;> absent: #0e@00021000 44332211
 ;> alias: 44339911
 ;> first: 0000002a 44339911
@@ -36,6 +37,18 @@ start:
     show eax
     mov dword [TABLE + 0x21 * 4], 0x21007
     invlpg [0x21000]
+    calls
+    show eax
+    line
+    print "reloaded: "
+    mov dword [TABLE + 0x21 * 4], 0x24007
+    mov eax, cr3
+    mov cr3, eax
+    calls
+    show eax
+    mov dword [TABLE + 0x21 * 4], 0x21007
+    mov eax, cr3
+    mov cr3, eax
     calls
     show eax
     line

@@ -87,6 +87,10 @@ pub struct PhysPage {
 pub trait Bus {
     /// How the page that holds `address` is mapped now. Valid until [`Signals::map_generation`] changes.
     fn page(&self, address: u64) -> PhysPage;
+    /// What [`Bus::page`] says of reads alone: a walk through page tables asks for nothing else.
+    fn page_to_read(&self, address: u64) -> Option<NonNull<u8>> {
+        self.page(address).read
+    }
     /// Guest RAM; its offset 0 is physical address 0.
     fn ram(&self) -> &GuestRam;
     /// A read that [`Bus::page`] did not map. Never crosses a multiple of its width. Nothing there: all ones.

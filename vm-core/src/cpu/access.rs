@@ -301,7 +301,7 @@ impl Cpu {
     /// Reads `len` (1–8) bytes of physical memory within one page. The A20 gate is not applied again.
     #[inline]
     pub fn read_physical(&mut self, bus: &mut dyn Bus, physical: u64, len: u32) -> u64 {
-        if let Some(host) = bus.page(physical & !0xfff).read {
+        if let Some(host) = bus.page_to_read(physical) {
             let from: *const u8 = at(host, physical);
             // SAFETY: so many bytes are left in the page that the bus maps.
             return unsafe {
@@ -330,7 +330,7 @@ impl Cpu {
     pub(super) fn read_physical_bytes(&mut self, bus: &mut dyn Bus, physical: u64, into: &mut [u8]) {
         let len = into.len().min(0x1000 - (physical as usize & 0xfff));
         let into = &mut into[..len];
-        if let Some(host) = bus.page(physical & !0xfff).read {
+        if let Some(host) = bus.page_to_read(physical) {
             // SAFETY: so many bytes are left in the page that the bus maps, and they are not the processor's.
             unsafe { into.as_mut_ptr().copy_from_nonoverlapping(at(host, physical), len) };
             return;

@@ -94,7 +94,7 @@ pub(super) struct Jump {
 const RARE: usize = CODE_BYTES * 3 / 8;
 
 /// Jump tables: as many modes may take turns before one loses its table.
-const TABLES: usize = 8;
+const TABLES: usize = 16;
 
 /// The data memory, of which one part is filled.
 struct Data {
@@ -140,8 +140,41 @@ impl Sizes {
 struct Table {
     mode: u64,
     jumps: Box<[Jump]>,
+    /// Where something was put, up to [`FEW_JUMPS`] places and one more: to clear all of a table takes longer than what is done between two
+    /// changes of its mode.
+    filled: Vec<u16>,
     /// Number of the ring of returns that belongs to it.
     ring: usize,
+}
+
+/// As many places are cleared one by one.
+const FEW_JUMPS: usize = JUMPS / 32;
+
+impl Table {
+    fn new(mode: u64, ring: usize) -> Self {
+        Self { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice(), filled: Vec::new(), ring }
+    }
+
+    /// Puts a jump to `eip` into its place.
+    fn put(&mut self, eip: u32, jump: Jump) {
+        let at = eip as usize & (JUMPS - 1);
+        if self.jumps[at].place.entry == 0 && self.filled.len() <= FEW_JUMPS {
+            self.filled.push(at as u16);
+        }
+        self.jumps[at] = jump;
+    }
+
+    /// Forgets all jumps.
+    fn clear(&mut self) {
+        if self.filled.len() > FEW_JUMPS {
+            self.jumps.fill(NOWHERE);
+        } else {
+            for &at in &self.filled {
+                self.jumps[usize::from(at)] = NOWHERE;
+            }
+        }
+        self.filled.clear();
+    }
 }
 
 /// All native code.
@@ -320,7 +353,14 @@ impl Native {
     pub fn flush(&mut self) {
         self.fill(0);
         for table in &mut self.tables {
-            table.jumps.fill(NOWHERE);
+            table.clear();
+        }
+    }
+
+    /// Lets jumps to `eip` in the mode that runs lead somewhere.
+    fn put_jump(&mut self, eip: u32, jump: Jump) {
+        if let Some(table) = self.tables.first_mut() {
+            table.put(eip, jump);
         }
     }
 
@@ -330,10 +370,10 @@ impl Native {
         let at = known.unwrap_or_else(|| {
             if self.tables.len() < TABLES {
                 let ring = self.tables.len();
-                self.tables.push(Table { mode, jumps: vec![NOWHERE; JUMPS].into_boxed_slice(), ring });
+                self.tables.push(Table::new(mode, ring));
             } else if let Some(oldest) = self.tables.last_mut() {
                 oldest.mode = mode;
-                oldest.jumps.fill(NOWHERE);
+                oldest.clear();
             }
             self.tables.len() - 1
         });
@@ -410,4 +450,24 @@ pub(super) enum Tied {
     New,
     /// It now leads there, and led to this block.
     Instead(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_cleared_has_nothing_left_whether_little_was_in_it_or_much() {
+        let mut table = Table::new(0, 0);
+        let somewhere = Jump { key: 1 << 33, place: CodePlace { entry: 0x1000, physical: 0 } };
+        for jumps in [3, FEW_JUMPS as u32, 2 * FEW_JUMPS as u32, 5] {
+            for eip in 0..jumps {
+                table.put(eip * 0x1001, somewhere);
+                table.put(eip * 0x1001, somewhere);
+            }
+            assert!(table.filled.len() <= FEW_JUMPS + 1);
+            table.clear();
+            assert!(table.jumps.iter().all(|jump| jump.place.entry == 0 && jump.key == 0), "{jumps} jumps");
+        }
+    }
 }

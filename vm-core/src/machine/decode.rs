@@ -136,6 +136,11 @@ impl Bus for Board {
         PhysPage { read: self.host_page(page, read, false), write: self.host_page(page, write, true), code }
     }
 
+    fn page_to_read(&self, address: u64) -> Option<NonNull<u8>> {
+        let page = address & !(PAGE_SIZE - 1);
+        self.host_page(page, self.decode(page, false), false)
+    }
+
     fn ram(&self) -> &GuestRam {
         &self.ram
     }

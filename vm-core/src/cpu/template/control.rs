@@ -196,6 +196,25 @@ impl Translator<'_> {
         true
     }
 
+    /// The instruction goes on in the physical page `imm`, if that is still mapped behind the first one.
+    pub fn spans(&mut self, uop: &Uop) -> bool {
+        if !self.flat_code {
+            return false;
+        }
+        let place = CodePlace { entry: self.asm.here(), physical: u64::from(uop.imm) << 12 };
+        let way = Way { valid: 0, eip: uop.imm2, kind: 0, pages: 0, jump: 0, stub: 0, target: None, place };
+        let Some(way) = self.put_way(way) else { return false };
+        self.asm.load(Size::D, Reg::R13, ORIGIN);
+        self.asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
+        let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
+        self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Near(valid));
+        let jump = self.asm.jcc_forward(Cond::Ne);
+        self.host_flags_gone();
+        let aside = self.aside(self.index);
+        self.cold.push(Cold::Spans { jump, way, aside });
+        true
+    }
+
     pub fn check_target(&mut self, uop: &Uop) -> bool {
         let target = self.read(uop.a, Reg::R11);
         self.asm.alu_imm(Size::D, Group1::Cmp, target, uop.imm);

@@ -4,7 +4,6 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use super::control::JUMPS;
 use super::memory::OTHER;
 use super::registers::state_pointer;
 use super::returns::Returns;
@@ -220,10 +219,11 @@ pub(super) unsafe extern "sysv64" fn find(cpu: *mut Cpu, eip: u64) -> u64 {
             return 0;
         };
         if Mode::from_key(cpu.exec.mode).flat_code() {
-            // Native code itself looks at the TLB, and writes the generation in. The quick table has blocks that live, and the jump
-            // table so many entries.
+            // Native code itself looks at the TLB, and writes the generation in. The quick table has blocks that live.
             let jump = Jump { key: cpu.state.rip, place: CodePlace::new(entry, *header) };
-            *cpu.exec.native.jumps.add(eip as usize & (JUMPS - 1)) = jump;
+            if let Some(native) = &mut cpu.code.native {
+                native.put_jump(eip as u32, jump);
+            }
         }
         entry
     }

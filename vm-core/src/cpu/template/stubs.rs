@@ -42,6 +42,8 @@ pub(super) struct Stubs {
     pub note: u64,
     /// By the way in R11, if it leads to the same physical page as before; else out.
     pub moved: u64,
+    /// Returns without CF where the way in R11 leads to the same physical page as before: what goes on there is another piece of an instruction.
+    pub second_page: u64,
     /// Executes the op number R11 of the block in R14 by the interpreter; [`USED_UP`]: leaves before the block, which was not to be entered.
     pub fallback: u64,
     /// Makes the host's arithmetic flags the guest's. Uses R14.
@@ -125,6 +127,7 @@ impl Stubs {
         asm.ret();
         stubs.moved = asm.here();
         moved(asm, stubs.leave_way);
+        stubs.second_page = second_page(asm);
 
         stubs.fallback = asm.here();
         asm.alu_imm(Size::D, Group1::Cmp, Reg::R11, USED_UP);
@@ -268,16 +271,38 @@ fn leave_before(asm: &mut Assembler, leave: u64) {
     asm.jmp(leave);
 }
 
-/// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.
-fn moved(asm: &mut Assembler, leave_way: u64) {
+/// The way in R11 holds from now on, if it leads to the same physical page as before; else goes to `other`. Uses R13 and R14.
+fn look_at_way(asm: &mut Assembler, other: u64) {
     asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
     asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
-    same_page(asm, offset_of!(Way, place), leave_way);
+    same_page(asm, offset_of!(Way, place), other);
     let valid = offset_of!(Way, valid) as i32;
     note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
     asm.load(Size::D, Reg::R13, ORIGIN);
     asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
     asm.store(Size::Q, Mem::Base(Reg::R11, valid), Reg::R13);
+}
+
+/// See [`Stubs::second_page`].
+fn second_page(asm: &mut Assembler) -> u64 {
+    // STC, CLC.
+    let other = asm.here();
+    asm.plain(0xf9);
+    asm.ret();
+    let entry = asm.here();
+    // Past the last page it depends on more than that: the interpreter knows.
+    asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
+    asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
+    asm.jcc(Cond::E, other);
+    look_at_way(asm, other);
+    asm.plain(0xf8);
+    asm.ret();
+    entry
+}
+
+/// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.
+fn moved(asm: &mut Assembler, leave_way: u64) {
+    look_at_way(asm, leave_way);
     asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }
 

@@ -60,6 +60,8 @@ pub(super) enum Cold {
     Way { jump: Fixup, way: *mut Way },
     /// A way to another page, and the TLB has moved on: the translation may still be the same.
     Moved { jump: Fixup, way: *mut Way },
+    /// An instruction goes on in another page, and the TLB has moved on since that was looked at.
+    Spans { jump: Fixup, way: *mut Way, aside: Aside },
     /// A way that is not tied, or whose conditions do not hold.
     Leave { jump: Fixup, way: *mut Way },
 }
@@ -226,10 +228,6 @@ impl<'a> Translator<'a> {
 
     /// A way out to `eip`.
     pub fn new_way(&mut self, eip: u32) -> Option<*mut Way> {
-        let Some(place) = self.data.allocate(size_of::<Way>(), false) else {
-            self.failed = true;
-            return None;
-        };
         let block = self.header;
         let mut kind = if block.goes_back(block.eip, eip) { Link::BACK } else { 0 };
         let (mut eip, mut pages) = (eip, 0);
@@ -243,13 +241,20 @@ impl<'a> Translator<'a> {
                 kind |= Link::LOOSE;
             }
         }
-        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
-        let way = place.cast::<Way>();
-        // SAFETY: the data memory has room for it there.
-        unsafe {
-            way.write(Way { valid: 0, eip, kind, pages, jump: 0, stub: 0, target: None, place: CodePlace::NOWHERE });
+        self.put_way(Way { valid: 0, eip, kind, pages, jump: 0, stub: 0, target: None, place: CodePlace::NOWHERE })
+    }
+
+    /// Puts a way into the data memory.
+    pub fn put_way(&mut self, way: Way) -> Option<*mut Way> {
+        let Some(place) = self.data.allocate(size_of::<Way>(), false) else {
+            self.failed = true;
+            return None;
         };
-        Some(way)
+        #[allow(clippy::cast_ptr_alignment, reason = "the data memory gives out multiples of 16 bytes")]
+        let place = place.cast::<Way>();
+        // SAFETY: the data memory has room for it there.
+        unsafe { place.write(way) };
+        Some(place)
     }
 
     /// Whether the op is one of the block's last instruction.
@@ -318,6 +323,7 @@ impl<'a> Translator<'a> {
             | Cold::Op { aside, .. }
             | Cold::X87 { aside, .. }
             | Cold::Run { aside, .. }
+            | Cold::Spans { aside, .. }
             | Cold::Xmm { check: Some(aside), .. } = cold
                 && aside.after == 0
             {
@@ -450,12 +456,8 @@ impl<'a> Translator<'a> {
             Op::JumpTo {} => self.jump_to(uop),
             Op::Leave {} => self.leave(uop),
             Op::Here {} => self.here(uop),
-            Op::Push { .. }
-            | Op::PushImm { .. }
-            | Op::Pop { .. }
-            | Op::VectorCross { .. }
-            | Op::Helper {}
-            | Op::Spans {} => false,
+            Op::Spans {} => self.spans(uop),
+            Op::Push { .. } | Op::PushImm { .. } | Op::Pop { .. } | Op::VectorCross { .. } | Op::Helper {} => false,
             interpreters_own!() => {
                 self.failed = true;
                 true
@@ -586,6 +588,13 @@ impl<'a> Translator<'a> {
                     self.asm.bind(jump);
                     self.asm.lea(Size::Q, Reg::R11, Mem::Near(way.addr() as u64));
                     self.asm.jmp(self.stubs.moved);
+                }
+                Cold::Spans { jump, way, aside } => {
+                    self.asm.bind(jump);
+                    self.asm.lea(Size::Q, Reg::R11, Mem::Near(way.addr() as u64));
+                    self.asm.call(self.stubs.second_page);
+                    self.asm.jcc(Cond::Ae, aside.after);
+                    self.interpreted(aside);
                 }
                 Cold::Leave { jump, way } => {
                     // SAFETY: `new_way` gives ways in the data memory.
