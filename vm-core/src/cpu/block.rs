@@ -40,7 +40,7 @@ const QUICK: usize = 1 << 15;
 const WARM: u32 = 24;
 /// How often one that waits is interpreted before it is hot, and all that wait get native code.
 const PATIENCE: u32 = 72;
-/// How often it is before a region is made of it: compiling costs a hundred times as much.
+/// How often a block is interpreted before a region is made of it: compiling costs a hundred times as much.
 pub(super) const HOT_REGION: u32 = 1000;
 /// The longest instruction.
 const LONGEST: usize = 15;

@@ -195,8 +195,6 @@ pub(super) struct Native {
     used: usize,
     /// and what is rare of it, which stands behind all the rest: so what is not lies close together.
     rare: usize,
-    /// Counts blocks: memory is looked after each time that it begins anew.
-    kept: u8,
     data: Data,
     tables: Vec<Table>,
     cold: Vec<Cold>,
@@ -233,7 +231,6 @@ impl Native {
             touched: 0,
             used: 0,
             rare: 0,
-            kept: 0,
             data,
             tables: Vec::new(),
             cold: Vec::new(),
@@ -316,14 +313,15 @@ impl Native {
         self.memory.write(self.rare, seldom);
         self.used = (self.used + often.len() + 15) & !15;
         self.rare += seldom.len();
-        self.kept = self.kept.wrapping_add(1);
-        if self.kept == 0 {
-            self.memory.filled_to(self.used);
-            self.memory.filled_to(self.rare);
-            self.memory.filled_to(CODE_BYTES + self.data.used);
-            self.memory.filled_down_to(CODE_BYTES + self.data.seldom);
-        }
         Some(())
+    }
+
+    /// Has the memory made that what is translated next will need. After each batch of blocks.
+    pub fn look_ahead(&mut self) {
+        self.memory.filled_to(self.used);
+        self.memory.filled_to(self.rare);
+        self.memory.filled_to(CODE_BYTES + self.data.used);
+        self.memory.filled_down_to(CODE_BYTES + self.data.seldom);
     }
 
     fn translate_with_groups(

@@ -355,6 +355,24 @@ macro_rules! interpreters_own {
 }
 pub(crate) use interpreters_own;
 
+/// A table of what is said of each op, by its code: made when this is compiled, so that to ask is a load.
+macro_rules! by_code {
+    (|$op:ident| $what:expr) => {{
+        let mut table = {
+            let $op = $crate::cpu::uop::Op::from_code(0);
+            [$what; $crate::cpu::uop::Op::COUNT]
+        };
+        let mut code = 1;
+        while code < table.len() {
+            let $op = $crate::cpu::uop::Op::from_code(code as u16);
+            table[code] = $what;
+            code += 1;
+        }
+        table
+    }};
+}
+pub(crate) use by_code;
+
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident),* })*) => {
         /// What a micro-op does.
@@ -647,15 +665,7 @@ pub struct Uop {
 }
 
 /// Every op by its code, so that decoding one is a load.
-static OPS: [Op; Op::COUNT] = {
-    let mut ops = [Op::Stale {}; Op::COUNT];
-    let mut code = 0;
-    while code < Op::COUNT {
-        ops[code] = Op::from_code(code as u16);
-        code += 1;
-    }
-    ops
-};
+static OPS: [Op; Op::COUNT] = by_code!(|op| op);
 
 impl Uop {
     /// An op with all operands [`ZERO`].

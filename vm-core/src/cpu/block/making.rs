@@ -16,7 +16,7 @@ use crate::cpu::{Cpu, pass};
 /// Instructions in a block, at most.
 pub(in crate::cpu) const MAX_INSTRUCTIONS: usize = 48;
 /// Slots that a header takes.
-pub(super) const HEADER_SLOTS: usize = size_of::<Header>() / size_of::<Slot>();
+const HEADER_SLOTS: usize = size_of::<Header>() / size_of::<Slot>();
 /// Bytes of code in a block, at most.
 const MAX_BYTES: usize = 400;
 
@@ -196,7 +196,7 @@ fn is_too_long(mode: Mode, bytes: &[u8]) -> bool {
 }
 
 /// Links behind an op.
-pub(super) fn link_count(op: Op) -> usize {
+fn link_count(op: Op) -> usize {
     match op {
         Op::Jump {} | Op::CallFlat {} => 1,
         Op::JumpIf { .. }

@@ -85,6 +85,9 @@ impl Cpu {
             }
         }
         self.code.waiting = waiting;
+        if let Some(native) = &mut self.code.native {
+            native.look_ahead();
+        }
         self.code.stats.native_nanos += started.elapsed().as_nanos() as u64;
         if self.code.regions.as_ref().is_some_and(|regions| regions.at_once()) {
             self.make_region(bus, header);

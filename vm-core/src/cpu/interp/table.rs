@@ -3,7 +3,7 @@
 use super::{Handler, alu, control, memory, shift, vector};
 use crate::cpu::uop::{
     AddressSize, Alu, Bit, Compare, Cond, Count, DoubleShift, Ea, Extend, Flag, FlagOp, Form, MulDiv, Op, Scan, Shift,
-    Size, Unit, Uop, VectorWidth,
+    Size, Unit, Uop, VectorWidth, by_code,
 };
 use crate::cpu::vector::float::{self, FloatOp, VectorTest, each_float_op};
 use crate::cpu::vector::ops::{VectorGet, VectorOp, VectorSet, each_vector_op, kind};
@@ -18,15 +18,7 @@ pub(super) unsafe fn handler(op: *const Uop) -> Handler {
     unsafe { *HANDLERS.get_unchecked(usize::from((*op).code)) }
 }
 
-static HANDLERS: [Handler; Op::COUNT] = {
-    let mut handlers = [control::unknown as Handler; Op::COUNT];
-    let mut code = 0;
-    while code < Op::COUNT {
-        handlers[code] = resolve(Op::from_code(code as u16));
-        code += 1;
-    }
-    handlers
-};
+static HANDLERS: [Handler; Op::COUNT] = by_code!(|op| resolve(op));
 
 /// An expression for each size: 64 bits are not there yet.
 macro_rules! sized {

@@ -4,7 +4,9 @@
 //! rare: [`flag_lives`] also says what somebody looks at for sure.
 
 use crate::cpu::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
-use crate::cpu::uop::{Alu, Cond, Count, Flag, FlagOp, Form, Guarded, MulDiv, Op, Shift, Uop, X87, interpreters_own};
+use crate::cpu::uop::{
+    Alu, Cond, Count, Flag, FlagOp, Form, Guarded, MulDiv, Op, Shift, Uop, X87, by_code, interpreters_own,
+};
 
 /// What an op has to do with the arithmetic flags.
 #[derive(Clone, Copy)]
@@ -48,15 +50,7 @@ pub const fn tested(cond: Cond) -> u32 {
 }
 
 /// What ops have to do with the flags, by their codes: each op of each block is asked for several times.
-static EFFECTS: [Effect; Op::COUNT] = {
-    let mut effects = [NOTHING; Op::COUNT];
-    let mut code = 0;
-    while code < Op::COUNT {
-        effects[code] = effect_of_op(Op::from_code(code as u16));
-        code += 1;
-    }
-    effects
-};
+static EFFECTS: [Effect; Op::COUNT] = by_code!(|op| effect_of_op(op));
 
 fn effect(uop: &Uop) -> Effect {
     EFFECTS[usize::from(uop.code)]

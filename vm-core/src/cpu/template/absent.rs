@@ -60,6 +60,11 @@ impl Native {
     }
 
     /// Not called.
+    pub fn look_ahead(&mut self) {
+        match *self {}
+    }
+
+    /// Not called.
     pub fn lead_to(&mut self, _: u32) -> Option<u64> {
         match *self {}
     }

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use super::emitter::{Assembler, Group1, Mem, Reg};
+use super::emitter::{Assembler, Fixup, Group1, Mem, Reg};
 use super::registers::{Place, exec, place, state};
 use super::stubs::Stubs;
 use super::translator::{Cold, Translator};
@@ -89,20 +89,26 @@ impl Translator<'_> {
             self.cold.push(Cold::Leave { jump: raised, way });
         }
         if kind & Link::CROSS != 0 {
-            let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
-            let mut now = Reg::R12;
-            if moves {
-                self.asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
-                now = Reg::R13;
-            }
-            self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, now, Mem::Near(valid));
-            let moved = self.asm.jcc_forward(Cond::Ne);
+            let moved = self.check_valid(way, moves);
             self.cold.push(Cold::Moved { jump: moved, way });
         }
     }
 
+    /// Whether a way holds for this generation of the TLB, and where its block has an origin for that, which is then in R13; the jump is for
+    /// where it does not. Uses R13.
+    fn check_valid(&mut self, way: *mut Way, has_origin: bool) -> Fixup {
+        let mut now = Reg::R12;
+        if has_origin {
+            self.asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
+            now = Reg::R13;
+        }
+        let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
+        self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, now, Mem::Near(valid));
+        self.asm.jcc_forward(Cond::Ne)
+    }
+
     /// `jump` is what leads to the way's block later, and until then to its exit.
-    pub fn tie_later(&mut self, way: *mut Way, jump: super::emitter::Fixup) {
+    pub fn tie_later(&mut self, way: *mut Way, jump: Fixup) {
         // SAFETY: as above.
         unsafe { (*way).jump = (self.asm.address_of(jump) - self.code) as u32 };
         self.cold.push(Cold::Leave { jump, way });
@@ -204,11 +210,10 @@ impl Translator<'_> {
         let place = CodePlace { entry: self.asm.here(), physical: u64::from(uop.imm) << 12 };
         let way = Way { valid: 0, eip: uop.imm2, kind: 0, pages: 0, jump: 0, stub: 0, target: None, place };
         let Some(way) = self.put_way(way) else { return false };
-        self.asm.load(Size::D, Reg::R13, ORIGIN);
-        self.asm.alu(Size::Q, Group1::Add, Reg::R13, Reg::R12);
-        let valid = way.addr() as u64 + offset_of!(Way, valid) as u64;
-        self.asm.rm(Size::Q, (Group1::Cmp as u32) << 3 | 2, Reg::R13, Mem::Near(valid));
-        let jump = self.asm.jcc_forward(Cond::Ne);
+        if self.relative {
+            self.asm.load(Size::D, Reg::R13, ORIGIN);
+        }
+        let jump = self.check_valid(way, self.relative);
         self.host_flags_gone();
         let aside = self.aside(self.index);
         self.cold.push(Cold::Spans { jump, way, aside });

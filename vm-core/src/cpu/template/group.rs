@@ -16,7 +16,7 @@ use super::memory::store_of;
 use super::translator::{Finish, Known};
 use crate::cpu::tlb::PAGE;
 use crate::cpu::uop::{
-    Alu, Ea, Extend, Flag, FlagOp, Form, Guarded, MulDiv, Op, RAX, RDX, RSP, Shift, Size, Uop, ZERO,
+    Alu, Ea, Extend, Flag, FlagOp, Form, Guarded, MulDiv, Op, RAX, RDX, RSP, Shift, Size, Uop, ZERO, by_code,
 };
 
 /// How far accesses of a group may lie apart, in bytes.
@@ -88,16 +88,7 @@ struct Changes {
 }
 
 /// Facts by codes: each op of each block is asked for.
-static FACTS: [Facts; Op::COUNT] = {
-    let mut facts = [Facts { access: None, changes: None }; Op::COUNT];
-    let mut code = 0;
-    while code < Op::COUNT {
-        let op = Op::from_code(code as u16);
-        facts[code] = Facts { access: access_of(op), changes: changes_of(op) };
-        code += 1;
-    }
-    facts
-};
+static FACTS: [Facts; Op::COUNT] = by_code!(|op| Facts { access: access_of(op), changes: changes_of(op) });
 
 /// What an op does that is an access.
 fn access(uop: &Uop) -> Option<Access> {

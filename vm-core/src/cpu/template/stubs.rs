@@ -271,10 +271,15 @@ fn leave_before(asm: &mut Assembler, leave: u64) {
     asm.jmp(leave);
 }
 
-/// The way in R11 holds from now on, if it leads to the same physical page as before; else goes to `other`. Uses R13 and R14.
-fn look_at_way(asm: &mut Assembler, other: u64) {
+/// Where the way in R11 leads, into R13; "equal" where that is 0.
+fn target_of_way(asm: &mut Assembler) {
     asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
     asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
+}
+
+/// The way in R11, which leads to R13, holds from now on, if that is the same physical page as before; else goes to `other`. Uses R13 and
+/// R14.
+fn look_at_way(asm: &mut Assembler, other: u64) {
     same_page(asm, offset_of!(Way, place), other);
     let valid = offset_of!(Way, valid) as i32;
     note_local(asm, Mem::Base(Reg::R14, CODE_ENTRY.2 as i32), valid, Reg::R14);
@@ -291,8 +296,7 @@ fn second_page(asm: &mut Assembler) -> u64 {
     asm.ret();
     let entry = asm.here();
     // Past the last page it depends on more than that: the interpreter knows.
-    asm.load(Size::D, Reg::R13, Mem::Base(Reg::R11, offset_of!(Way, eip) as i32));
-    asm.alu_load(Size::D, Group1::Add, Reg::R13, ORIGIN);
+    target_of_way(asm);
     asm.jcc(Cond::E, other);
     look_at_way(asm, other);
     asm.plain(0xf8);
@@ -302,6 +306,7 @@ fn second_page(asm: &mut Assembler) -> u64 {
 
 /// The way in R11 was tied in another generation of the TLB, or holds only until CR3 is loaded, which it was.
 fn moved(asm: &mut Assembler, leave_way: u64) {
+    target_of_way(asm);
     look_at_way(asm, leave_way);
     asm.jmp_mem(Mem::Base(Reg::R11, (offset_of!(Way, place) + offset_of!(CodePlace, entry)) as i32));
 }
